@@ -1,0 +1,39 @@
+# The libraries of other fields, each found once. tools/quickstart installs them with apt.
+
+find_package(Threads REQUIRED)
+find_package(dnnl REQUIRED CONFIG)           # CPU convolutions: oneDNN 2.6 or 3.x
+find_package(nlohmann_json 3.9 REQUIRED)     # weight-file header, JSON output
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)  # SHA-256 of the weight file
+
+find_path(XCEPTION_STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb REQUIRED)
+add_library(xception_stb INTERFACE)
+target_include_directories(xception_stb SYSTEM INTERFACE "${XCEPTION_STB_INCLUDE_DIR}")
+
+set(XCEPTION_HAVE_JPEG OFF)
+if(NOT XCEPTION_JPEG STREQUAL "OFF")
+  find_package(JPEG)
+  if(JPEG_FOUND)
+    set(XCEPTION_HAVE_JPEG ON)
+  elseif(XCEPTION_JPEG STREQUAL "ON")
+    message(FATAL_ERROR "XCEPTION_JPEG=ON, but libjpeg-turbo is not installed. "
+      "Install it (apt-get install libjpeg62-turbo-dev) or configure with -DXCEPTION_JPEG=OFF.")
+  endif()
+endif()
+
+set(XCEPTION_HAVE_CUDA OFF)
+if(NOT XCEPTION_CUDA STREQUAL "OFF")
+  find_package(CUDAToolkit 12.4 QUIET)
+  if(CUDAToolkit_FOUND)
+    set(XCEPTION_HAVE_CUDA ON)
+  elseif(XCEPTION_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "XCEPTION_CUDA=ON, but no CUDA Toolkit 12.4 or later was found. "
+      "Install one, set CUDAToolkit_ROOT, or configure with -DXCEPTION_CUDA=OFF.")
+  endif()
+endif()
+
+if(XCEPTION_BUILD_TOOLS)
+  find_package(CLI11 REQUIRED)               # command line
+endif()
+if(XCEPTION_BUILD_TESTS)
+  find_package(Catch2 REQUIRED)              # 2.13 and 3.x, told apart in tests/testing.h
+endif()

@@ -1,0 +1,75 @@
+// From an image file to the pixels a network is fed, bit for bit as Pillow and torchvision make
+// them. Everything here is a pure function of its arguments and may be called from any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "xception/preprocess.h"
+#include "xception/status.h"
+#include "xception/tensor.h"
+
+namespace xception {
+
+// 8-bit RGB, row-major, three bytes a pixel.
+struct Image {
+  int width = 0;
+  int height = 0;
+  std::vector<std::uint8_t> pixels;
+};
+
+struct DecodeOptions {
+  // width * height above this is refused before anything is allocated. Pillow's limit.
+  std::int64_t max_pixels = 178'956'970;
+  // Turn and mirror the picture as its EXIF orientation says. PyTorch's pipeline does not.
+  bool apply_exif = false;
+};
+
+struct DecodedImage {
+  Image image;
+  const char* decoder = "";           // "libjpeg-turbo", "stb_image": who made the pixels
+  std::vector<std::string> warnings;  // one sentence each, for the user
+};
+
+// Decodes JPEG, PNG, BMP, GIF (first frame), PNM, TGA or PSD to RGB. Alpha is dropped, palettes
+// are expanded, gray is replicated, 16-bit samples keep their high byte, Adobe CMYK is inverted.
+// Fails with kBadImage on damage, on truncation, on an unknown format and on too many pixels.
+Result<DecodedImage> decode_image(std::span<const std::byte> bytes,
+                                  const DecodeOptions& options = {});
+
+// Reads `path` ("-" is standard input) and decodes it. Fails with kNotFound or kIo besides.
+Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options = {});
+
+// Pillow's Image.resize for 8-bit RGB: separable, antialiased, 22-bit fixed-point coefficients.
+// Fails with kInvalidArgument unless all four sides are positive.
+Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation);
+
+// Resize, crop and pad as `preprocess` says; what comes out has preprocess.size on both sides, or
+// the picture's own where keep_min and keep_max let it through.
+Result<Image> fit(const Image& image, const Preprocess& preprocess);
+
+// dst[i] = (src[i] / 255 - mean) / std in float32, NHWC to NHWC; `pixels` counts all images'
+// pixels.
+void normalise(const std::uint8_t* src, std::int64_t pixels, const Preprocess& preprocess,
+               float* dst);
+
+// An array in NumPy's .npy format, version 1.0 to 3.0, C order, little-endian.
+struct NpyArray {
+  enum class Type { kU8, kF32 };
+  Type type = Type::kF32;
+  std::vector<std::int64_t> shape;
+  std::vector<std::byte> data;  // row-major, as `type` says
+};
+
+// Fails with kBadImage on anything but a whole uint8 or float32 array in C order.
+Result<NpyArray> parse_npy(std::span<const std::byte> bytes);
+Result<NpyArray> read_npy(const std::string& path);
+// Writes float32 under a temporary name beside `path` and renames it, so that a full disk leaves
+// no half file. Fails with kIo.
+Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape,
+                 const float* data);
+
+}  // namespace xception

@@ -1,0 +1,32 @@
+// How pictures become input for a network: the part of a model that is not weights.
+#pragma once
+
+#include <array>
+
+namespace xception {
+
+enum class ResizeMode {
+  kCenter,  // short side to floor(size / crop_pct), then the middle size x size
+  kSquash,  // both sides to size, aspect ratio given up
+  kBorder,  // long side to size, the rest filled with round(255 * mean)
+};
+
+enum class Interpolation { kNearest, kBilinear, kBicubic };
+
+struct Preprocess {
+  int size = 299;  // side of the network's input in pixels
+  // A picture whose sides both lie in [keep_min, keep_max] is taken as it is, neither resized nor
+  // cropped: the seed networks accept 17..32. 0 switches this off.
+  int keep_min = 0;
+  int keep_max = 0;
+  ResizeMode mode = ResizeMode::kCenter;
+  double crop_pct = 0.8975;  // kCenter only
+  Interpolation interpolation = Interpolation::kBicubic;
+  // Of pixels scaled to 0..1, in the order red, green, blue: (x / 255 - mean) / std.
+  std::array<float, 3> mean = {0.5F, 0.5F, 0.5F};
+  std::array<float, 3> std = {0.5F, 0.5F, 0.5F};
+
+  friend bool operator==(const Preprocess&, const Preprocess&) = default;
+};
+
+}  // namespace xception

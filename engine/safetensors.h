@@ -1,0 +1,81 @@
+// Reader of safetensors files: strict about the format, and safe against a file that changes
+// afterwards.
+//
+// Tensors are read by position (pread), never mapped: a mapped file that is cut short kills the
+// process with SIGBUS on the next touch, and mapped pages count as resident memory beside the
+// packed copy. Source of the format: https://github.com/huggingface/safetensors, README, "Format".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "xception/status.h"
+
+namespace xception {
+
+// Element types that a weight may have; I64 occurs as the scalar num_batches_tracked only.
+enum class StoredType { kF16, kBF16, kF32, kF64, kI64 };
+
+struct TensorEntry {
+  std::string name;
+  StoredType type = StoredType::kF32;
+  std::vector<std::int64_t> shape;  // empty for a scalar
+  std::uint64_t begin = 0;          // bytes from the start of the data section
+  std::uint64_t end = 0;
+
+  std::int64_t elements() const;
+};
+
+// "[728, 1, 3, 3]"
+std::string shape_string(std::span<const std::int64_t> shape);
+
+// Immutable after open; every member may be called from several threads at once.
+class WeightFile {
+ public:
+  // Parses and checks the header; no tensor is read yet. Fails with kNotFound or kIo where the file
+  // cannot be read (a directory, say) and with kBadModel where it is no sound safetensors file.
+  static Result<std::shared_ptr<const WeightFile>> open(const std::string& path);
+
+  // The same from memory, which must stay valid and unchanged for the life of the WeightFile.
+  static Result<std::shared_ptr<const WeightFile>> from_memory(std::span<const std::byte> bytes);
+
+  virtual ~WeightFile() = default;
+
+  // What messages call this file: the path, or "(memory)".
+  const std::string& name() const { return name_; }
+  const std::vector<TensorEntry>& entries() const { return entries_; }  // in the order of the data
+  const TensorEntry* find(std::string_view name) const;                 // null where there is none
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  std::uint64_t data_bytes() const { return data_bytes_; }
+
+  // Reads a floating-point tensor into `values` (entry.elements() of them), converted to float32.
+  // Fails with kIo where the file no longer holds what its header promised, and with kBadModel,
+  // naming tensor and index, where a value is NaN, infinite, or overflows float32.
+  Status read(const TensorEntry& entry, std::span<float> values) const;
+
+  // SHA-256 of the data section in lower-case hex.
+  Result<std::string> sha256() const;
+
+ protected:
+  // Fills `bytes` from `offset` bytes behind the start of the file.
+  virtual Status read_bytes(std::uint64_t offset, std::span<std::byte> bytes) const = 0;
+
+  Status parse(std::uint64_t file_bytes);
+
+  std::string name_;
+
+ private:
+  std::vector<TensorEntry> entries_;
+  std::map<std::string, std::size_t, std::less<>> index_;
+  std::map<std::string, std::string> metadata_;
+  std::uint64_t data_begin_ = 0;
+  std::uint64_t data_bytes_ = 0;
+};
+
+}  // namespace xception

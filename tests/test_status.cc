@@ -1,0 +1,38 @@
+#include <string>
+
+#include "testing.h"
+#include "xception/status.h"
+#include "xception/tensor.h"
+
+using namespace xception;
+
+TEST_CASE("A status carries its code and message") {
+  CHECK(Status().ok());
+  const Status failure(Code::kIo, "cannot read a.bin");
+  CHECK_FALSE(failure.ok());
+  CHECK(failure.with_context("model a").message() == "model a: cannot read a.bin");
+  CHECK(failure.with_context("model a").code() == Code::kIo);
+  CHECK(Status().with_context("nothing").ok());
+}
+
+TEST_CASE("A result is a value or a failure") {
+  const Result<int> seven(7);
+  CHECK(seven.ok());
+  CHECK(*seven == 7);
+  const Result<int> none(Status(Code::kNotFound, "no such tensor"));
+  CHECK_FALSE(none.ok());
+  CHECK(none.status().code() == Code::kNotFound);
+}
+
+TEST_CASE("Shapes count and print") {
+  const Shape shape{2, 19, 19, 728};
+  CHECK(shape.elements() == 525616);
+  CHECK(to_string(shape) == "2x19x19x728");
+  CHECK(std::string(data_type_name(DataType::kBF16)) == "bf16");
+}
+
+TEST_CASE("Every code has a name of its own") {
+  CHECK(std::string(code_name(Code::kOk)) == "ok");
+  CHECK(std::string(code_name(Code::kBadModel)) == "bad_model");
+  CHECK(std::string(code_name(Code::kInternal)) == "internal");
+}
