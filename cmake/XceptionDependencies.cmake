@@ -1,7 +1,18 @@
 # The libraries of other fields, each found once. tools/quickstart installs them with apt.
 
 find_package(Threads REQUIRED)
-find_package(dnnl REQUIRED CONFIG)           # CPU convolutions: oneDNN 2.6 or 3.x
+
+# CPU convolutions: oneDNN 2.6 or 3.x. Found by file and not by its CMake package, since Debian's asks
+# for an OpenCL that nothing here uses. Another build of oneDNN: -DXCEPTION_ONEDNN_ROOT=PREFIX.
+set(XCEPTION_ONEDNN_ROOT "" CACHE PATH "Prefix of the oneDNN to build against (empty: the system's)")
+find_path(XCEPTION_ONEDNN_INCLUDE_DIR dnnl.hpp
+  HINTS "${XCEPTION_ONEDNN_ROOT}" PATH_SUFFIXES include REQUIRED)
+find_library(XCEPTION_ONEDNN_LIBRARY dnnl
+  HINTS "${XCEPTION_ONEDNN_ROOT}" PATH_SUFFIXES lib lib64 REQUIRED)
+add_library(xception_onednn INTERFACE)
+target_include_directories(xception_onednn SYSTEM INTERFACE "${XCEPTION_ONEDNN_INCLUDE_DIR}")
+target_link_libraries(xception_onednn INTERFACE "${XCEPTION_ONEDNN_LIBRARY}")
+
 find_package(nlohmann_json 3.9 REQUIRED)     # weight-file header, JSON output
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)  # SHA-256 of the weight file
 
