@@ -1,0 +1,127 @@
+# Shared by tools/quickstart and tools/run-tests, which source it from the repository's root: what the
+# project needs from outside, and how it comes onto the machine.
+# shellcheck shell=bash
+
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+
+# The names are the same on Debian 12 and 13 and on Ubuntu 22.04 and 24.04.
+# shellcheck disable=SC2034  # read by those who source this
+build_packages=(g++ ninja-build libdnnl-dev nlohmann-json3-dev libcli11-dev libstb-dev libjpeg-dev
+  libssl-dev)
+cmake_at_least=3.25 # as in CMakeLists.txt
+log_dir=build/log
+may_install=yes
+jobs=$(nproc)
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+# logged NAME COMMAND...: quiet where it goes well; else the end of what it printed, and where it lies.
+logged() {
+  local log="$log_dir/$1.log"
+  shift
+  mkdir -p "$log_dir"
+  if ! "$@" >"$log" 2>&1 </dev/null; then
+    tail -n 40 "$log" >&2
+    say "failed: $*"
+    say "all of its output is in $log"
+    return 1
+  fi
+}
+
+# missing_packages NAME...: those that are not installed, one a line.
+missing_packages() {
+  local installed
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null)
+  local package
+  for package in "$@"; do
+    grep -qxF "installed $package" <<<"$installed" || echo "$package"
+  done
+}
+
+# ensure_packages NAME...: installs what is missing, or says with which command to do so.
+ensure_packages() {
+  if ! command -v dpkg-query >/dev/null; then
+    say "no Debian packages here; going on with what is installed. Needed are a C++20 compiler," \
+      "cmake, ninja, oneDNN, nlohmann-json, CLI11, stb, libjpeg-turbo and OpenSSL."
+    return 0
+  fi
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  [ ${#missing[@]} -gt 0 ] || return 0
+
+  local as_root=() may=$may_install
+  if [ "$(id -u)" -ne 0 ]; then
+    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+      as_root=(sudo -n env DEBIAN_FRONTEND=noninteractive)
+    else
+      may=no
+    fi
+  fi
+  if [ "$may" = no ]; then
+    say "missing: ${missing[*]}"
+    say "install them and start again:"
+    echo "  sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    return 1
+  fi
+  say "installing ${missing[*]}"
+  # A foreign package source that does not answer is no reason to stop: the packages may come anyway.
+  logged apt-update "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update ||
+    say "apt-get update failed; trying with the package lists that are there"
+  logged apt-install "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 \
+    install -y --no-install-recommends "${missing[@]}"
+}
+
+# ensure_venv: .venv over the system's Python, whose packages (PyTorch) it sees.
+ensure_venv() {
+  [ -x .venv/bin/pip ] && return 0
+  ensure_packages python3-venv && logged venv /usr/bin/python3 -m venv --system-site-packages .venv
+}
+
+# ensure_pip NAME...: installs into .venv what pip does not list there.
+ensure_pip() {
+  local present package missing=()
+  present=$(.venv/bin/pip list --format=freeze --disable-pip-version-check 2>/dev/null)
+  for package in "$@"; do
+    grep -qi "^${package}==" <<<"$present" || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  if [ "$may_install" = no ]; then
+    say "missing in .venv: .venv/bin/pip install --no-deps ${missing[*]}"
+    return 1
+  fi
+  say "installing into .venv: ${missing[*]}"
+  logged pip .venv/bin/pip install --disable-pip-version-check --no-deps "${missing[@]}"
+}
+
+# cmake_is_recent CMAKE
+cmake_is_recent() {
+  local version
+  version=$("$1" --version 2>/dev/null | sed -n 's/^cmake version //p')
+  [ -n "$version" ] && printf '%s\n%s\n' "$cmake_at_least" "$version" | sort -VC
+}
+
+# ensure_cmake: puts a new enough CMake first on PATH. Ubuntu 22.04 has 3.22; PyPI has newer ones.
+ensure_cmake() {
+  cmake_is_recent cmake && return 0
+  if ! cmake_is_recent .venv/bin/cmake; then
+    if ! command -v cmake >/dev/null; then
+      ensure_packages cmake || return 1
+      cmake_is_recent cmake && return 0
+    fi
+    say "the system's CMake is older than $cmake_at_least; getting one from PyPI into .venv"
+    if ! { ensure_venv && ensure_pip cmake; }; then
+      say "install CMake $cmake_at_least or newer and put it on PATH, for example:"
+      echo "  python3 -m venv .venv && .venv/bin/pip install cmake" >&2
+      return 1
+    fi
+  fi
+  PATH="$PWD/.venv/bin:$PATH"
+}
+
+# build_preset NAME [CONFIGURE-OPTION...]
+build_preset() {
+  local preset="$1"
+  shift
+  logged "configure-$preset" cmake --preset "$preset" "$@" &&
+    logged "build-$preset" cmake --build --preset "$preset" -j "$jobs"
+}
