@@ -1,0 +1,148 @@
+#include "engine/builder.h"
+
+#include <cmath>
+
+namespace xception {
+namespace {
+
+constexpr int kImageChannels = 3;
+constexpr std::int64_t kMaxClasses = 1 << 24;
+
+}  // namespace
+
+GraphBuilder::GraphBuilder(Parameters& parameters, double bn_eps)
+    : parameters_(parameters), bn_eps_(bn_eps) {
+  append("input", Input{kImageChannels}, {}, kImageChannels);
+}
+
+void GraphBuilder::fail(const Status& status) {
+  if (status_.ok()) {
+    status_ = status;
+  }
+}
+
+ValueId GraphBuilder::append(const std::string& name, Op op, std::vector<ValueId> inputs,
+                             int channels) {
+  const int call = calls_[name]++;
+  channels_.push_back(channels);
+  return graph_.append(
+      {call == 0 ? name : name + '#' + std::to_string(call), std::move(op), std::move(inputs)});
+}
+
+ValueId GraphBuilder::conv(const std::string& name, ValueId src, const Conv& conv) {
+  Conv2d op;
+  op.out_channels = conv.depthwise ? channels(src) : conv.out;
+  op.size = conv.size;
+  op.stride = conv.stride;
+  op.pad = conv.pad;
+  op.depthwise = conv.depthwise;
+  if (status_.ok()) {
+    const Result<const TensorEntry*> weight = parameters_.take(
+        name + ".weight",
+        {op.out_channels, conv.depthwise ? 1 : channels(src), conv.size, conv.size});
+    if (weight.ok()) {
+      op.weight = *weight;
+    } else {
+      fail(weight.status());
+    }
+  }
+  if (status_.ok() && conv.bias) {
+    std::shared_ptr<const Affine>& affine = affines_[name];
+    if (affine == nullptr) {
+      const Result<std::vector<float>> bias =
+          parameters_.take_values(name + ".bias", op.out_channels);
+      if (bias.ok()) {
+        affine = std::make_shared<Affine>(
+            Affine{std::vector<double>(bias->size(), 1.0), {bias->begin(), bias->end()}});
+      } else {
+        fail(bias.status());
+      }
+    }
+    op.affine = affine;
+  }
+  const int out_channels = op.out_channels;
+  return append(name, std::move(op), {src}, out_channels);
+}
+
+ValueId GraphBuilder::batch_norm(const std::string& name, ValueId src) {
+  std::shared_ptr<const Affine>& affine = affines_[name];
+  if (status_.ok() && affine == nullptr) {
+    const int count = channels(src);
+    const Result<std::vector<float>> gamma = parameters_.take_values(name + ".weight", count);
+    const Result<std::vector<float>> beta = parameters_.take_values(name + ".bias", count);
+    const Result<std::vector<float>> mean = parameters_.take_values(name + ".running_mean", count);
+    const Result<std::vector<float>> variance =
+        parameters_.take_values(name + ".running_var", count);
+    for (const auto* values : {&gamma, &beta, &mean, &variance}) {
+      if (!values->ok()) {
+        fail(values->status());
+      }
+    }
+    if (status_.ok()) {
+      auto norm = std::make_shared<Affine>();
+      for (std::size_t c = 0; c < static_cast<std::size_t>(count); ++c) {
+        const double scale = (*gamma)[c] / std::sqrt((*variance)[c] + bn_eps_);
+        if (!std::isfinite(scale)) {
+          fail({Code::kBadModel, "tensor '" + name + ".running_var' has the value " +
+                                     std::to_string((*variance)[c]) + " at index " +
+                                     std::to_string(c) + "; a variance cannot be negative"});
+          break;
+        }
+        norm->scale.push_back(scale);
+        norm->shift.push_back((*beta)[c] - (*mean)[c] * scale);
+      }
+      affine = std::move(norm);
+    }
+  }
+  return append(name, BatchNorm{affine}, {src}, channels(src));
+}
+
+ValueId GraphBuilder::relu(const std::string& name, ValueId src) {
+  return append(name, Relu{}, {src}, channels(src));
+}
+
+ValueId GraphBuilder::add(const std::string& name, ValueId main, ValueId shortcut) {
+  return append(name, Add{}, {main, shortcut}, channels(main));
+}
+
+ValueId GraphBuilder::max_pool(const std::string& name, ValueId src, PadMode pad_mode) {
+  MaxPool pool;
+  pool.pad_mode = pad_mode;
+  return append(name, pool, {src}, channels(src));
+}
+
+ValueId GraphBuilder::avg_pool(const std::string& name, ValueId src, int size) {
+  return append(name, AvgPool{size, 1}, {src}, channels(src));
+}
+
+ValueId GraphBuilder::global_avg_pool(const std::string& name, ValueId src) {
+  return append(name, GlobalAvgPool{}, {src}, channels(src));
+}
+
+ValueId GraphBuilder::linear(const std::string& name, ValueId src) {
+  const TensorEntry* weight = parameters_.find(name + ".weight");
+  if (weight == nullptr || weight->shape.empty() || weight->shape[0] > kMaxClasses) {
+    fail({Code::kBadModel, weight == nullptr
+                               ? "tensor '" + name + ".weight' is missing"
+                               : "tensor '" + weight->name + "' has shape " +
+                                     shape_string(weight->shape) + ", expected [classes, " +
+                                     std::to_string(channels(src)) + "]"});
+    return src;
+  }
+  Conv conv;
+  conv.out = static_cast<int>(weight->shape[0]);
+  conv.bias = parameters_.find(name + ".bias") != nullptr;
+  return this->conv(name, src, conv);
+}
+
+Result<Graph> GraphBuilder::finish() {
+  if (status_.ok()) {
+    fail(parameters_.check_all_taken());
+  }
+  if (!status_.ok()) {
+    return status_;
+  }
+  return std::move(graph_);
+}
+
+}  // namespace xception

@@ -1,0 +1,163 @@
+// The engine: a Model is a weight file understood, a Session is a model ready to run one shape.
+//
+//   auto model = Model::load("xception.safetensors");
+//   auto session = Session::create(*model, {.batch = 8});
+//   session->run(images, logits);
+//
+// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "xception/preprocess.h"
+#include "xception/status.h"
+#include "xception/tensor.h"
+
+namespace xception {
+
+struct ModelOptions {
+  // Name of the network ("seed", "seed_depthwise", "xception"); empty: what the file says of
+  // itself.
+  std::string arch;
+  // Check the file's SHA-256 whatever its size. Without it, files under 64 MiB are checked.
+  bool verify = false;
+};
+
+struct ModelInfo {
+  std::string file;  // path, or "(memory)"
+  std::string arch;
+  int classes = 0;                  // length of a logits row; of features where there is no head
+  std::vector<std::string> labels;  // one a class, or empty
+  Preprocess preprocess;
+  std::int64_t parameters = 0;  // elements of all tensors, batch-norm statistics counted in
+  int min_side = 0;             // smallest height and width, in pixels, that the network accepts
+  int max_side = 0;             // largest, 0 for no limit
+};
+
+// Immutable, and shared by any number of sessions on any threads.
+class Model {
+ public:
+  // Reads the header of a safetensors file, finds out which network it is and checks every tensor's
+  // name and shape. Weights are read when a session packs them; the file stays open until then.
+  // Fails with kNotFound, kIo, kBadModel or kInvalidArgument (unknown options.arch).
+  static Result<std::shared_ptr<const Model>> load(const std::string& path,
+                                                   const ModelOptions& options = {});
+  // The same from memory, which must stay valid and unchanged for the life of the model.
+  static Result<std::shared_ptr<const Model>> load(std::span<const std::byte> bytes,
+                                                   const ModelOptions& options = {});
+
+  const ModelInfo& info() const;
+
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+  explicit Model(std::unique_ptr<const Impl> impl);
+
+ private:
+  std::unique_ptr<const Impl> impl_;
+};
+
+// Names of the networks that the engine can build.
+std::vector<std::string> known_networks();
+
+enum class Precision { kFp32, kBf16, kFp16, kTf32 };
+
+// "fp32", "bf16", "fp16", "tf32".
+const char* precision_name(Precision precision);
+
+struct SessionOptions {
+  // "cpu"; "cuda" or "cuda:N"; "auto": CUDA where build and machine have it, else the CPU;
+  // "reference": double-precision loops, slow, for checking.
+  std::string device = "auto";
+  Precision precision = Precision::kFp32;
+  int batch = 1;
+  int height = 0;  // 0: the model's preprocess.size
+  int width = 0;
+  int threads = 0;   // of the CPU backend; 0: as many as OpenMP would take
+  bool fuse = true;  // off: every module of the PyTorch network stays a step of its own
+};
+
+// One step of the plan.
+struct LayerInfo {
+  std::string name;            // the PyTorch module whose output this step computes
+  std::string operation;       // "conv3x3 s2 +relu"
+  std::string implementation;  // what the backend chose: "jit_1x1:avx2"
+  Shape output;
+  std::int64_t macs = 0;            // multiply-adds
+  std::size_t parameter_bytes = 0;  // packed; 0 where an earlier step holds the same weights
+  std::size_t output_bytes = 0;
+  std::size_t arena_offset = 0;  // of the output
+};
+
+struct SessionInfo {
+  std::string device;  // "cpu", never "auto"
+  Precision precision = Precision::kFp32;
+  Shape input;
+  Shape logits;  // {batch, 1, 1, classes}
+  int threads = 0;
+  std::size_t arena_bytes = 0;      // all activations and workspaces
+  std::size_t parameter_bytes = 0;  // packed weights, shared by the sessions of a model
+  std::vector<LayerInfo> layers;    // in the order they run
+};
+
+// A layer's output while it still stands in the arena. `values` are float32 NHWC.
+struct LayerOutput {
+  const LayerInfo* layer = nullptr;
+  std::span<const float> values;
+};
+using LayerCallback = std::function<Status(const LayerOutput&)>;
+
+// Seconds a step took, in the order of SessionInfo::layers, one row a run.
+using Profile = std::vector<std::vector<double>>;
+
+// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing.
+class Session {
+ public:
+  // Plans, allocates and packs. Fails with kInvalidArgument (a size that the network does not
+  // take), kUnsupported or kDevice (precision or device not to be had here), kOutOfMemory, and with
+  // kIo or kBadModel where the weight file turns out damaged or changed.
+  static Result<Session> create(std::shared_ptr<const Model> model,
+                                const SessionOptions& options = {});
+
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  const SessionInfo& info() const;
+
+  // Images, already normalised, in host memory and either layout, to logits [batch][classes].
+  // Shapes must be info().input and info().logits. Blocks until done.
+  Status run(TensorView<const float> images, TensorView<float> logits);
+  // 8-bit RGB, NHWC, normalised with mean and std of the model (or of set_normalisation).
+  Status run(TensorView<const std::uint8_t> images, TensorView<float> logits);
+
+  // Mean and std for the 8-bit run, of pixels scaled to 0..1.
+  void set_normalisation(const Preprocess& preprocess);
+
+  // Called after every step of a run, in order; an error it returns ends the run. Empty: none.
+  void set_layer_callback(LayerCallback callback);
+
+  // Runs `runs` times on the last input and times every step.
+  Result<Profile> profile(int runs);
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Probabilities of each row of logits, computed in double. In place is allowed.
+void softmax(TensorView<const float> logits, TensorView<float> probabilities);
+
+}  // namespace xception

@@ -1,0 +1,245 @@
+#include "engine/metadata.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace xception {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kMaxSide = 16384;  // of the network's input, in pixels
+
+Status bad_value(const std::string& key, const std::string& value, const std::string& expected) {
+  return {Code::kBadModel,
+          "metadata '" + key + "' is '" + value.substr(0, 80) + "', expected " + expected};
+}
+
+// The entry's text, or null.
+const std::string* find(const std::map<std::string, std::string>& entries, const char* key) {
+  const auto entry = entries.find(key);
+  return entry == entries.end() ? nullptr : &entry->second;
+}
+
+Status read_number(const std::map<std::string, std::string>& entries, const char* key, double least,
+                   double most, std::optional<double>& value) {
+  const std::string* text = find(entries, key);
+  if (text == nullptr) {
+    return {};
+  }
+  const json number = json::parse(*text, nullptr, false);
+  if (!number.is_number() || !(number.get<double>() >= least) || !(number.get<double>() <= most)) {
+    return bad_value(key, *text,
+                     "a number from " + json(least).dump() + " to " + json(most).dump());
+  }
+  value = number.get<double>();
+  return {};
+}
+
+// One of two words.
+Status read_choice(const std::map<std::string, std::string>& entries, const char* key,
+                   const char* no, const char* yes, std::optional<bool>& value) {
+  const std::string* text = find(entries, key);
+  if (text == nullptr) {
+    return {};
+  }
+  if (*text != no && *text != yes) {
+    return bad_value(key, *text, std::string("'") + no + "' or '" + yes + "'");
+  }
+  value = *text == yes;
+  return {};
+}
+
+bool is_string_list(const json& list) {
+  if (!list.is_array()) {
+    return false;
+  }
+  for (const json& item : list) {
+    if (!item.is_string()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool set_triple(const json& list, double least, std::array<float, 3>& values) {
+  if (!list.is_array() || list.size() != values.size()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!list[i].is_number() || !(list[i].get<double>() >= least) ||
+        !(std::abs(list[i].get<double>()) < 1e6)) {
+      return false;
+    }
+    values[i] = list[i].get<float>();
+  }
+  return true;
+}
+
+bool set_int(const json& value, int least, int& target) {
+  if (!value.is_number_integer() || value.get<std::int64_t>() < least ||
+      value.get<std::int64_t>() > kMaxSide) {
+    return false;
+  }
+  target = value.get<int>();
+  return true;
+}
+
+bool set_mode(const json& value, ResizeMode& mode) {
+  if (value == "center") {
+    mode = ResizeMode::kCenter;
+  } else if (value == "squash") {
+    mode = ResizeMode::kSquash;
+  } else if (value == "border") {
+    mode = ResizeMode::kBorder;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool set_interpolation(const json& value, Interpolation& interpolation) {
+  if (value == "nearest") {
+    interpolation = Interpolation::kNearest;
+  } else if (value == "bilinear") {
+    interpolation = Interpolation::kBilinear;
+  } else if (value == "bicubic") {
+    interpolation = Interpolation::kBicubic;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool set_crop_pct(const json& value, double& crop_pct) {
+  if (!value.is_number() || !(value.get<double>() > 0.01) || !(value.get<double>() <= 1.0)) {
+    return false;
+  }
+  crop_pct = value.get<double>();
+  return true;
+}
+
+// One key of a preprocess object, ours or timm's. Unknown keys are none of our business.
+bool set_preprocess(const std::string& key, const json& value, Preprocess& preprocess) {
+  constexpr double kAny = -1e6;
+  constexpr double kPositive = 1e-6;
+  if (key == "size") return set_int(value, 1, preprocess.size);
+  if (key == "keep_min") return set_int(value, 0, preprocess.keep_min);
+  if (key == "keep_max") return set_int(value, 0, preprocess.keep_max);
+  if (key == "resize_mode") return set_mode(value, preprocess.mode);
+  if (key == "crop_pct") return set_crop_pct(value, preprocess.crop_pct);
+  if (key == "interpolation") return set_interpolation(value, preprocess.interpolation);
+  if (key == "mean") return set_triple(value, kAny, preprocess.mean);
+  if (key == "std") return set_triple(value, kPositive, preprocess.std);
+  if (key == "input_size") {  // timm: [channels, height, width]
+    return value.is_array() && value.size() == 3 && set_int(value[2], 1, preprocess.size);
+  }
+  return true;
+}
+
+Status set_all(const std::string& where, const json& object, Preprocess& preprocess) {
+  for (const auto& [key, value] : object.items()) {
+    if (!set_preprocess(key, value, preprocess)) {
+      return bad_value(where + "." + key, value.dump(), "a value as docs/weight-file.md gives it");
+    }
+  }
+  return {};
+}
+
+// timm writes label names as a list, or as an object from index to name.
+std::vector<std::string> timm_labels(const json& config) {
+  const json names = config.value("label_names", json());
+  if (!is_string_list(names)) {
+    return {};
+  }
+  std::vector<std::string> labels = names.get<std::vector<std::string>>();
+  const json descriptions = config.value("label_descriptions", json());
+  if (descriptions.is_object()) {
+    for (std::string& label : labels) {
+      const auto text = descriptions.find(label);
+      if (text != descriptions.end() && text->is_string()) {
+        label = text->get<std::string>();
+      }
+    }
+  }
+  return labels;
+}
+
+Result<json> parse_timm_config(const std::string& json_text) {
+  json config = json::parse(json_text, nullptr, false);
+  if (!config.is_object()) {
+    return Status(Code::kBadModel,
+                  "config.json beside the weight file is no JSON object; repair "
+                  "or remove it");
+  }
+  return config;
+}
+
+}  // namespace
+
+Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries) {
+  Metadata metadata;
+  if (const std::string* schema = find(entries, "xception.schema");
+      schema != nullptr && *schema != "1") {
+    return bad_value("xception.schema", *schema, "'1'; this file needs a later xception");
+  }
+  if (const std::string* arch = find(entries, "xception.arch")) {
+    metadata.arch = *arch;
+  }
+  if (const std::string* sha256 = find(entries, "xception.sha256")) {
+    metadata.sha256 = *sha256;
+  }
+  XC_RETURN_IF_ERROR(read_number(entries, "xception.bn_eps", 1e-12, 1.0, metadata.bn_eps));
+  XC_RETURN_IF_ERROR(read_number(entries, "xception.width", 1e-3, 16.0, metadata.width));
+  XC_RETURN_IF_ERROR(
+      read_choice(entries, "xception.pool_pad", "torch", "tf_same", metadata.pool_pad_same));
+  XC_RETURN_IF_ERROR(read_choice(entries, "xception.sep_relu", "false", "true", metadata.sep_relu));
+  std::optional<double> classes;
+  XC_RETURN_IF_ERROR(read_number(entries, "xception.num_classes", 0, 1 << 24, classes));
+  if (classes) {
+    metadata.num_classes = static_cast<int>(*classes);
+  }
+  if (const std::string* labels = find(entries, "xception.labels")) {
+    const json list = json::parse(*labels, nullptr, false);
+    if (!is_string_list(list)) {
+      return bad_value("xception.labels", *labels, "a JSON list of strings");
+    }
+    metadata.labels = list.get<std::vector<std::string>>();
+  }
+  return metadata;
+}
+
+Result<Metadata> read_timm_config(const std::string& json_text) {
+  Result<json> config = parse_timm_config(json_text);
+  XC_RETURN_IF_ERROR(config.status());
+  Metadata metadata;
+  if (const auto name = config->find("architecture"); name != config->end() && name->is_string()) {
+    metadata.arch = name->get<std::string>();
+  }
+  metadata.labels = timm_labels(*config);
+  return metadata;
+}
+
+Status read_preprocess(const std::map<std::string, std::string>& entries, Preprocess& preprocess) {
+  const std::string* text = find(entries, "xception.preprocess");
+  if (text == nullptr) {
+    return {};
+  }
+  const json object = json::parse(*text, nullptr, false);
+  if (!object.is_object()) {
+    return bad_value("xception.preprocess", *text, "a JSON object");
+  }
+  return set_all("xception.preprocess", object, preprocess);
+}
+
+Status read_timm_preprocess(const std::string& json_text, Preprocess& preprocess) {
+  Result<json> config = parse_timm_config(json_text);
+  XC_RETURN_IF_ERROR(config.status());
+  const auto pretrained = config->find("pretrained_cfg");
+  if (pretrained == config->end() || !pretrained->is_object()) {
+    return {};
+  }
+  return set_all("pretrained_cfg", *pretrained, preprocess);
+}
+
+}  // namespace xception

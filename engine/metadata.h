@@ -1,0 +1,38 @@
+// What a weight file, or the config.json beside it, says about its network in words: architecture,
+// labels, preprocessing.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "xception/preprocess.h"
+#include "xception/status.h"
+
+namespace xception {
+
+// Every field that was not given is empty; `preprocess` starts from what the caller passes.
+struct Metadata {
+  std::string arch;
+  std::optional<double> bn_eps;
+  std::optional<bool> pool_pad_same;
+  std::optional<bool> sep_relu;
+  std::optional<double> width;
+  std::optional<int> num_classes;
+  std::vector<std::string> labels;
+  std::string sha256;
+};
+
+// Reads the "xception.*" entries of a safetensors header. Fails with kBadModel, naming the key,
+// where a value is not what the key needs.
+Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries);
+
+// Reads timm's config.json: architecture and label names.
+Result<Metadata> read_timm_config(const std::string& json_text);
+
+// Overwrites in `preprocess` what "xception.preprocess" or timm's pretrained_cfg gives.
+Status read_preprocess(const std::map<std::string, std::string>& entries, Preprocess& preprocess);
+Status read_timm_preprocess(const std::string& json_text, Preprocess& preprocess);
+
+}  // namespace xception

@@ -1,0 +1,151 @@
+#include "engine/passes.h"
+
+#include <optional>
+
+namespace xception {
+namespace {
+
+// The producer's operation with the consumer's done too, or nothing where that cannot be.
+using Rule = std::optional<Op> (*)(const Op& producer, const Op& consumer);
+
+// Drops the nodes that have been absorbed and renumbers the rest.
+Graph compact(const std::vector<Node>& nodes, const std::vector<bool>& absorbed) {
+  Graph graph;
+  std::vector<ValueId> renamed(nodes.size(), -1);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (absorbed[i]) {
+      continue;
+    }
+    Node node = nodes[i];
+    for (ValueId& id : node.inputs) {
+      id = renamed[static_cast<std::size_t>(id)];
+    }
+    renamed[i] = graph.append(std::move(node));
+  }
+  return graph;
+}
+
+// Applies `rule` wherever it fits, first node to last. The merged node stands where the consumer
+// stood, so that its other input has been computed by then.
+Graph absorb(const Graph& graph, Rule rule) {
+  std::vector<Node> nodes = graph.nodes;
+  const std::vector<int> uses = count_uses(graph);
+  std::vector<bool> absorbed(nodes.size(), false);
+  for (Node& consumer : nodes) {
+    // An Add names its main branch first: that is where the sum is to be computed.
+    for (std::size_t i = 0; i < consumer.inputs.size(); ++i) {
+      const auto id = static_cast<std::size_t>(consumer.inputs[i]);
+      if (uses[id] != 1) {
+        continue;
+      }
+      if (std::optional<Op> merged = rule(nodes[id].op, consumer.op)) {
+        std::vector<ValueId> inputs = nodes[id].inputs;
+        for (std::size_t other = 0; other < consumer.inputs.size(); ++other) {
+          if (other != i) {
+            inputs.push_back(consumer.inputs[other]);
+          }
+        }
+        consumer.op = *std::move(merged);
+        consumer.inputs = std::move(inputs);
+        absorbed[id] = true;
+        break;
+      }
+    }
+  }
+  return compact(nodes, absorbed);
+}
+
+// second(first(x))
+std::shared_ptr<const Affine> compose(const Affine* first, const Affine& second) {
+  if (first == nullptr) {
+    return std::make_shared<Affine>(second);
+  }
+  auto both = std::make_shared<Affine>(second);
+  for (std::size_t c = 0; c < second.scale.size(); ++c) {
+    both->scale[c] = second.scale[c] * first->scale[c];
+    both->shift[c] = second.scale[c] * first->shift[c] + second.shift[c];
+  }
+  return both;
+}
+
+std::optional<Op> fold_batch_norm_rule(const Op& producer, const Op& consumer) {
+  const auto* conv = std::get_if<Conv2d>(&producer);
+  const auto* norm = std::get_if<BatchNorm>(&consumer);
+  if (conv == nullptr || norm == nullptr || conv->relu || conv->second_affine || conv->add) {
+    return std::nullopt;
+  }
+  Conv2d merged = *conv;
+  merged.affine = compose(conv->affine.get(), *norm->affine);
+  merged.folded = true;
+  return merged;
+}
+
+std::optional<Op> relu_rule(const Op& producer, const Op& consumer) {
+  if (!std::holds_alternative<Relu>(consumer)) {
+    return std::nullopt;
+  }
+  if (std::holds_alternative<Relu>(producer)) {
+    return producer;
+  }
+  const auto* conv = std::get_if<Conv2d>(&producer);
+  if (conv == nullptr || conv->second_affine || conv->add) {
+    return std::nullopt;
+  }
+  Conv2d merged = *conv;
+  merged.relu = true;
+  return merged;
+}
+
+std::optional<Op> second_batch_norm_rule(const Op& producer, const Op& consumer) {
+  const auto* conv = std::get_if<Conv2d>(&producer);
+  const auto* norm = std::get_if<BatchNorm>(&consumer);
+  if (conv == nullptr || norm == nullptr || !conv->relu || conv->second_affine || conv->add) {
+    return std::nullopt;
+  }
+  Conv2d merged = *conv;
+  merged.second_affine = norm->affine;
+  return merged;
+}
+
+std::optional<Op> add_rule(const Op& producer, const Op& consumer) {
+  if (!std::holds_alternative<Add>(consumer)) {
+    return std::nullopt;
+  }
+  if (const auto* conv = std::get_if<Conv2d>(&producer);
+      conv != nullptr && !conv->add && !conv->final_relu) {
+    Conv2d merged = *conv;
+    merged.add = true;
+    return merged;
+  }
+  if (const auto* pool = std::get_if<MaxPool>(&producer); pool != nullptr && !pool->add) {
+    MaxPool merged = *pool;
+    merged.add = true;
+    return merged;
+  }
+  return std::nullopt;
+}
+
+std::optional<Op> final_relu_rule(const Op& producer, const Op& consumer) {
+  const auto* conv = std::get_if<Conv2d>(&producer);
+  if (conv == nullptr || !std::holds_alternative<Relu>(consumer) ||
+      (!conv->second_affine && !conv->add)) {
+    return std::nullopt;
+  }
+  Conv2d merged = *conv;
+  merged.final_relu = true;
+  return merged;
+}
+
+}  // namespace
+
+Graph fold_batch_norm(const Graph& graph) { return absorb(graph, fold_batch_norm_rule); }
+Graph fuse_relu(const Graph& graph) { return absorb(graph, relu_rule); }
+Graph fuse_second_batch_norm(const Graph& graph) { return absorb(graph, second_batch_norm_rule); }
+Graph fuse_add(const Graph& graph) { return absorb(graph, add_rule); }
+Graph fuse_final_relu(const Graph& graph) { return absorb(graph, final_relu_rule); }
+
+Graph fuse(const Graph& graph) {
+  return fuse_final_relu(fuse_add(fuse_second_batch_norm(fuse_relu(fold_batch_norm(graph)))));
+}
+
+}  // namespace xception

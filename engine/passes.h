@@ -1,0 +1,29 @@
+// Passes: pure functions from a graph to one that computes the same with fewer steps.
+//
+// Each lets a producer absorb the one node that reads it. The merged node takes the consumer's name
+// and place, since it now computes the consumer's output.
+#pragma once
+
+#include "engine/graph.h"
+
+namespace xception {
+
+// conv -> batch norm: the norm is folded into the convolution's affine, in double.
+Graph fold_batch_norm(const Graph& graph);
+
+// conv -> ReLU, ahead of any second affine; and ReLU -> ReLU, of which one is enough.
+Graph fuse_relu(const Graph& graph);
+
+// conv + ReLU -> batch norm: it cannot be folded through the ReLU, so it becomes the second affine.
+Graph fuse_second_batch_norm(const Graph& graph);
+
+// conv -> add and max pool -> add: the other summand becomes the node's second input.
+Graph fuse_add(const Graph& graph);
+
+// conv with a second affine or an add -> ReLU.
+Graph fuse_final_relu(const Graph& graph);
+
+// All of the above, in that order.
+Graph fuse(const Graph& graph);
+
+}  // namespace xception
