@@ -19,8 +19,16 @@
 
 namespace xception {
 
+class ByteSource;
+
 // Element types that a weight may have; I64 occurs as the scalar num_batches_tracked only.
 enum class StoredType { kF16, kBF16, kF32, kF64, kI64 };
+
+// Bytes of one element.
+std::size_t size_of(StoredType type);
+
+// "F16", as the file spells it.
+const char* stored_type_name(StoredType type);
 
 struct TensorEntry {
   std::string name;
@@ -38,41 +46,44 @@ std::string shape_string(std::span<const std::int64_t> shape);
 // Immutable after open; every member may be called from several threads at once.
 class WeightFile {
  public:
-  // Parses and checks the header; no tensor is read yet. Fails with kNotFound or kIo where the file
-  // cannot be read (a directory, say) and with kBadModel where it is no sound safetensors file.
+  // Parses and checks the header; no tensor is read yet. The file stays open, so that a file put
+  // under the same name later changes nothing. Fails with kNotFound or kIo where the file cannot be
+  // read (a directory, say) and with kBadModel where it is no sound safetensors file.
   static Result<std::shared_ptr<const WeightFile>> open(const std::string& path);
 
   // The same from memory, which must stay valid and unchanged for the life of the WeightFile.
   static Result<std::shared_ptr<const WeightFile>> from_memory(std::span<const std::byte> bytes);
 
-  virtual ~WeightFile() = default;
+  ~WeightFile();
+  WeightFile(const WeightFile&) = delete;
+  WeightFile& operator=(const WeightFile&) = delete;
 
   // What messages call this file: the path, or "(memory)".
-  const std::string& name() const { return name_; }
+  const std::string& name() const;
   const std::vector<TensorEntry>& entries() const { return entries_; }  // in the order of the data
   const TensorEntry* find(std::string_view name) const;                 // null where there is none
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   std::uint64_t data_bytes() const { return data_bytes_; }
 
-  // Reads a floating-point tensor into `values` (entry.elements() of them), converted to float32.
-  // Fails with kIo where the file no longer holds what its header promised, and with kBadModel,
-  // naming tensor and index, where a value is NaN, infinite, or overflows float32.
+  // Reads a floating-point tensor of this file into `values` (entry.elements() of them), converted
+  // to float32. Fails with kIo where the file no longer holds what it held at open, and with
+  // kBadModel, naming tensor and index, where a value is NaN, infinite, or overflows float32. A
+  // change is seen by size and time of modification: one inside the clock's tick (some ms) of open
+  // may pass.
   Status read(const TensorEntry& entry, std::span<float> values) const;
 
-  // SHA-256 of the data section in lower-case hex.
+  // SHA-256 of the data section in lower-case hex. Fails with kIo as read() does.
   Result<std::string> sha256() const;
 
- protected:
-  // Fills `bytes` from `offset` bytes behind the start of the file.
-  virtual Status read_bytes(std::uint64_t offset, std::span<std::byte> bytes) const = 0;
-
-  Status parse(std::uint64_t file_bytes);
-
-  std::string name_;
-
  private:
+  explicit WeightFile(std::unique_ptr<const ByteSource> source);
+
+  static Result<std::shared_ptr<const WeightFile>> load(std::unique_ptr<const ByteSource> source);
+  Status parse();
+
+  std::unique_ptr<const ByteSource> source_;
   std::vector<TensorEntry> entries_;
-  std::map<std::string, std::size_t, std::less<>> index_;
+  std::vector<std::size_t> by_name_;  // indices into entries_, sorted by name
   std::map<std::string, std::string> metadata_;
   std::uint64_t data_begin_ = 0;
   std::uint64_t data_bytes_ = 0;
