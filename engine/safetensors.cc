@@ -28,25 +28,25 @@ Status out_of_memory(const std::string& file) {
 }
 
 bool all_finite(std::span<const float> values) {
-  constexpr std::uint32_t kExponent = 0x7F800000;
-  bool bad = false;
-  for (const float value : values) {  // no early exit, so that it vectorises
-    bad |= (std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent;
+  std::uint32_t largest = 0;
+  for (const float value : values) {  // a maximum and no early exit, so that it vectorises
+    largest = std::max(largest, std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFU);
   }
-  return !bad;
+  return largest < 0x7F800000U;
 }
 
+// Without branches, so that the loop over it vectorises. Subnormal halves are normal floats,
+// computed without a subnormal in between: the host may run with subnormals flushed to zero.
 float from_half(std::uint16_t half) {
   const std::uint32_t exponent = half & 0x7C00U;
-  const std::uint32_t mantissa = half & 0x03FFU;
-  // Subnormal halves are normal floats, computed without a subnormal in between: the host may run
-  // with subnormals flushed to zero.
-  const float subnormal = static_cast<float>(static_cast<std::int32_t>(mantissa)) * 0x1p-24F;
-  // Rebias the exponent from 15 to 127; infinity and NaN go to the largest exponent.
-  const std::uint32_t rebias = exponent == 0x7C00U ? 224U << 23 : 112U << 23;
+  const auto mantissa = static_cast<float>(static_cast<std::int32_t>(half & 0x03FFU));
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(mantissa * 0x1p-24F);
+  // The exponent's bias goes from 15 to 127, and once more for infinity and NaN.
+  const std::uint32_t rebias = (112U << 23) << static_cast<std::uint32_t>(exponent == 0x7C00U);
   const std::uint32_t normal = ((half & 0x7FFFU) << 13) + rebias;
-  const std::uint32_t magnitude = exponent == 0 ? std::bit_cast<std::uint32_t>(subnormal) : normal;
-  return std::bit_cast<float>(magnitude | (static_cast<std::uint32_t>(half & 0x8000U) << 16));
+  const std::uint32_t use_normal = 0U - static_cast<std::uint32_t>(exponent != 0);
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000U) << 16;
+  return std::bit_cast<float>(sign | (normal & use_normal) | (subnormal & ~use_normal));
 }
 
 float from_bfloat(std::uint16_t bits) {
