@@ -8,6 +8,7 @@ export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2034  # read by those who source this
 build_packages=(g++ ninja-build libdnnl-dev nlohmann-json3-dev libcli11-dev libstb-dev libjpeg-dev
   libssl-dev)
+command -v cmake >/dev/null || build_packages+=(cmake)
 cmake_at_least=3.25 # as in CMakeLists.txt
 log_dir=build/log
 may_install=yes
@@ -104,10 +105,6 @@ cmake_is_recent() {
 ensure_cmake() {
   cmake_is_recent cmake && return 0
   if ! cmake_is_recent .venv/bin/cmake; then
-    if ! command -v cmake >/dev/null; then
-      ensure_packages cmake || return 1
-      cmake_is_recent cmake && return 0
-    fi
     say "the system's CMake is older than $cmake_at_least; getting one from PyPI into .venv"
     if ! { ensure_venv && ensure_pip cmake; }; then
       say "install CMake $cmake_at_least or newer and put it on PATH, for example:"
