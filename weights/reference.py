@@ -194,41 +194,38 @@ class PaperBlock(nn.Module):
 
 class Xception(nn.Module):
     """The paper's network. N x 3 x H x W, H and W at least 71, 299 in the paper, to
-    N x num_classes logits. At width 1 and 299 x 299: conv1 32 x 149 x 149, conv2 64 x 147 x 147,
+    N x num_classes logits. At 299 x 299: conv1 32 x 149 x 149, conv2 64 x 147 x 147,
     block1 128 x 74 x 74, block2 256 x 37 x 37, block3..11 728 x 19 x 19, block12 1024 x 10 x 10,
     conv4 2048 x 10 x 10."""
 
-    def __init__(self, num_classes, width, bn_eps, pool_pad):
+    def __init__(self, num_classes, bn_eps, pool_pad):
         super().__init__()
-        c32, c64, c128, c256, c728, c1024, c1536, c2048 = (
-            scale_channels(c, width) for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)
-        )
 
         def pool():
             if pool_pad == "tf_same":
                 return MaxPoolSame(3, stride=2)
             return nn.MaxPool2d(3, stride=2, padding=1)
 
-        self.conv1 = nn.Conv2d(3, c32, 3, stride=2, bias=False)
-        self.bn1 = nn.BatchNorm2d(c32, eps=bn_eps)
+        self.conv1 = nn.Conv2d(3, 32, 3, stride=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(32, eps=bn_eps)
         self.act1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(c32, c64, 3, bias=False)
-        self.bn2 = nn.BatchNorm2d(c64, eps=bn_eps)
+        self.conv2 = nn.Conv2d(32, 64, 3, bias=False)
+        self.bn2 = nn.BatchNorm2d(64, eps=bn_eps)
         self.act2 = nn.ReLU()
-        self.block1 = PaperBlock((c64, c128, c128), bn_eps, pool(), start_with_relu=False)
-        self.block2 = PaperBlock((c128, c256, c256), bn_eps, pool())
-        self.block3 = PaperBlock((c256, c728, c728), bn_eps, pool())
+        self.block1 = PaperBlock((64, 128, 128), bn_eps, pool(), start_with_relu=False)
+        self.block2 = PaperBlock((128, 256, 256), bn_eps, pool())
+        self.block3 = PaperBlock((256, 728, 728), bn_eps, pool())
         for i in range(4, 12):
-            self.add_module(f"block{i}", PaperBlock((c728, c728, c728, c728), bn_eps))
-        self.block12 = PaperBlock((c728, c728, c1024), bn_eps, pool())
-        self.conv3 = PaperSeparable(c1024, c1536)
-        self.bn3 = nn.BatchNorm2d(c1536, eps=bn_eps)
+            self.add_module(f"block{i}", PaperBlock((728, 728, 728, 728), bn_eps))
+        self.block12 = PaperBlock((728, 728, 1024), bn_eps, pool())
+        self.conv3 = PaperSeparable(1024, 1536)
+        self.bn3 = nn.BatchNorm2d(1536, eps=bn_eps)
         self.act3 = nn.ReLU()
-        self.conv4 = PaperSeparable(c1536, c2048)
-        self.bn4 = nn.BatchNorm2d(c2048, eps=bn_eps)
+        self.conv4 = PaperSeparable(1536, 2048)
+        self.bn4 = nn.BatchNorm2d(2048, eps=bn_eps)
         self.act4 = nn.ReLU()
         self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(c2048, num_classes)
+        self.fc = nn.Linear(2048, num_classes)
 
     def forward(self, x):
         x = self.act1(self.bn1(self.conv1(x)))
@@ -243,18 +240,18 @@ class Xception(nn.Module):
 def build(arch, num_classes=None, width=1.0, bn_eps=1e-5, sep_relu=True, pool_pad="torch"):
     """The network `arch` in eval mode, with PyTorch's own initial weights.
 
-    `width` scales every channel count but the input's and the classes (scale_channels). `sep_relu`
-    concerns the seed networks only, `pool_pad` ("torch" or "tf_same") concerns xception only.
+    `width` scales every channel count but the input's and the classes (scale_channels); it and
+    `sep_relu` concern the seed networks only, `pool_pad` ("torch" or "tf_same") xception only.
     Raises ValueError for a name or value it does not know."""
     if arch not in ARCHS:
         raise ValueError(f"unknown arch '{arch}': known are {', '.join(ARCHS)}")
     if pool_pad not in ("torch", "tf_same") or (pool_pad != "torch" and arch != "xception"):
         raise ValueError(f"pool_pad '{pool_pad}' does not exist for arch '{arch}'")
-    if not 0 < width <= 8:
-        raise ValueError(f"width {width} is not in (0, 8]")
+    if not 0 < width <= 8 or (width != 1 and arch == "xception"):
+        raise ValueError(f"width {width} does not exist for arch '{arch}'")
     num_classes = DEFAULT_CLASSES[arch] if num_classes is None else num_classes
     if arch == "xception":
-        return Xception(num_classes, width, bn_eps, pool_pad).eval()
+        return Xception(num_classes, bn_eps, pool_pad).eval()
     return Seed(num_classes, width, bn_eps, arch == "seed_depthwise", sep_relu).eval()
 
 

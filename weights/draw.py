@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Draws fresh weights for a network and writes them, and on request what PyTorch makes of them.
+
+  draw.py --arch seed_depthwise --width 0.25 -o m.safetensors --golden g.safetensors --batch 3
+"""
+
+import argparse
+
+import model_file
+import reference
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arch", required=True, choices=reference.ARCHS)
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--sep-relu", choices=("true", "false"), default="true")
+    parser.add_argument("--num-classes", type=int)
+    parser.add_argument("--bn-eps", type=float, default=1e-5)
+    parser.add_argument("--pool-pad", choices=("torch", "tf_same"), default="torch")
+    parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32")
+    parser.add_argument("-o", "--output", required=True, metavar="MODEL.safetensors")
+    model_file.add_golden_arguments(parser)
+    args = parser.parse_args()
+
+    config = {
+        "num_classes": args.num_classes or reference.DEFAULT_CLASSES[args.arch],
+        "width": args.width,
+        "bn_eps": args.bn_eps,
+        "sep_relu": args.sep_relu == "true",
+        "pool_pad": args.pool_pad,
+    }
+    try:
+        module = reference.randomize(reference.build(args.arch, **config), args.seed)
+        metadata = model_file.make_metadata(args.arch, config)
+        model_file.write_model(args.output, module.state_dict(), metadata, args.dtype)
+        if args.dtype != "f32":  # the golden values are those of the weights as stored
+            model_file.load_model(args.output, module)
+        model_file.write_golden_as_asked(args, module, args.arch)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

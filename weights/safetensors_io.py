@@ -1,0 +1,103 @@
+"""Reads and writes safetensors files with nothing but NumPy.
+
+The format (https://github.com/huggingface/safetensors, README, "Format"): 8 bytes with the length
+of the header, little-endian; the header, JSON; the tensors, raw and row-major. What this module
+writes pads the header with spaces so that the data begins at a multiple of 8.
+"""
+
+import hashlib
+import json
+import math
+import os
+import struct
+
+import numpy as np
+
+HEADER_LIMIT = 100_000_000
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
+ITEM_SIZES = {name: np.dtype(d).itemsize for name, d in DTYPES.items()} | {"BF16": 2}
+
+
+def to_bfloat16(array):
+    """The upper halves of float32 values as uint16, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(array, dtype="<f4").view("<u4")
+    rounded = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
+    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+
+
+def from_bfloat16(halves):
+    return (halves.astype("<u4") << 16).view("<f4")
+
+
+def write(path, tensors, metadata=None, bfloat16=()):
+    """Writes `tensors`, a dict from name to array, in its order; `metadata` maps str to str.
+
+    The names in `bfloat16` are float32 arrays to be stored as BF16. The file appears under its name
+    when it is complete: it is written beside it first. Returns the SHA-256 of the data section in
+    hexadecimal, which the metadata key "xception.sha256" gets too if it is there."""
+    header, blobs, offset, sha = {}, [], 0, hashlib.sha256()
+    names = {np.dtype(d): name for name, d in DTYPES.items()}
+    for name, array in tensors.items():
+        dtype = "BF16" if name in bfloat16 else names[array.dtype]
+        blob = (to_bfloat16(array) if name in bfloat16 else np.ascontiguousarray(array)).tobytes()
+        end = offset + len(blob)
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [offset, end]}
+        offset = end
+        sha.update(blob)
+        blobs.append(blob)
+    if metadata is not None:
+        if "xception.sha256" in metadata:
+            metadata = metadata | {"xception.sha256": sha.hexdigest()}
+        header = {"__metadata__": metadata} | header
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+
+    temporary = f"{path}.{os.getpid()}.part"
+    try:
+        with open(temporary, "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            f.writelines(blobs)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return sha.hexdigest()
+
+
+def read(path):
+    """(tensors, metadata) of a file; BF16 comes back as float32. Raises ValueError, with a sentence
+    that says what is wrong, if the file is not a sound safetensors file."""
+    with open(path, "rb") as f:
+        data = f.read()
+    if len(data) < 8:
+        raise ValueError(f"{path} is no safetensors file: it has only {len(data)} bytes")
+    (length,) = struct.unpack_from("<Q", data)
+    if length > min(HEADER_LIMIT, len(data) - 8):
+        raise ValueError(f"{path} is no safetensors file, or is cut short: its header would have "
+                         f"{length} bytes")
+    try:
+        header = json.loads(data[8:8 + length].decode())
+        metadata = header.pop("__metadata__", {})
+        entries = [(name, e["dtype"], tuple(e["shape"]), *e["data_offsets"])
+                   for name, e in header.items()]
+        entries.sort(key=lambda entry: entry[3:])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} has a header that is not that of a safetensors file: "
+                         f"{error!r}") from error
+
+    tensors, position = {}, 0
+    for name, dtype, shape, begin, end in entries:
+        if dtype not in ITEM_SIZES:
+            raise ValueError(f"{path}: tensor '{name}' has the type {dtype}, which is not supported")
+        if begin != position or end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
+            raise ValueError(f"{path}: tensor '{name}' of shape {list(shape)} and type {dtype} "
+                             f"does not fit its place, bytes {begin} to {end}")
+        raw = data[8 + length + begin:8 + length + end]
+        array = np.frombuffer(raw, "<u2" if dtype == "BF16" else DTYPES[dtype]) if raw else \
+            np.empty(0, "<u2" if dtype == "BF16" else DTYPES[dtype])
+        tensors[name] = (from_bfloat16(array) if dtype == "BF16" else array).reshape(shape)
+        position = end
+    if 8 + length + position != len(data):
+        raise ValueError(f"{path} should end after {8 + length + position} bytes, but has "
+                         f"{len(data)}")
+    return tensors, metadata
