@@ -22,8 +22,8 @@ ONEDNN = ["dnnl*", "oneapi/dnnl/*"]
 JSON = ["nlohmann/*"]
 IMAGES = ["stb/*", "stb_*", "jpeglib.h", "turbojpeg.h"]
 
-# The files of engine/ that know what a backend is. Every other one there is about graphs alone.
-BACKEND_SIDE = ["engine/backend*", "engine/onednn*", "engine/cuda_*", "engine/engine.cc",
+# The files of engine/ that know what a backend is. Every other one there is about graphs and files.
+BACKEND_SIDE = ["engine/backend*", "engine/onednn*", "engine/cuda_*", "engine/model*",
                 "engine/session*"]
 
 
