@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 
 namespace xception {
 
@@ -28,5 +30,11 @@ struct Preprocess {
 
   friend bool operator==(const Preprocess&, const Preprocess&) = default;
 };
+
+// What the network is fed for an 8-bit sample of channel c (0 red, 1 green, 2 blue): float32
+// arithmetic in torchvision's order, so that the result is the same to the bit.
+inline float normalised(std::uint8_t sample, std::size_t c, const Preprocess& preprocess) {
+  return (static_cast<float>(sample) / 255.0F - preprocess.mean[c]) / preprocess.std[c];
+}
 
 }  // namespace xception

@@ -1,0 +1,51 @@
+#include "engine/backend.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace xception {
+
+Result<std::shared_ptr<const void>> WeightCache::get(const std::string& key, const Make& make) {
+  const std::scoped_lock lock(mutex_);
+  std::weak_ptr<const void>& entry = entries_[key];
+  if (std::shared_ptr<const void> held = entry.lock()) {
+    return held;
+  }
+  Result<std::shared_ptr<const void>> made = make();
+  if (made.ok()) {
+    entry = *made;
+  }
+  return made;
+}
+
+Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file) {
+  std::vector<float> weights(static_cast<std::size_t>(conv.weight->elements()));
+  XC_RETURN_IF_ERROR(file.read(*conv.weight, weights));
+  if (conv.affine != nullptr && conv.folded) {
+    const std::size_t row = weights.size() / static_cast<std::size_t>(conv.out_channels);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      weights[i] = static_cast<float>(weights[i] * conv.affine->scale[i / row]);
+    }
+  }
+  return weights;
+}
+
+Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes) {
+  constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  constexpr std::size_t kCacheLine = 64;
+  const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
+  void* memory = nullptr;
+  if (posix_memalign(&memory, alignment, std::max(bytes, kCacheLine)) != 0) {
+    return Status(Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) +
+                                          " bytes for activations; use a smaller batch or picture");
+  }
+  if (bytes >= kHugePage) {
+    // A wish, not a need: where it is refused, ordinary pages do.
+    static_cast<void>(madvise(memory, bytes, MADV_HUGEPAGE));
+  }
+  return std::shared_ptr<std::byte>(static_cast<std::byte*>(memory), std::free);
+}
+
+}  // namespace xception

@@ -1,0 +1,102 @@
+// The one virtual seam of the engine: what computes the nodes of a graph.
+//
+// A backend prepares a Step for every node of a plan (chooses an implementation, packs weights);
+// the session lays out one arena for all of them and binds each step to its buffers; from then on a
+// run is a loop over steps. Nothing behind this seam throws.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/graph.h"
+#include "xception/engine.h"
+#include "xception/status.h"
+
+namespace xception {
+
+// Packed weights of one model, shared by all its sessions and freed with the last of them. Safe to
+// use from several threads.
+class WeightCache {
+ public:
+  using Make = std::function<Result<std::shared_ptr<const void>>()>;
+
+  // The weights under `key`, made by `make` where no session holds them. `key` names tensor,
+  // folding, packed format and backend, so that equal keys mean equal bytes.
+  Result<std::shared_ptr<const void>> get(const std::string& key, const Make& make);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::weak_ptr<const void>> entries_;
+};
+
+// A node to be prepared, with the shapes it will see.
+struct StepRequest {
+  const Node& node;
+  std::vector<Shape> src;
+  Shape dst;
+  bool is_result = false;  // its output is what the caller gets: float32 whatever the precision
+};
+
+// Where a step reads and writes, in the backend's memory; src in the order of node.inputs.
+struct StepBuffers {
+  std::vector<std::byte*> src;
+  std::byte* dst = nullptr;
+  std::byte* workspace = nullptr;
+};
+
+// One prepared node. Belongs to one session, and is run by one thread at a time.
+class Step {
+ public:
+  virtual ~Step() = default;
+  virtual std::string implementation() const = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+  virtual std::size_t parameter_bytes() const = 0;
+  // Identifies the packed weights, so that shared ones are counted once; null without weights.
+  virtual const void* parameters() const = 0;
+  virtual Status bind(const StepBuffers& buffers) = 0;
+  virtual Status run() = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string device() const = 0;
+  virtual int threads() const = 0;
+
+  // Bytes of an activation in the arena.
+  virtual std::size_t value_bytes(const Shape& shape, bool is_result) const = 0;
+
+  // Fails with kUnsupported where the node or precision is not to be had, and with the weight
+  // file's own errors.
+  virtual Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
+                                                WeightCache& cache) = 0;
+
+  // Memory of the backend, aligned to kArenaAlignment. Fails with kOutOfMemory.
+  virtual Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) = 0;
+
+  // Between float32 NHWC in host memory and an activation in the arena. Blocking.
+  virtual Status copy_in(const float* src, const Shape& shape, std::byte* dst) = 0;
+  virtual Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) = 0;
+
+  // Runs the steps in order. `after` is called behind each, where it is set.
+  using AfterStep = std::function<Status(std::size_t)>;
+  virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) = 0;
+};
+
+// Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).
+Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file);
+
+// Host memory for an arena, in large pages where the system has them.
+Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes);
+
+// The backends. Each fails with kUnsupported or kDevice where machine or build cannot serve it.
+Result<std::unique_ptr<Backend>> make_reference_backend(const SessionOptions& options);
+Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options);
+
+}  // namespace xception

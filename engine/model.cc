@@ -1,0 +1,84 @@
+#include "engine/model.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "engine/metadata.h"
+
+namespace xception {
+namespace {
+
+// Files below this are checked against their SHA-256 without being asked: it takes a moment.
+constexpr std::uint64_t kVerifyBelow = std::uint64_t{64} << 20;
+
+// The text of config.json beside `path`, or nothing.
+std::string read_config_beside(const std::string& path) {
+  constexpr std::size_t kMostBytes = std::size_t{1} << 20;
+  std::ifstream file(std::filesystem::path(path).parent_path() / "config.json", std::ios::binary);
+  std::string text(kMostBytes, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(std::max<std::streamsize>(file.gcount(), 0)));
+  return text;
+}
+
+Status verify(const WeightFile& file, bool wanted) {
+  const auto expected = file.metadata().find("xception.sha256");
+  if (expected == file.metadata().end()) {
+    return wanted ? Status(Code::kBadModel,
+                           "there is no 'xception.sha256' in its metadata to verify against; "
+                           "export the model again with weights/export.py")
+                  : Status();
+  }
+  if (!wanted && file.data_bytes() >= kVerifyBelow) {
+    return {};
+  }
+  const Result<std::string> actual = file.sha256();
+  XC_RETURN_IF_ERROR(actual.status());
+  if (*actual != expected->second) {
+    return {Code::kBadModel, "its data have SHA-256 " + *actual + ", its header promises " +
+                                 expected->second + "; the file is damaged, fetch it again"};
+  }
+  return {};
+}
+
+Result<std::shared_ptr<const Model>> load_file(std::shared_ptr<const WeightFile> file,
+                                               const std::string& config_json,
+                                               const ModelOptions& options) {
+  const std::string context = "model '" + file->name() + "'";
+  XC_RETURN_IF_ERROR(verify(*file, options.verify).with_context(context));
+  Result<Network> network = build_network(*file, config_json, options.arch);
+  if (!network.ok()) {
+    return network.status().code() == Code::kInvalidArgument
+               ? network.status()
+               : network.status().with_context(context);
+  }
+  auto impl = std::make_unique<Model::Impl>();
+  impl->file = std::move(file);
+  impl->network = *std::move(network);
+  return std::shared_ptr<const Model>(std::make_shared<Model>(std::move(impl)));
+}
+
+}  // namespace
+
+Model::Model(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+
+const ModelInfo& Model::info() const { return impl_->network.info; }
+
+Result<std::shared_ptr<const Model>> Model::load(const std::string& path,
+                                                 const ModelOptions& options) {
+  Result<std::shared_ptr<const WeightFile>> file = WeightFile::open(path);
+  XC_RETURN_IF_ERROR(file.status());
+  // Our own files say everything themselves, whatever stands beside them.
+  const bool is_ours = (*file)->metadata().count("xception.arch") > 0;
+  return load_file(*file, is_ours ? "" : read_config_beside(path), options);
+}
+
+Result<std::shared_ptr<const Model>> Model::load(std::span<const std::byte> bytes,
+                                                 const ModelOptions& options) {
+  Result<std::shared_ptr<const WeightFile>> file = WeightFile::from_memory(bytes);
+  XC_RETURN_IF_ERROR(file.status());
+  return load_file(*file, "", options);
+}
+
+}  // namespace xception

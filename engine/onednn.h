@@ -1,0 +1,95 @@
+// oneDNN 2.6 and 3.x under one set of calls. 2.x makes a primitive descriptor of an operation
+// descriptor, 3.x in one go; nothing else that we use differs.
+#pragma once
+
+#include <dnnl.hpp>
+
+namespace xception::onednn {
+
+#if DNNL_VERSION_MAJOR >= 3
+inline constexpr bool kVersion3 = true;
+#else
+inline constexpr bool kVersion3 = false;
+#endif
+
+// Strides and paddings of a window, as oneDNN takes them.
+struct WindowDims {
+  dnnl::memory::dims size;
+  dnnl::memory::dims stride;
+  dnnl::memory::dims pad_begin;
+  dnnl::memory::dims pad_end;
+};
+
+// `bias` may be an empty descriptor.
+inline dnnl::convolution_forward::primitive_desc convolution(
+    const dnnl::engine& engine, const dnnl::memory::desc& src, const dnnl::memory::desc& weights,
+    const dnnl::memory::desc& bias, const dnnl::memory::desc& dst, const WindowDims& window,
+    const dnnl::primitive_attr& attr) {
+  constexpr auto kKind = dnnl::prop_kind::forward_inference;
+  constexpr auto kAlgorithm = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine,           kKind,          kAlgorithm, src, weights, bias, dst, window.stride,
+          window.pad_begin, window.pad_end, attr};
+#else
+  const dnnl::convolution_forward::desc desc(kKind, kAlgorithm, src, weights, bias, dst,
+                                             window.stride, window.pad_begin, window.pad_end);
+  return {desc, attr, engine};
+#endif
+}
+
+inline dnnl::pooling_forward::primitive_desc pooling(
+    const dnnl::engine& engine, dnnl::algorithm algorithm, const dnnl::memory::desc& src,
+    const dnnl::memory::desc& dst, const WindowDims& window, const dnnl::primitive_attr& attr) {
+  constexpr auto kKind = dnnl::prop_kind::forward_inference;
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::memory::dims no_dilation(window.size.size(), 0);
+  return {engine,
+          kKind,
+          algorithm,
+          src,
+          dst,
+          window.stride,
+          window.size,
+          no_dilation,
+          window.pad_begin,
+          window.pad_end,
+          attr};
+#else
+  const dnnl::pooling_forward::desc desc(kKind, algorithm, src, dst, window.stride, window.size,
+                                         window.pad_begin, window.pad_end);
+  return {desc, attr, engine};
+#endif
+}
+
+inline dnnl::eltwise_forward::primitive_desc relu(const dnnl::engine& engine,
+                                                  const dnnl::memory::desc& values,
+                                                  const dnnl::primitive_attr& attr) {
+  constexpr auto kKind = dnnl::prop_kind::forward_inference;
+  constexpr auto kRelu = dnnl::algorithm::eltwise_relu;
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, kKind, kRelu, values, values, 0.0F, 0.0F, attr};
+#else
+  return {dnnl::eltwise_forward::desc(kKind, kRelu, values, 0.0F, 0.0F), attr, engine};
+#endif
+}
+
+inline dnnl::binary::primitive_desc binary(const dnnl::engine& engine, dnnl::algorithm algorithm,
+                                           const dnnl::memory::desc& a, const dnnl::memory::desc& b,
+                                           const dnnl::memory::desc& dst,
+                                           const dnnl::primitive_attr& attr) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {engine, algorithm, a, b, dst, attr};
+#else
+  return {dnnl::binary::desc(algorithm, a, b, dst), attr, engine};
+#endif
+}
+
+inline void append_relu(dnnl::post_ops& ops) {
+#if DNNL_VERSION_MAJOR >= 3
+  ops.append_eltwise(dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
+#else
+  ops.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
+#endif
+}
+
+}  // namespace xception::onednn

@@ -1,0 +1,65 @@
+#include "engine/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace xception {
+namespace {
+
+std::size_t align(std::size_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+bool overlap_in_time(const Lifetime& a, const Lifetime& b) {
+  return a.first <= b.last && b.first <= a.last;
+}
+
+}  // namespace
+
+ArenaMap map_arena(const std::vector<Lifetime>& lifetimes) {
+  std::vector<std::size_t> order(lifetimes.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return lifetimes[a].bytes > lifetimes[b].bytes;
+  });
+
+  ArenaMap map;
+  map.offsets.assign(lifetimes.size(), 0);
+  std::vector<std::size_t> placed;  // sorted by offset
+  for (const std::size_t item : order) {
+    const std::size_t bytes = align(lifetimes[item].bytes);
+    std::size_t offset = 0;
+    for (const std::size_t other : placed) {
+      if (!overlap_in_time(lifetimes[item], lifetimes[other])) {
+        continue;
+      }
+      if (map.offsets[other] >= offset + bytes) {
+        break;
+      }
+      offset = std::max(offset, map.offsets[other] + align(lifetimes[other].bytes));
+    }
+    map.offsets[item] = offset;
+    map.bytes = std::max(map.bytes, offset + bytes);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), offset,
+                                   [&](std::size_t value, std::size_t other) {
+                                     return value < map.offsets[other];
+                                   }),
+                  item);
+  }
+  return map;
+}
+
+std::vector<Lifetime> value_lifetimes(const Graph& graph, const std::vector<std::size_t>& bytes) {
+  std::vector<Lifetime> lifetimes;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const int step = static_cast<int>(i);
+    lifetimes.push_back({bytes[i], step, step});
+    for (const ValueId id : graph.nodes[i].inputs) {
+      lifetimes[static_cast<std::size_t>(id)].last = step;
+    }
+  }
+  lifetimes.back().last = static_cast<int>(graph.nodes.size());
+  return lifetimes;
+}
+
+}  // namespace xception

@@ -1,0 +1,336 @@
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <new>
+#include <numeric>
+#include <set>
+#include <vector>
+
+#include "engine/backend.h"
+#include "engine/model.h"
+#include "engine/passes.h"
+#include "engine/plan.h"
+
+namespace xception {
+namespace {
+
+Result<std::unique_ptr<Backend>> make_backend(const SessionOptions& options) {
+  if (options.device == "cpu" || options.device == "auto") {
+    return make_cpu_backend(options);
+  }
+  if (options.device == "reference") {
+    return make_reference_backend(options);
+  }
+  if (options.device == "cuda" || options.device.rfind("cuda:", 0) == 0) {
+    return Status(Code::kDevice, "device '" + options.device +
+                                     "' was asked for, but this build has no CUDA backend; use "
+                                     "--device cpu");
+  }
+  return Status(Code::kInvalidArgument,
+                "unknown device '" + options.device + "'; expected auto, cpu, cuda or cuda:N");
+}
+
+Status check_side(const ModelInfo& info, const char* what, int side) {
+  if (side >= info.min_side && (info.max_side == 0 || side <= info.max_side)) {
+    return {};
+  }
+  const std::string range =
+      info.max_side == 0 ? "at least " + std::to_string(info.min_side)
+                         : std::to_string(info.min_side) + " to " + std::to_string(info.max_side);
+  return {Code::kInvalidArgument, std::string("input ") + what + ' ' + std::to_string(side) +
+                                      ": network '" + info.arch + "' takes " + range + " pixels"};
+}
+
+Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) {
+  constexpr int kMaxBatch = 65536;
+  constexpr int kMaxSide = 16384;
+  const Shape shape = {options.batch, options.height > 0 ? options.height : info.preprocess.size,
+                       options.width > 0 ? options.width : info.preprocess.size, 3};
+  if (shape.n < 1 || shape.n > kMaxBatch) {
+    return Status(Code::kInvalidArgument, "batch " + std::to_string(shape.n) + ": expected 1 to " +
+                                              std::to_string(kMaxBatch));
+  }
+  XC_RETURN_IF_ERROR(check_side(info, "height", shape.h));
+  XC_RETURN_IF_ERROR(check_side(info, "width", shape.w));
+  if (shape.h > kMaxSide || shape.w > kMaxSide) {
+    return Status(Code::kInvalidArgument, "input " + to_string(shape) + ": sides above " +
+                                              std::to_string(kMaxSide) + " are not supported");
+  }
+  return shape;
+}
+
+// From either layout to NHWC.
+void to_nhwc(const TensorView<const float>& view, float* dst) {
+  const Shape& s = view.shape;
+  if (view.layout == Layout::kNHWC) {
+    std::copy_n(view.data, s.elements(), dst);
+    return;
+  }
+  const std::int64_t plane = static_cast<std::int64_t>(s.h) * s.w;
+  for (std::int64_t n = 0; n < s.n; ++n) {
+    for (std::int64_t pixel = 0; pixel < plane; ++pixel) {
+      for (std::int64_t c = 0; c < s.c; ++c) {
+        dst[(n * plane + pixel) * s.c + c] = view.data[(n * s.c + c) * plane + pixel];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const char* precision_name(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return "fp32";
+    case Precision::kBf16:
+      return "bf16";
+    case Precision::kFp16:
+      return "fp16";
+    case Precision::kTf32:
+      return "tf32";
+  }
+  return "unknown";
+}
+
+struct Session::Impl {
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<Backend> backend;
+  Graph graph;
+  std::vector<Shape> shapes;                 // one a node
+  std::vector<std::unique_ptr<Step>> steps;  // one a node but the input: step i makes node i + 1
+  std::shared_ptr<std::byte> arena;
+  std::vector<std::size_t> offsets;  // of every node's output in the arena
+  std::vector<float> input;          // NHWC staging
+  std::vector<float> layer_values;   // staging of the layer callback
+  std::array<std::array<float, 256>, 3> normalisation{};
+  LayerCallback callback;
+  SessionInfo info;
+
+  Status prepare();
+  Status lay_out();
+  void describe();
+  Status execute(float* logits);
+  Status report_layer(std::size_t step);
+  void set_normalisation(const Preprocess& preprocess);
+
+  bool is_result(std::size_t node) const { return node + 1 == graph.nodes.size(); }
+  std::byte* at(std::size_t node) const { return arena.get() + offsets[node]; }
+};
+
+// A step for every node but the input.
+Status Session::Impl::prepare() {
+  for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
+    StepRequest request{graph.nodes[i], {}, shapes[i], is_result(i)};
+    for (const ValueId id : graph.nodes[i].inputs) {
+      request.src.push_back(shapes[static_cast<std::size_t>(id)]);
+    }
+    Result<std::unique_ptr<Step>> step =
+        backend->prepare(request, *model->impl().file, model->impl().cache);
+    XC_RETURN_IF_ERROR(step.status());
+    steps.push_back(*std::move(step));
+  }
+  return {};
+}
+
+// One arena for activations and workspaces, and every step bound to its part of it.
+Status Session::Impl::lay_out() {
+  std::vector<std::size_t> bytes;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    bytes.push_back(backend->value_bytes(shapes[i], is_result(i)));
+  }
+  std::vector<Lifetime> lifetimes = value_lifetimes(graph, bytes);
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const int now = static_cast<int>(i) + 1;
+    lifetimes.push_back({steps[i]->workspace_bytes(), now, now});
+  }
+  const ArenaMap map = map_arena(lifetimes);
+  Result<std::shared_ptr<std::byte>> memory = backend->allocate(map.bytes);
+  XC_RETURN_IF_ERROR(memory.status());
+  arena = *std::move(memory);
+  info.arena_bytes = map.bytes;
+  offsets.assign(map.offsets.begin(),
+                 map.offsets.begin() + static_cast<std::ptrdiff_t>(graph.nodes.size()));
+
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    StepBuffers buffers;
+    for (const ValueId id : graph.nodes[i + 1].inputs) {
+      buffers.src.push_back(at(static_cast<std::size_t>(id)));
+    }
+    buffers.dst = at(i + 1);
+    buffers.workspace = arena.get() + map.offsets[graph.nodes.size() + i];
+    XC_RETURN_IF_ERROR(steps[i]->bind(buffers));
+  }
+  return {};
+}
+
+void Session::Impl::describe() {
+  std::set<const void*> counted;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const Node& node = graph.nodes[i + 1];
+    const Shape& src = shapes[static_cast<std::size_t>(node.inputs[0])];
+    LayerInfo layer;
+    layer.name = node.name;
+    layer.operation = xception::describe(node.op);
+    layer.implementation = steps[i]->implementation();
+    layer.output = shapes[i + 1];
+    layer.macs = multiply_adds(node.op, src);
+    if (steps[i]->parameters() != nullptr && counted.insert(steps[i]->parameters()).second) {
+      layer.parameter_bytes = steps[i]->parameter_bytes();
+    }
+    layer.output_bytes = backend->value_bytes(shapes[i + 1], is_result(i + 1));
+    layer.arena_offset = offsets[i + 1];
+    info.parameter_bytes += layer.parameter_bytes;
+    info.layers.push_back(std::move(layer));
+  }
+}
+
+void Session::Impl::set_normalisation(const Preprocess& preprocess) {
+  for (std::size_t c = 0; c < 3; ++c) {
+    for (std::size_t sample = 0; sample < 256; ++sample) {
+      normalisation[c][sample] = normalised(static_cast<std::uint8_t>(sample), c, preprocess);
+    }
+  }
+}
+
+Status Session::Impl::report_layer(std::size_t step) {
+  const Shape& shape = shapes[step + 1];
+  layer_values.resize(static_cast<std::size_t>(shape.elements()));
+  XC_RETURN_IF_ERROR(
+      backend->copy_out(at(step + 1), shape, is_result(step + 1), layer_values.data()));
+  return callback({&info.layers[step], layer_values});
+}
+
+// From the staged input to logits.
+Status Session::Impl::execute(float* logits) {
+  XC_RETURN_IF_ERROR(backend->copy_in(input.data(), shapes.front(), at(0)));
+  Backend::AfterStep after;
+  if (callback) {
+    after = [this](std::size_t step) { return report_layer(step); };
+  }
+  XC_RETURN_IF_ERROR(backend->run(steps, after));
+  return backend->copy_out(at(graph.nodes.size() - 1), shapes.back(), true, logits);
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+const SessionInfo& Session::info() const { return impl_->info; }
+
+Result<Session> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  if (model == nullptr) {
+    return Status(Code::kInvalidArgument, "a session needs a model, got none");
+  }
+  try {
+    const Result<Shape> input = input_shape(model->info(), options);
+    XC_RETURN_IF_ERROR(input.status());
+    auto impl = std::make_unique<Impl>();
+    Result<std::unique_ptr<Backend>> backend = make_backend(options);
+    XC_RETURN_IF_ERROR(backend.status());
+    impl->backend = *std::move(backend);
+
+    const Graph& graph = model->impl().network.graph;
+    impl->graph = options.fuse ? fuse(graph) : graph;
+    Result<std::vector<Shape>> shapes = infer_shapes(impl->graph, *input);
+    XC_RETURN_IF_ERROR(shapes.status());
+    impl->shapes = *std::move(shapes);
+    impl->model = std::move(model);
+    const std::string context = "model '" + impl->model->info().file + "'";
+    XC_RETURN_IF_ERROR(impl->prepare().with_context(context));
+    XC_RETURN_IF_ERROR(impl->lay_out());
+
+    impl->info.device = impl->backend->device();
+    impl->info.precision = options.precision;
+    impl->info.threads = impl->backend->threads();
+    impl->info.input = *input;
+    impl->info.logits = impl->shapes.back();
+    impl->describe();
+    impl->input.resize(static_cast<std::size_t>(input->elements()));
+    impl->set_normalisation(impl->model->info().preprocess);
+    return Session(std::move(impl));
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory, "not enough memory for a session of batch " +
+                                          std::to_string(options.batch) +
+                                          "; use a smaller batch or picture");
+  }
+}
+
+void Session::set_normalisation(const Preprocess& preprocess) {
+  impl_->set_normalisation(preprocess);
+}
+
+void Session::set_layer_callback(LayerCallback callback) { impl_->callback = std::move(callback); }
+
+namespace {
+
+Status check_shapes(const SessionInfo& info, const Shape& images, const Shape& logits) {
+  if (images != info.input) {
+    return {Code::kInvalidArgument, "images have shape " + to_string(images) +
+                                        ", this session takes " + to_string(info.input)};
+  }
+  if (logits != info.logits) {
+    return {Code::kInvalidArgument, "logits have shape " + to_string(logits) +
+                                        ", this session writes " + to_string(info.logits)};
+  }
+  return {};
+}
+
+}  // namespace
+
+Status Session::run(TensorView<const float> images, TensorView<float> logits) {
+  XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
+  to_nhwc(images, impl_->input.data());
+  return impl_->execute(logits.data);
+}
+
+Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> logits) {
+  XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
+  if (images.layout != Layout::kNHWC) {
+    return {Code::kInvalidArgument, "8-bit images must be NHWC"};
+  }
+  const std::size_t pixels = impl_->input.size() / 3;
+  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+    for (std::size_t c = 0; c < 3; ++c) {
+      impl_->input[3 * pixel + c] = impl_->normalisation[c][images.data[3 * pixel + c]];
+    }
+  }
+  return impl_->execute(logits.data);
+}
+
+Result<Profile> Session::profile(int runs) {
+  using Clock = std::chrono::steady_clock;
+  Profile profile;
+  for (int run = 0; run < runs; ++run) {
+    XC_RETURN_IF_ERROR(
+        impl_->backend->copy_in(impl_->input.data(), impl_->shapes.front(), impl_->at(0)));
+    std::vector<double>& row = profile.emplace_back(impl_->steps.size());
+    Clock::time_point start = Clock::now();
+    XC_RETURN_IF_ERROR(impl_->backend->run(impl_->steps, [&](std::size_t step) {
+      const Clock::time_point end = Clock::now();
+      row[step] = std::chrono::duration<double>(end - start).count();
+      start = end;
+      return Status();
+    }));
+  }
+  return profile;
+}
+
+void softmax(TensorView<const float> logits, TensorView<float> probabilities) {
+  const std::size_t columns = static_cast<std::size_t>(logits.shape.c);
+  const std::int64_t rows = logits.shape.elements() / std::max(logits.shape.c, 1);
+  std::vector<double> exponentials(columns);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const float* src = logits.data + row * logits.shape.c;
+    float* dst = probabilities.data + row * logits.shape.c;
+    const double largest = *std::max_element(src, src + columns);
+    std::transform(src, src + columns, exponentials.begin(),
+                   [largest](float x) { return std::exp(x - largest); });
+    const double sum = std::accumulate(exponentials.begin(), exponentials.end(), 0.0);
+    std::transform(exponentials.begin(), exponentials.end(), dst,
+                   [sum](double e) { return static_cast<float>(e / sum); });
+  }
+}
+
+}  // namespace xception
