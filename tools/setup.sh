@@ -61,7 +61,9 @@ ensure_packages() {
   if [ "$may" = no ]; then
     say "missing: ${missing[*]}"
     say "install them and start again:"
-    echo "  sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    local sudo
+    sudo=$([ "$(id -u)" -eq 0 ] || echo "sudo ")
+    echo "  ${sudo}apt-get update && ${sudo}apt-get install --no-install-recommends ${missing[*]}" >&2
     return 1
   fi
   say "installing ${missing[*]}"
