@@ -7,8 +7,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <exception>
-#include <limits>
 #include <new>
 #include <utility>
 
@@ -235,22 +233,21 @@ const TensorEntry* WeightFile::find(std::string_view name) const {
 }
 
 Status WeightFile::read(const TensorEntry& entry, std::span<float> values) const {
-  const std::string tensor = "tensor " + quoted_name(entry.name);
-  if (entry.type == StoredType::kI64) {
-    return Status(Code::kInvalidArgument,
-                  tensor + " of model '" + name() + "' holds integers (I64), not weights");
-  }
-  const std::size_t size = size_of(entry.type);
-  if (entry.begin > entry.end || entry.end > data_bytes_ ||
-      (entry.end - entry.begin) / size != values.size()) {
-    return Status(Code::kInvalidArgument, tensor + " of shape " + shape_string(entry.shape) +
-                                              " is no tensor of model '" + name() +
-                                              "', or was asked for as " +
-                                              std::to_string(values.size()) + " values");
-  }
-  const bool in_place = entry.type == StoredType::kF32;
-  const std::size_t most = kChunkBytes / size;
   try {
+    if (entry.type == StoredType::kI64) {
+      return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of model '" +
+                                                name() + "' holds integers (I64), not weights");
+    }
+    const std::size_t size = size_of(entry.type);
+    if (entry.begin > entry.end || entry.end > data_bytes_ ||
+        (entry.end - entry.begin) / size != values.size()) {
+      return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of shape " +
+                                                shape_string(entry.shape) + " is none of model '" +
+                                                name() + "', or was asked for as " +
+                                                std::to_string(values.size()) + " values");
+    }
+    const bool in_place = entry.type == StoredType::kF32;
+    const std::size_t most = kChunkBytes / size;
     std::vector<std::byte> staging(in_place ? 0 : std::min(values.size(), most) * size);
     for (std::size_t first = 0; first < values.size(); first += most) {
       const auto chunk = values.subspan(first, std::min(most, values.size() - first));
@@ -262,10 +259,10 @@ Status WeightFile::read(const TensorEntry& entry, std::span<float> values) const
         return not_finite(name(), entry, first, chunk);
       }
     }
+    return {};
   } catch (const std::bad_alloc&) {
     return out_of_memory(name());
   }
-  return {};
 }
 
 Result<std::string> WeightFile::sha256() const {

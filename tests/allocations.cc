@@ -1,0 +1,42 @@
+#include "allocations.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+namespace xception::allocations {
+namespace {
+
+std::atomic<std::uint64_t> total{0};
+std::atomic<std::int64_t> countdown{-1};  // negative: no failure is to come
+
+void* allocate(std::size_t size) {
+  total += size;
+  if (countdown >= 0 && countdown.fetch_sub(1) == 0) {
+    return nullptr;
+  }
+  return std::malloc(size == 0 ? 1 : size);
+}
+
+}  // namespace
+
+std::uint64_t total_bytes() { return total; }
+
+void fail_after(std::int64_t ahead) { countdown = ahead; }
+
+bool cancel_failure() { return countdown.exchange(-1) >= 0; }
+
+}  // namespace xception::allocations
+
+void* operator new(std::size_t size) {
+  void* memory = xception::allocations::allocate(size);
+  if (memory == nullptr) {
+    throw std::bad_alloc();
+  }
+  return memory;
+}
+
+void operator delete(void* memory) noexcept { std::free(memory); }
+
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

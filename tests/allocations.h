@@ -1,0 +1,18 @@
+// Every operator new of a test program that links allocations.cc, counted, and made to fail at
+// will.
+#pragma once
+
+#include <cstdint>
+
+namespace xception::allocations {
+
+// Bytes asked for since the program began, freed or not.
+std::uint64_t total_bytes();
+
+// The allocation `ahead` further on (0: the next one) throws std::bad_alloc, once.
+void fail_after(std::int64_t ahead);
+
+// Calls the failure off; true where it had not come yet.
+bool cancel_failure();
+
+}  // namespace xception::allocations
