@@ -1,0 +1,205 @@
+#include "xception/image.h"
+
+#include <algorithm>
+#include <array>
+#include <new>
+#include <string_view>
+
+#include "image_decoders.h"
+#include "image_file.h"
+
+namespace xception {
+namespace decoders {
+namespace {
+
+constexpr const char* kKnownFormats = "JPEG, PNG, BMP, GIF, PNM, TGA and PSD";
+
+// TGA has no magic number, so every field of the header has to make sense, and an uncompressed
+// file has to be long enough: text and random bytes must not become a picture.
+bool looks_like_tga(Bytes file) {
+  if (file.size() < 18) {
+    return false;
+  }
+  const unsigned palette_type = u8(file, 1);
+  const unsigned type = u8(file, 2);
+  const unsigned palette_bits = u8(file, 7);
+  const unsigned bits = u8(file, 16);
+  const unsigned descriptor = u8(file, 17);
+  if (le16(file, 12) == 0 || le16(file, 14) == 0 || (descriptor & 0xC0) != 0 ||
+      (descriptor & 0x0F) > 8) {
+    return false;
+  }
+  const auto is_pixel_size = [](unsigned b) {
+    return b == 8 || b == 15 || b == 16 || b == 24 || b == 32;
+  };
+  if (palette_type == 1) {
+    return (type == 1 || type == 9) && (bits == 8 || bits == 16) && palette_bits != 8 &&
+           is_pixel_size(palette_bits) && le16(file, 5) != 0;
+  }
+  if (palette_type != 0 || palette_bits != 0 || le16(file, 3) != 0 || le16(file, 5) != 0) {
+    return false;
+  }
+  const bool colour = type == 2 || type == 10;
+  const bool gray = type == 3 || type == 11;
+  return (colour && is_pixel_size(bits) && bits != 8) || (gray && (bits == 8 || bits == 16));
+}
+
+bool looks_like_pnm(Bytes file) {
+  if (file.size() < 3 || u8(file, 0) != 'P' || u8(file, 1) < '1' || u8(file, 1) > '6') {
+    return false;
+  }
+  const unsigned next = u8(file, 2);
+  return next == ' ' || (next >= '\t' && next <= '\r') || next == '#';
+}
+
+}  // namespace
+
+bool starts_with(Bytes file, std::string_view magic) {
+  return file.size() >= magic.size() &&
+         std::equal(magic.begin(), magic.end(), file.begin(), [](char a, std::byte b) {
+           return static_cast<unsigned char>(a) == std::to_integer<unsigned char>(b);
+         });
+}
+
+Format recognise(Bytes file) {
+  if (starts_with(file, "\xFF\xD8\xFF")) {
+    return Format::kJpeg;
+  }
+  if (starts_with(file, "\x89PNG\r\n\x1A\n")) {
+    return Format::kPng;
+  }
+  if (starts_with(file, "GIF87a") || starts_with(file, "GIF89a")) {
+    return Format::kGif;
+  }
+  if (starts_with(file, "8BPS")) {
+    return Format::kPsd;
+  }
+  if (starts_with(file, "BM") && file.size() >= 26 && le32(file, 14) >= 12 &&
+      le32(file, 14) <= 124) {
+    return Format::kBmp;
+  }
+  if (looks_like_pnm(file)) {
+    return Format::kPnm;
+  }
+  return looks_like_tga(file) ? Format::kTga : Format::kUnknown;
+}
+
+Status bad_image(const std::string& message) { return Status(Code::kBadImage, message); }
+
+Status unknown_format(Bytes file) {
+  struct Known {
+    std::size_t at;
+    std::string_view magic;
+    const char* name;
+  };
+  static constexpr std::array<Known, 7> kOthers = {{{8, "WEBP", "WebP"},
+                                                    {4, "ftypavif", "AVIF"},
+                                                    {4, "ftyphei", "HEIC"},
+                                                    {4, "ftypmif1", "HEIC"},
+                                                    {0, "II*", "TIFF"},
+                                                    {0, "MM", "TIFF"},
+                                                    {0, "%PDF", "PDF"}}};
+  const std::string convert =
+      std::string("convert it to PNG or JPEG (") + kKnownFormats + " are read)";
+  for (const Known& known : kOthers) {
+    if (file.size() > known.at && starts_with(file.subspan(known.at), known.magic)) {
+      return bad_image(std::string(known.name) + " files are not read here; " + convert);
+    }
+  }
+  const auto printable = [](std::byte b) {
+    const unsigned c = std::to_integer<unsigned>(b);
+    return (c >= 32 && c < 127) || (c >= '\t' && c <= '\r');
+  };
+  const Bytes head = file.first(std::min<std::size_t>(file.size(), 64));
+  const bool text = std::all_of(head.begin(), head.end(), printable);
+  return bad_image(
+      std::string(text ? "the file holds text and no picture"
+                       : "the file is no picture in a known format, or its header is damaged") +
+      "; " + kKnownFormats + " are read");
+}
+
+Status check_extent(std::int64_t width, std::int64_t height, std::int64_t max_pixels) {
+  if (width <= 0 || height <= 0) {
+    return bad_image("the picture claims " + std::to_string(width) + " x " +
+                     std::to_string(height) + " pixels; its header is damaged");
+  }
+  if (width > INT32_MAX || height > INT32_MAX || width * height > max_pixels) {
+    return bad_image("the picture claims " + std::to_string(width) + " x " +
+                     std::to_string(height) + " pixels, limit " + std::to_string(max_pixels) +
+                     " pixels in all; scale it down or raise the limit");
+  }
+  return Status();
+}
+
+Image blank_image(std::int64_t width, std::int64_t height) {
+  Image image;
+  image.width = static_cast<int>(width);
+  image.height = static_cast<int>(height);
+  image.pixels.resize(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3);
+  return image;
+}
+
+}  // namespace decoders
+
+namespace {
+
+using decoders::Format;
+
+Result<DecodedImage> decode_as(Format format, std::span<const std::byte> bytes,
+                               std::int64_t max_pixels) {
+  switch (format) {
+    case Format::kJpeg:
+      return decoders::decode_jpeg(bytes, max_pixels);
+    case Format::kPng:
+      return decoders::decode_png(bytes, max_pixels);
+    case Format::kBmp:
+      return decoders::decode_bmp(bytes, max_pixels);
+    case Format::kGif:
+      return decoders::decode_gif(bytes, max_pixels);
+    case Format::kPnm:
+      return decoders::decode_pnm(bytes, max_pixels);
+    case Format::kTga:
+      return decoders::decode_tga(bytes, max_pixels);
+    case Format::kPsd:
+      return decoders::decode_psd(bytes, max_pixels);
+    case Format::kUnknown:
+      break;
+  }
+  return decoders::unknown_format(bytes);
+}
+
+}  // namespace
+
+Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options) {
+  if (bytes.empty()) {
+    return decoders::bad_image("the file is empty");
+  }
+  if (bytes.size() > static_cast<std::size_t>(decoders::kMaxWorkingBytes)) {
+    return decoders::bad_image("the file holds more than 1 GiB, which is no input for this");
+  }
+  try {
+    const Format format = decoders::recognise(bytes);
+    Result<DecodedImage> decoded = decode_as(format, bytes, options.max_pixels);
+    if (decoded.ok() && options.apply_exif) {
+      const int orientation = decoders::exif_orientation(bytes, format);
+      decoded->image = decoders::apply_orientation(std::move(decoded->image), orientation);
+    }
+    return decoded;
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory, "not enough memory to decode the picture");
+  }
+}
+
+Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options) {
+  Result<std::vector<std::byte>> bytes = read_file(path);
+  if (!bytes.ok()) {
+    return bytes.status();
+  }
+  Result<DecodedImage> decoded = decode_image(*bytes, options);
+  if (!decoded.ok()) {
+    return decoded.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
+  }
+  return decoded;
+}
+
+}  // namespace xception

@@ -1,0 +1,70 @@
+// The decoders behind decode_image, one function a format, and what they share. Private to the
+// image library. Each checks width * height against `max_pixels` before it allocates for pixels,
+// and fails with kBadImage on damage and truncation. std::bad_alloc is left to decode_image.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "xception/image.h"
+#include "xception/status.h"
+
+namespace xception::decoders {
+
+using Bytes = std::span<const std::byte>;
+
+enum class Format { kUnknown, kJpeg, kPng, kBmp, kGif, kPnm, kTga, kPsd };
+
+// No file above this is decoded, and no decoder holds more than this beside the finished picture.
+inline constexpr std::int64_t kMaxWorkingBytes = std::int64_t{1} << 30;
+
+Format recognise(Bytes file);
+// Why a file that recognise() does not know is refused.
+Status unknown_format(Bytes file);
+
+Status bad_image(const std::string& message);
+// Both sides are positive and their product stays within the limit.
+Status check_extent(std::int64_t width, std::int64_t height, std::int64_t max_pixels);
+// A black picture; its extent has passed check_extent.
+Image blank_image(std::int64_t width, std::int64_t height);
+
+Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_png(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_bmp(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_gif(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_pnm(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_tga(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_psd(Bytes file, std::int64_t max_pixels);
+
+// What stb_image made of a file: 8-bit samples, gray, gray + alpha, RGB or RGBA.
+struct StbPixels {
+  int width = 0;
+  int height = 0;
+  int channels = 0;
+  std::unique_ptr<std::uint8_t, void (*)(void*)> data{nullptr, nullptr};
+};
+// `name` ("PNG") is for messages. Memory is bounded by the extent that the caller has checked.
+Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width, std::int64_t height);
+// Gray replicated, alpha dropped.
+DecodedImage stb_to_rgb(const StbPixels& pixels);
+// stb_decode and stb_to_rgb.
+Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,
+                                    std::int64_t height);
+
+// The EXIF orientation of a JPEG or PNG file, 1 (upright) where there is none or it is damaged.
+int exif_orientation(Bytes file, Format format);
+// The picture turned upright.
+Image apply_orientation(Image image, int orientation);
+
+inline unsigned u8(Bytes b, std::size_t at) { return std::to_integer<unsigned>(b[at]); }
+inline unsigned le16(Bytes b, std::size_t at) { return u8(b, at) | u8(b, at + 1) << 8; }
+inline unsigned be16(Bytes b, std::size_t at) { return u8(b, at) << 8 | u8(b, at + 1); }
+inline std::uint32_t le32(Bytes b, std::size_t at) { return le16(b, at) | le16(b, at + 2) << 16; }
+inline std::uint32_t be32(Bytes b, std::size_t at) { return be16(b, at) << 16 | be16(b, at + 2); }
+// Whether `file` begins with the characters of `magic`.
+bool starts_with(Bytes file, std::string_view magic);
+
+}  // namespace xception::decoders

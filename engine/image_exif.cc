@@ -1,0 +1,127 @@
+// The EXIF orientation: found in a JPEG's APP1 segment or a PNG's eXIf chunk, read from the first
+// directory of the TIFF structure in it, and applied. Every offset in there is somebody's claim.
+#include <array>
+
+#include "image_decoders.h"
+
+namespace xception::decoders {
+namespace {
+
+constexpr unsigned kOrientationTag = 0x0112;
+constexpr unsigned kShort = 3;
+
+// The TIFF structure of the first Exif segment; empty where there is none before the pixels.
+Bytes find_in_jpeg(Bytes file) {
+  std::size_t at = 2;
+  while (file.size() - at >= 4 && u8(file, at) == 0xFF) {
+    const unsigned marker = u8(file, at + 1);
+    if (marker == 0xFF) {  // padding
+      ++at;
+      continue;
+    }
+    const std::size_t length = be16(file, at + 2);
+    const bool pixels_begin = marker == 0xDA || marker == 0xD9;
+    if (pixels_begin || length < 2 || file.size() - at - 2 < length) {
+      break;
+    }
+    const Bytes data = file.subspan(at + 4, length - 2);
+    if (marker == 0xE1 && starts_with(data, std::string_view("Exif\0\0", 6))) {
+      return data.subspan(6);
+    }
+    at += 2 + length;
+  }
+  return {};
+}
+
+Bytes find_in_png(Bytes file) {
+  std::size_t at = 8;
+  while (at <= file.size() && file.size() - at >= 12) {
+    const std::size_t length = be32(file, at);
+    if (file.size() - at - 12 < length) {
+      break;
+    }
+    if (starts_with(file.subspan(at + 4), "eXIf")) {
+      return file.subspan(at + 8, length);
+    }
+    at += 12 + length;
+  }
+  return {};
+}
+
+int orientation_of(Bytes tiff) {
+  const bool little = starts_with(tiff, std::string_view("II*\0", 4));
+  if (tiff.size() < 10 || (!little && !starts_with(tiff, std::string_view("MM\0*", 4)))) {
+    return 1;
+  }
+  const auto get16 = [&](std::size_t at) { return little ? le16(tiff, at) : be16(tiff, at); };
+  const std::size_t directory = little ? le32(tiff, 4) : be32(tiff, 4);
+  if (directory > tiff.size() - 2) {
+    return 1;
+  }
+  constexpr std::size_t kEntry = 12;
+  const std::size_t entries = get16(directory);
+  for (std::size_t i = 0; i < entries; ++i) {
+    const std::size_t at = directory + 2 + i * kEntry;
+    if (at + kEntry > tiff.size()) {
+      break;
+    }
+    if (get16(at) == kOrientationTag && get16(at + 2) == kShort) {
+      const unsigned value = get16(at + 8);
+      return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
+    }
+  }
+  return 1;
+}
+
+}  // namespace
+
+int exif_orientation(Bytes file, Format format) {
+  switch (format) {
+    case Format::kJpeg:
+      return orientation_of(find_in_jpeg(file));
+    case Format::kPng:
+      return orientation_of(find_in_png(file));
+    default:
+      return 1;
+  }
+}
+
+Image apply_orientation(Image image, int orientation) {
+  if (orientation <= 1 || orientation > 8) {
+    return image;
+  }
+  // Where the upright picture's pixel (x, y) is in the stored one: transposed or not, then
+  // mirrored in the stored columns and rows or not.
+  struct Rule {
+    bool transpose, mirror_x, mirror_y;
+  };
+  static constexpr std::array<Rule, 9> kRules = {{{false, false, false},
+                                                  {false, false, false},
+                                                  {false, true, false},
+                                                  {false, true, true},
+                                                  {false, false, true},
+                                                  {true, false, false},
+                                                  {true, false, true},
+                                                  {true, true, true},
+                                                  {true, true, false}}};
+  const Rule rule = kRules[static_cast<std::size_t>(orientation)];
+  const std::int64_t w = image.width;
+  const std::int64_t h = image.height;
+  Image upright = rule.transpose ? blank_image(h, w) : blank_image(w, h);
+  std::uint8_t* dst = upright.pixels.data();
+  for (std::int64_t y = 0; y < upright.height; ++y) {
+    for (std::int64_t x = 0; x < upright.width; ++x, dst += 3) {
+      const std::int64_t column = rule.transpose ? y : x;
+      const std::int64_t row = rule.transpose ? x : y;
+      const std::int64_t from_x = rule.mirror_x ? w - 1 - column : column;
+      const std::int64_t from_y = rule.mirror_y ? h - 1 - row : row;
+      const std::uint8_t* src = image.pixels.data() + (from_y * w + from_x) * 3;
+      dst[0] = src[0];
+      dst[1] = src[1];
+      dst[2] = src[2];
+    }
+  }
+  return upright;
+}
+
+}  // namespace xception::decoders

@@ -1,0 +1,97 @@
+// PGM and PPM, the binary kinds (P5, P6), read here: stb_image ignores the maximum value and takes
+// 16-bit samples in the wrong order. Scaled as Pillow scales: round(value / max * 255).
+#include <cmath>
+#include <vector>
+
+#include "image_decoders.h"
+
+namespace xception::decoders {
+namespace {
+
+bool is_space(unsigned c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// The next decimal number of the header, after white space and comments, and one byte of white
+// space behind it; -1 where there is none, or one that no header holds.
+std::int64_t next_number(Bytes file, std::size_t* at) {
+  while (*at < file.size() && (is_space(u8(file, *at)) || u8(file, *at) == '#')) {
+    if (u8(file, *at) == '#') {
+      while (*at < file.size() && u8(file, *at) != '\n' && u8(file, *at) != '\r') {
+        ++*at;
+      }
+    } else {
+      ++*at;
+    }
+  }
+  std::int64_t value = 0;
+  const std::size_t begin = *at;
+  while (*at < file.size() && u8(file, *at) >= '0' && u8(file, *at) <= '9') {
+    value = value * 10 + (u8(file, *at) - '0');
+    if (++*at - begin > 10) {
+      return -1;
+    }
+  }
+  if (*at == begin || *at >= file.size() || !is_space(u8(file, *at))) {
+    return -1;
+  }
+  ++*at;
+  return value;
+}
+
+// For each sample value of the file its 8-bit value. 16-bit gray keeps the high byte; Pillow
+// scales it to 65535 first. Rounding is half to even, as Python's.
+std::vector<std::uint8_t> sample_table(int max, bool gray) {
+  std::vector<std::uint8_t> table(max < 256 ? 256 : 65536, 255);
+  for (int v = 0; v <= max; ++v) {
+    const double part = static_cast<double>(v) / max;
+    const double scaled = max > 255 && gray ? std::nearbyint(part * 65535) : 0;
+    table[static_cast<std::size_t>(v)] =
+        static_cast<std::uint8_t>(max > 255 && gray ? static_cast<int>(scaled) >> 8
+                                                    : static_cast<int>(std::nearbyint(part * 255)));
+  }
+  return table;
+}
+
+}  // namespace
+
+Result<DecodedImage> decode_pnm(Bytes file, std::int64_t max_pixels) {
+  const unsigned kind = u8(file, 1);
+  if (kind != '5' && kind != '6') {
+    return bad_image(
+        "the PNM file is a bitmap or plain text (P1 to P4); only binary gray and "
+        "colour (P5, P6) are read");
+  }
+  const bool gray = kind == '5';
+  std::size_t at = 2;
+  const std::int64_t width = next_number(file, &at);
+  const std::int64_t height = next_number(file, &at);
+  const std::int64_t max = next_number(file, &at);
+  if (width < 0 || height < 0 || max < 1 || max > 65535) {
+    return bad_image(
+        "the PNM file is damaged: its header should hold width, height and a maximum "
+        "of 1 to 65535");
+  }
+  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  const std::size_t sample = max > 255 ? 2 : 1;
+  const auto pixels = static_cast<std::size_t>(width * height);
+  const std::size_t channels = gray ? 1 : 3;
+  if ((file.size() - at) / channels / sample < pixels) {
+    return bad_image("the PNM file ends before its picture does; it is truncated, fetch it again");
+  }
+  DecodedImage decoded;
+  decoded.decoder = "xception";
+  decoded.image = blank_image(width, height);
+  const std::vector<std::uint8_t> table = sample_table(static_cast<int>(max), gray);
+  const Bytes data = file.subspan(at);
+  for (std::size_t i = 0; i < pixels * 3; ++i) {
+    const std::size_t from = (gray ? i / 3 : i) * sample;
+    decoded.image.pixels[i] = table[sample == 1 ? u8(data, from) : be16(data, from)];
+  }
+  if (gray && max > 255) {
+    decoded.warnings.emplace_back(
+        "16-bit gray is reduced to its high byte, where Pillow's convert('RGB') would turn every "
+        "sample above 255 white");
+  }
+  return decoded;
+}
+
+}  // namespace xception::decoders

@@ -1,0 +1,192 @@
+// stb_image, compiled once and fenced in: its memory comes out of a budget, and reading past the
+// end of the file, which it answers with zeros, is noticed.
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "image_decoders.h"
+
+namespace {
+
+// What the decode on this thread may still allocate. Each block carries its size in front, so that
+// freeing gives it back.
+thread_local std::size_t budget_left = 0;
+constexpr std::size_t kBlockHeader = alignof(std::max_align_t);
+
+void* budget_realloc(void* old, std::size_t size) {
+  std::size_t old_size = 0;
+  void* base = nullptr;
+  if (old != nullptr) {
+    base = static_cast<char*>(old) - kBlockHeader;
+    std::memcpy(&old_size, base, sizeof old_size);
+  }
+  if (size > budget_left + old_size || size > SIZE_MAX - kBlockHeader) {
+    return nullptr;
+  }
+  // Zeroed, so that no path of the library can show bytes that nobody wrote.
+  void* block = base == nullptr ? std::calloc(1, size + kBlockHeader)
+                                : std::realloc(base, size + kBlockHeader);
+  if (block == nullptr) {
+    return nullptr;
+  }
+  budget_left = budget_left + old_size - size;
+  std::memcpy(block, &size, sizeof size);
+  return static_cast<char*>(block) + kBlockHeader;
+}
+
+void* budget_malloc(std::size_t size) { return budget_realloc(nullptr, size); }
+
+void budget_free(void* old) {
+  if (old == nullptr) {
+    return;
+  }
+  void* base = static_cast<char*>(old) - kBlockHeader;
+  std::size_t size = 0;
+  std::memcpy(&size, base, sizeof size);
+  budget_left += size;
+  std::free(base);
+}
+
+}  // namespace
+
+#define STBI_MALLOC(size) budget_malloc(size)
+#define STBI_REALLOC(block, size) budget_realloc(block, size)
+#define STBI_FREE(block) budget_free(block)
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#define STBI_NO_PIC
+#define STBI_NO_PNM
+#ifdef XCEPTION_HAVE_JPEG
+#define STBI_NO_JPEG
+#endif
+#define STB_IMAGE_STATIC
+#define STB_IMAGE_IMPLEMENTATION
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wunused-function"
+#else
+#pragma GCC diagnostic ignored "-Wunused-function"
+#endif
+#include <stb_image.h>
+
+namespace xception::decoders {
+namespace {
+
+struct Source {
+  Bytes file;
+  std::size_t at = 0;
+  bool past_end = false;
+};
+
+int source_read(void* user, char* data, int size) {
+  Source& source = *static_cast<Source*>(user);
+  const std::size_t left = source.file.size() - source.at;
+  const std::size_t count = std::min(left, static_cast<std::size_t>(std::max(size, 0)));
+  if (count == 0 && size > 0) {
+    source.past_end = true;
+    return 0;
+  }
+  std::memcpy(data, source.file.data() + source.at, count);
+  source.at += count;
+  return static_cast<int>(count);
+}
+
+void source_skip(void* user, int count) {
+  Source& source = *static_cast<Source*>(user);
+  if (count > 0) {
+    source.at = std::min(source.file.size(), source.at + static_cast<std::size_t>(count));
+  }
+}
+
+int source_eof(void* user) {
+  const Source& source = *static_cast<const Source*>(user);
+  return source.at >= source.file.size() ? 1 : 0;
+}
+
+constexpr stbi_io_callbacks kCallbacks = {source_read, source_skip, source_eof};
+
+Status damaged(const char* name, const Source& source) {
+  const char* reason = stbi_failure_reason();
+  if (source.past_end) {
+    return bad_image(std::string("the ") + name + " file ends before its picture does; it is " +
+                     "truncated, fetch it again");
+  }
+  if (reason != nullptr && std::strcmp(reason, "outofmem") == 0) {
+    return bad_image(std::string("decoding the ") + name + " file needs more memory than " +
+                     "a picture of its size should, or more than 1 GiB");
+  }
+  return bad_image(std::string("the ") + name + " file is damaged or of a kind that is not read (" +
+                   (reason != nullptr ? reason : "no reason given") + ")");
+}
+
+}  // namespace
+
+Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
+                             std::int64_t height) {
+  // Per pixel: 16-bit RGBA inflated into a buffer that doubles, unfiltered into another. The rest
+  // is for pictures a pixel wide, which JPEG rounds up to whole blocks.
+  const std::int64_t natural =
+      32 * width * height + 3 * static_cast<std::int64_t>(file.size()) + (std::int64_t{16} << 20);
+  budget_left = static_cast<std::size_t>(std::min(natural, kMaxWorkingBytes));
+  Source source{file};
+  StbPixels pixels;
+  pixels.data = {stbi_load_from_callbacks(&kCallbacks, &source, &pixels.width, &pixels.height,
+                                          &pixels.channels, 0),
+                 stbi_image_free};
+  if (pixels.data == nullptr || source.past_end) {
+    return damaged(name, source);
+  }
+  if (pixels.width != width || pixels.height != height || pixels.channels < 1 ||
+      pixels.channels > 4) {
+    return bad_image(std::string("the ") + name + " file contradicts its own header");
+  }
+  return pixels;
+}
+
+DecodedImage stb_to_rgb(const StbPixels& pixels) {
+  DecodedImage decoded;
+  decoded.decoder = "stb_image";
+  decoded.image = blank_image(pixels.width, pixels.height);
+  const std::size_t count = decoded.image.pixels.size() / 3;
+  const std::uint8_t* src = pixels.data.get();
+  std::uint8_t* dst = decoded.image.pixels.data();
+  const auto step = static_cast<std::size_t>(pixels.channels);
+  if (step == 3) {
+    std::memcpy(dst, src, count * 3);
+    return decoded;
+  }
+  const std::size_t green = step > 2 ? 1 : 0;
+  const std::size_t blue = step > 2 ? 2 : 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    dst[3 * i] = src[step * i];
+    dst[3 * i + 1] = src[step * i + green];
+    dst[3 * i + 2] = src[step * i + blue];
+  }
+  return decoded;
+}
+
+Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,
+                                    std::int64_t height) {
+  Result<StbPixels> pixels = stb_decode(file, name, width, height);
+  if (!pixels.ok()) {
+    return pixels.status();
+  }
+  return stb_to_rgb(*pixels);
+}
+
+#ifndef XCEPTION_HAVE_JPEG
+Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels) {
+  budget_left = std::size_t{16} << 20;
+  Source source{file};
+  int width = 0;
+  int height = 0;
+  int channels = 0;
+  if (stbi_info_from_callbacks(&kCallbacks, &source, &width, &height, &channels) == 0) {
+    return damaged("JPEG", source);
+  }
+  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  return stb_decode_rgb(file, "JPEG", width, height);
+}
+#endif
+
+}  // namespace xception::decoders

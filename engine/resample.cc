@@ -1,0 +1,291 @@
+// Pillow's 8-bit resampling (its Resample.c, described in docs/images-pipeline.md), fed a source
+// row at a time: each row is resampled horizontally to bytes once, then added to the sums of every
+// output row whose kernel it lies in. So nothing the size of the picture is kept in between.
+#include "resample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <new>
+#include <string>
+#include <vector>
+
+namespace xception {
+namespace {
+
+constexpr int kPrecisionBits = 32 - 8 - 2;
+// Horizontal kernels held at a time; wider windows are done in blocks of columns.
+constexpr std::size_t kMaxTaps = std::size_t{16} << 20;
+// Pillow's limit for a picture, here for what resize() makes.
+constexpr std::int64_t kMaxOutputPixels = 178'956'970;
+
+double triangle(double x) { return std::abs(x) < 1.0 ? 1.0 - std::abs(x) : 0.0; }
+
+// Keys' cubic with a = -0.5.
+double cubic(double x) {
+  constexpr double a = -0.5;
+  x = std::abs(x);
+  if (x < 1.0) {
+    return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  }
+  if (x < 2.0) {
+    return (((x - 5) * x + 8) * x - 4) * a;
+  }
+  return 0.0;
+}
+
+// One axis of a resize: kernels of output positions over input positions.
+class Axis {
+ public:
+  Axis(std::int64_t in, std::int64_t out, Interpolation interpolation)
+      : in_(in),
+        out_(out),
+        filter_(interpolation == Interpolation::kBicubic ? cubic : triangle),
+        scale_(static_cast<double>(in) / static_cast<double>(out)),
+        filter_scale_(std::max(scale_, 1.0)),
+        support_((interpolation == Interpolation::kBicubic ? 2.0 : 1.0) * filter_scale_) {}
+
+  bool unchanged() const { return in_ == out_; }
+  std::size_t max_taps() const {
+    const double taps = std::ceil(support_) * 2 + 1;
+    return static_cast<std::size_t>(std::min(taps, static_cast<double>(in_)));
+  }
+
+  // Appends the weights of output position `x`; they belong to the inputs from *first on.
+  void append_kernel(std::int64_t x, std::int64_t* first, std::vector<std::int32_t>* weights) {
+    const double centre = (static_cast<double>(x) + 0.5) * scale_;
+    const auto begin =
+        std::max<std::int64_t>(static_cast<std::int64_t>(centre - support_ + 0.5), 0);
+    const auto end = std::min(static_cast<std::int64_t>(centre + support_ + 0.5), in_);
+    const double inverse = 1.0 / filter_scale_;
+    real_.clear();
+    double sum = 0;
+    for (std::int64_t i = 0; i < end - begin; ++i) {
+      const double at = static_cast<double>(i) + static_cast<double>(begin) - centre + 0.5;
+      real_.push_back(filter_(at * inverse));
+      sum += real_.back();
+    }
+    for (const double w : real_) {
+      const double k = (sum != 0.0 ? w / sum : w) * (1 << kPrecisionBits);
+      weights->push_back(static_cast<std::int32_t>(k < 0 ? k - 0.5 : k + 0.5));
+    }
+    *first = begin;
+  }
+
+ private:
+  std::int64_t in_;
+  std::int64_t out_;
+  double (*filter_)(double);
+  double scale_;
+  double filter_scale_;
+  double support_;
+  std::vector<double> real_;
+};
+
+// Sums are unsigned, so that an overshoot beyond 32 bits, possible where millions of pixels shrink
+// to one, wraps as it does in Pillow and is not undefined.
+std::uint8_t to_byte(std::uint32_t sum) {
+  const std::int32_t value = static_cast<std::int32_t>(sum) >> kPrecisionBits;
+  return static_cast<std::uint8_t>(std::clamp(value, 0, 255));
+}
+
+constexpr std::uint32_t kHalf = 1U << (kPrecisionBits - 1);
+
+// The horizontal pass for one block of output columns.
+class HorizontalPass {
+ public:
+  HorizontalPass(Axis axis, std::int64_t x, int width) : width_(width), x_(x) {
+    if (axis.unchanged()) {
+      return;
+    }
+    firsts_.resize(static_cast<std::size_t>(width));
+    ends_.resize(static_cast<std::size_t>(width));
+    row_.resize(static_cast<std::size_t>(width) * 3);
+    for (int i = 0; i < width; ++i) {
+      axis.append_kernel(x + i, &firsts_[static_cast<std::size_t>(i)], &weights_);
+      ends_[static_cast<std::size_t>(i)] = weights_.size();
+    }
+  }
+
+  // 3 * width bytes, valid until the next call.
+  const std::uint8_t* operator()(const std::uint8_t* source_row) {
+    if (firsts_.empty()) {
+      return source_row + x_ * 3;
+    }
+    const std::int32_t* k = weights_.data();
+    for (std::size_t i = 0; i < static_cast<std::size_t>(width_); ++i) {
+      const std::uint8_t* p = source_row + firsts_[i] * 3;
+      const std::int32_t* end = weights_.data() + ends_[i];
+      std::uint32_t r = kHalf, g = kHalf, b = kHalf;
+      for (; k != end; ++k, p += 3) {
+        const auto w = static_cast<std::uint32_t>(*k);
+        r += w * p[0];
+        g += w * p[1];
+        b += w * p[2];
+      }
+      row_[i * 3] = to_byte(r);
+      row_[i * 3 + 1] = to_byte(g);
+      row_[i * 3 + 2] = to_byte(b);
+    }
+    return row_.data();
+  }
+
+ private:
+  int width_;
+  std::int64_t x_;
+  std::vector<std::int64_t> firsts_;
+  std::vector<std::size_t> ends_;  // in weights_, which holds all columns' kernels in a row
+  std::vector<std::int32_t> weights_;
+  std::vector<std::uint8_t> row_;
+};
+
+// An output row that some source rows have still to be added to.
+struct OpenRow {
+  std::int64_t first = 0;
+  std::vector<std::int32_t> weights;
+  std::vector<std::uint32_t> sums;
+
+  std::int64_t end() const { return first + static_cast<std::int64_t>(weights.size()); }
+  void add(std::int64_t source_y, const std::uint8_t* row) {
+    const auto w = static_cast<std::uint32_t>(weights[static_cast<std::size_t>(source_y - first)]);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      sums[i] += w * row[i];
+    }
+  }
+};
+
+// Columns [block_x, block_x + block_width) of the window.
+void resample_block(const Image& image, const ResizeWindow& window, Interpolation interpolation,
+                    int block_x, int block_width, Image* out) {
+  HorizontalPass horizontal(Axis(image.width, window.full_width, interpolation), window.x + block_x,
+                            block_width);
+  Axis vertical(image.height, window.full_height, interpolation);
+  const auto source_row = [&](std::int64_t y) { return image.pixels.data() + y * image.width * 3; };
+  const auto out_row = [&](std::int64_t y) {
+    return out->pixels.data() + (y * out->width + block_x) * 3;
+  };
+  if (vertical.unchanged()) {
+    for (int y = 0; y < window.height; ++y) {
+      std::copy_n(horizontal(source_row(window.y + y)), block_width * 3, out_row(y));
+    }
+    return;
+  }
+  const auto open = [&](int y) {
+    OpenRow row;
+    vertical.append_kernel(window.y + y, &row.first, &row.weights);
+    return row;
+  };
+  std::deque<OpenRow> rows;  // begins and ends of their kernels rise
+  OpenRow next = open(0);
+  int opened = 0;
+  int written = 0;
+  for (std::int64_t y = next.first; written < window.height; ++y) {
+    while (opened < window.height && next.first <= y) {
+      next.sums.assign(static_cast<std::size_t>(block_width) * 3, kHalf);
+      rows.push_back(std::move(next));
+      if (++opened < window.height) {
+        next = open(opened);
+      }
+    }
+    const std::uint8_t* row = horizontal(source_row(y));
+    for (OpenRow& target : rows) {
+      target.add(y, row);
+    }
+    for (; !rows.empty() && rows.front().end() == y + 1; rows.pop_front(), ++written) {
+      std::transform(rows.front().sums.begin(), rows.front().sums.end(), out_row(written), to_byte);
+    }
+  }
+}
+
+// The input positions that Pillow's nearest neighbour takes for [begin, begin + count). It steps
+// through the whole row by adding, and its rounding adds up, so the steps before the window are
+// taken too. -1 where the sum has left the picture, which Pillow paints black.
+std::vector<std::int64_t> nearest_positions(std::int64_t in, std::int64_t out, std::int64_t begin,
+                                            int count) {
+  // Beyond this a row is larger than Pillow can hold, and nothing is left to agree with.
+  constexpr std::int64_t kMaxSteps = std::int64_t{1} << 26;
+  const double scale = static_cast<double>(in) / static_cast<double>(out);
+  double at = scale * 0.5;
+  if (out <= kMaxSteps) {
+    for (std::int64_t i = 0; i < begin; ++i) {
+      at += scale;
+    }
+  } else {
+    at += scale * static_cast<double>(begin);
+  }
+  std::vector<std::int64_t> positions;
+  for (int i = 0; i < count; ++i, at += scale) {
+    const auto position = static_cast<std::int64_t>(at);
+    positions.push_back(position < in ? position : -1);
+  }
+  return positions;
+}
+
+void sample_nearest(const Image& image, const ResizeWindow& window, Image* out) {
+  const std::vector<std::int64_t> columns =
+      nearest_positions(image.width, window.full_width, window.x, window.width);
+  const std::vector<std::int64_t> rows =
+      nearest_positions(image.height, window.full_height, window.y, window.height);
+  std::uint8_t* dst = out->pixels.data();
+  for (const std::int64_t row : rows) {
+    for (const std::int64_t column : columns) {
+      if (row >= 0 && column >= 0) {
+        std::copy_n(image.pixels.data() + (row * image.width + column) * 3, 3, dst);
+      }
+      dst += 3;
+    }
+  }
+}
+
+}  // namespace
+
+Status check_image(const Image& image) {
+  const auto expected = static_cast<std::uint64_t>(std::max(image.width, 0)) *
+                        static_cast<std::uint64_t>(std::max(image.height, 0)) * 3;
+  if (expected == 0 || image.pixels.size() != expected) {
+    return Status(Code::kInvalidArgument,
+                  "an image of " + std::to_string(image.width) + " x " +
+                      std::to_string(image.height) + " pixels with " +
+                      std::to_string(image.pixels.size()) +
+                      " bytes is none; sides are positive and a pixel takes three bytes");
+  }
+  return Status();
+}
+
+Image resize_window(const Image& image, const ResizeWindow& window, Interpolation interpolation) {
+  Image out;
+  out.width = window.width;
+  out.height = window.height;
+  out.pixels.resize(static_cast<std::size_t>(window.width) *
+                    static_cast<std::size_t>(window.height) * 3);
+  if (interpolation == Interpolation::kNearest) {
+    sample_nearest(image, window, &out);
+    return out;
+  }
+  const Axis axis(image.width, window.full_width, interpolation);
+  const auto columns = std::max<std::size_t>(kMaxTaps / axis.max_taps(), 1);
+  const int block = static_cast<int>(std::min(columns, static_cast<std::size_t>(window.width)));
+  for (int x = 0; x < window.width; x += block) {
+    resample_block(image, window, interpolation, x, std::min(block, window.width - x), &out);
+  }
+  return out;
+}
+
+Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation) {
+  XC_RETURN_IF_ERROR(check_image(image));
+  if (width <= 0 || height <= 0 || std::int64_t{width} * height > kMaxOutputPixels) {
+    return Status(Code::kInvalidArgument, "cannot resize to " + std::to_string(width) + " x " +
+                                              std::to_string(height) +
+                                              " pixels; both sides must be positive and their "
+                                              "product at most " +
+                                              std::to_string(kMaxOutputPixels));
+  }
+  try {
+    return resize_window(image, {width, height, 0, 0, width, height}, interpolation);
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory, "not enough memory to resize a picture to " +
+                                          std::to_string(width) + " x " + std::to_string(height));
+  }
+}
+
+}  // namespace xception
