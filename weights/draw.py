@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws fresh weights for a network and writes them, and on request what PyTorch makes of them.
 
-  draw.py --arch seed_depthwise --width 0.25 -o m.safetensors --golden g.safetensors --batch 3
+draw.py --arch seed_depthwise --width 0.25 -o m.safetensors --golden g.safetensors --batch 3
 """
 
 import argparse

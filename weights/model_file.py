@@ -15,15 +15,27 @@ import safetensors_io
 
 SCHEMA = "1"
 SEED_PREPROCESS = {
-    "size": 32, "resize_mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear",
-    "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "keep_min": 17, "keep_max": 32,
+    "size": 32,
+    "resize_mode": "squash",
+    "crop_pct": 1.0,
+    "interpolation": "bilinear",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "keep_min": 17,
+    "keep_max": 32,
 }
 PREPROCESS = {
     "seed": SEED_PREPROCESS,
     "seed_depthwise": SEED_PREPROCESS,
     "xception": {
-        "size": 299, "resize_mode": "center", "crop_pct": 0.8975, "interpolation": "bicubic",
-        "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "keep_min": 0, "keep_max": 0,
+        "size": 299,
+        "resize_mode": "center",
+        "crop_pct": 0.8975,
+        "interpolation": "bicubic",
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "keep_min": 0,
+        "keep_max": 0,
     },
 }
 
@@ -57,12 +69,18 @@ def write_model(path, state, metadata, dtype="f32"):
         if name.endswith("num_batches_tracked"):
             continue
         with np.errstate(over="ignore"):
-            array = tensor.detach().cpu().double().numpy().astype("<f2" if dtype == "f16" else "<f4")
-        finite = array if dtype != "bf16" else safetensors_io.from_bfloat16(
-            safetensors_io.to_bfloat16(array))
+            array = (
+                tensor.detach().cpu().double().numpy().astype("<f2" if dtype == "f16" else "<f4")
+            )
+        finite = (
+            array
+            if dtype != "bf16"
+            else safetensors_io.from_bfloat16(safetensors_io.to_bfloat16(array))
+        )
         if not np.isfinite(finite).all():
-            raise ValueError(f"tensor '{name}' has a value that is NaN, infinite or too large for "
-                             f"{dtype}")
+            raise ValueError(
+                f"tensor '{name}' has a value that is NaN, infinite or too large for " f"{dtype}"
+            )
         tensors[name] = array
     bfloat16 = tensors.keys() if dtype == "bf16" else ()
     return safetensors_io.write(path, tensors, metadata, bfloat16)
@@ -99,15 +117,21 @@ def parse_size(text):
 
 def add_golden_arguments(parser):
     """The options of draw.py and export.py that say which golden file to write."""
-    parser.add_argument("--golden", metavar="G.safetensors",
-                        help="also write an input and what every layer makes of it")
+    parser.add_argument(
+        "--golden",
+        metavar="G.safetensors",
+        help="also write an input and what every layer makes of it",
+    )
     parser.add_argument("--input", metavar="X.npy", help="that input, float32 N x C x H x W")
-    parser.add_argument("--size", metavar="HxW", type=parse_size,
-                        help="size of a drawn input (default: the network's own)")
+    parser.add_argument(
+        "--size",
+        metavar="HxW",
+        type=parse_size,
+        help="size of a drawn input (default: the network's own)",
+    )
     parser.add_argument("--batch", type=int, default=1, help="pictures of a drawn input")
     parser.add_argument("--seed", type=int, default=0, help="seed of whatever is drawn")
-    parser.add_argument("--no-layers", action="store_true",
-                        help="only the input and the logits")
+    parser.add_argument("--no-layers", action="store_true", help="only the input and the logits")
 
 
 def write_golden_as_asked(args, module, arch):
@@ -119,4 +143,7 @@ def write_golden_as_asked(args, module, arch):
     else:
         size = args.size or (PREPROCESS[arch]["size"],) * 2
         x = reference.sample_input(args.batch, *size, seed=args.seed + 1000)
-    write_golden(args.golden, module, arch, x, layers=not args.no_layers)
+    try:
+        write_golden(args.golden, module, arch, x, layers=not args.no_layers)
+    except RuntimeError as error:  # a size that the network's poolings do not allow, say
+        raise ValueError(f"{arch} does not run on an input of {list(x.shape)}: {error}") from error

@@ -3,7 +3,7 @@
 Three networks, named by `arch`:
 
   seed            the network of the post "Xception pytorch code" (Subin Yang, 2020), its second,
-                  complete listing to the letter: the 3x3 of a separable convolution has no `groups`,
+                  complete listing: the 3x3 of a separable convolution has no `groups`,
                   so it is dense, and the middle flow is one block applied eight times.
   seed_depthwise  the same with groups = channels, which is what the post's text describes.
   xception        the network of the paper (F. Chollet, "Xception: Deep Learning with Depthwise

@@ -65,39 +65,40 @@ def write(path, tensors, metadata=None, bfloat16=()):
 
 
 def read(path):
-    """(tensors, metadata) of a file; BF16 comes back as float32. Raises ValueError, with a sentence
-    that says what is wrong, if the file is not a sound safetensors file."""
+    """(tensors, metadata) of a file; BF16 comes back as float32. Raises ValueError, saying what
+    is wrong, if the file is not a sound safetensors file."""
     with open(path, "rb") as f:
         data = f.read()
     if len(data) < 8:
-        raise ValueError(f"{path} is no safetensors file: it has only {len(data)} bytes")
+        raise ValueError(f"no safetensors file: it has only {len(data)} bytes")
     (length,) = struct.unpack_from("<Q", data)
     if length > min(HEADER_LIMIT, len(data) - 8):
-        raise ValueError(f"{path} is no safetensors file, or is cut short: its header would have "
-                         f"{length} bytes")
+        raise ValueError(f"no safetensors file, or cut short: its header would have {length} bytes")
     try:
-        header = json.loads(data[8:8 + length].decode())
+        header = json.loads(data[8 : 8 + length].decode())
         metadata = header.pop("__metadata__", {})
-        entries = [(name, e["dtype"], tuple(e["shape"]), *e["data_offsets"])
-                   for name, e in header.items()]
+        entries = [
+            (name, e["dtype"], tuple(e["shape"]), *e["data_offsets"]) for name, e in header.items()
+        ]
         entries.sort(key=lambda entry: entry[3:])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} has a header that is not that of a safetensors file: "
-                         f"{error!r}") from error
+        raise ValueError(f"no safetensors file: its header is wrong ({error!r})") from error
 
     tensors, position = {}, 0
     for name, dtype, shape, begin, end in entries:
         if dtype not in ITEM_SIZES:
-            raise ValueError(f"{path}: tensor '{name}' has the type {dtype}, which is not supported")
+            raise ValueError(f"tensor '{name}' has the type {dtype}, which is not supported")
         if begin != position or end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
-            raise ValueError(f"{path}: tensor '{name}' of shape {list(shape)} and type {dtype} "
-                             f"does not fit its place, bytes {begin} to {end}")
-        raw = data[8 + length + begin:8 + length + end]
-        array = np.frombuffer(raw, "<u2" if dtype == "BF16" else DTYPES[dtype]) if raw else \
-            np.empty(0, "<u2" if dtype == "BF16" else DTYPES[dtype])
+            raise ValueError(
+                f"tensor '{name}' of shape {list(shape)} and type {dtype} "
+                f"does not fit its place, bytes {begin} to {end}"
+            )
+        raw = data[8 + length + begin : 8 + length + end]
+        array = np.frombuffer(raw, DTYPES.get(dtype, "<u2"))
         tensors[name] = (from_bfloat16(array) if dtype == "BF16" else array).reshape(shape)
         position = end
     if 8 + length + position != len(data):
-        raise ValueError(f"{path} should end after {8 + length + position} bytes, but has "
-                         f"{len(data)}")
+        raise ValueError(
+            f"the file should end after {8 + length + position} bytes, but has {len(data)}"
+        )
     return tensors, metadata

@@ -1,0 +1,194 @@
+"""Checkpoints as PyTorch users have them, turned into the names and shapes of reference.py.
+
+Nothing in a checkpoint is executed unless the caller says that it trusts the file: torch.load with
+weights_only builds tensors and containers and nothing else.
+"""
+
+import math
+import pickle
+import re
+import struct
+
+import torch
+from torch import nn
+
+import reference
+import safetensors_io
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+class Refused(Exception):
+    """A checkpoint that cannot become one of our networks; the text says why, in a sentence."""
+
+
+def read(path, trust=False):
+    """(tensors, metadata) of a .safetensors, .pth or .pt file, its names untouched. A whole pickled
+    module is read only with `trust`, since reading it runs its code. Raises OSError, Refused."""
+    with open(path, "rb") as f:
+        start = f.read(9)
+        size = f.seek(0, 2)
+    if start.startswith(b"\x89HDF"):
+        raise Refused("a Keras (HDF5) file; only .pth, .pt and .safetensors can be read")
+    header_length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
+    if str(path).endswith(".safetensors") or (start.endswith(b"{") and header_length < size):
+        try:
+            arrays, metadata = safetensors_io.read(path)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        return {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}, metadata
+    return unwrap(load_pickle(path, trust)), {}
+
+
+def load_pickle(path, trust):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if trust:
+            raise Refused(f"it cannot be unpickled: {error}") from error
+        raise Refused(
+            "it is no PyTorch file, or holds pickled code, which is not "
+            f"run ({str(error).splitlines()[0]}). Save module.state_dict() instead, or pass "
+            "--trust if you trust whoever made the file"
+        ) from error
+    except (AttributeError, ImportError) as error:
+        raise Refused(
+            f"it needs code that is not here ({error}); put it on PYTHONPATH, or save "
+            "module.state_dict() instead"
+        ) from error
+    except Exception as error:  # a damaged file fails in as many ways as pickle has opcodes
+        text = (str(error).splitlines() or [""])[0]
+        raise Refused(
+            f"it is no PyTorch file, or is damaged ({type(error).__name__}: {text})"
+        ) from error
+
+
+def unwrap(content):
+    """The state_dict inside what torch.load gave."""
+    for _ in range(3):
+        if isinstance(content, nn.Module):
+            content = content.state_dict()
+        inner = next(
+            (
+                content[key]
+                for key in WRAPPERS
+                if isinstance(content, dict) and isinstance(content.get(key), (dict, nn.Module))
+            ),
+            None,
+        )
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, dict) or not content:
+        raise Refused(f"it holds a {type(content).__name__} without tensors, not a state_dict")
+    for name, value in content.items():
+        if not isinstance(value, torch.Tensor):
+            raise Refused(
+                f"it holds '{name}', a {type(value).__name__}, where a state_dict has "
+                f"a tensor; wrappers that are known are {', '.join(WRAPPERS)}"
+            )
+    return content
+
+
+def canonical_names(tensors):
+    """The same tensors under our names: no wrapper's prefix, the head named fc, and no
+    num_batches_tracked, which inference does not use."""
+    names = {name: name for name in tensors}
+    while True:
+        prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in names.values())), None)
+        if prefix is None:
+            break
+        names = {source: name[len(prefix) :] for source, name in names.items()}
+    result = {}
+    for source, name in names.items():
+        name = re.sub(r"^(last_linear|fc)(\.\d+)?\.(weight|bias)$", r"fc.\3", name)
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name in result:
+            raise Refused(f"tensor '{source}' and another one are both '{name}' of the network")
+        result[name] = tensors[source]
+    return result
+
+
+def guess_arch(tensors):
+    """The network that has tensors of these names (canonical) and shapes."""
+    middle = tensors.get("block4.feature.1.depthwise.0.weight")
+    if middle is not None:
+        return "seed_depthwise" if middle.dim() == 4 and middle.shape[1] == 1 else "seed"
+    if "block12.rep.1.conv1.weight" in tensors:
+        return "xception"
+    raise Refused(
+        f"the tensors belong to none of the known networks ({', '.join(reference.ARCHS)}); "
+        f"the first are {', '.join(list(tensors)[:4])}"
+    )
+
+
+def guess_width(tensors):
+    """The simplest width whose channel counts are those of a seed network's tensors; where no
+    width fits all of them, that of the last one."""
+    found = {}
+    for base, name in (
+        (32, "feature.0"),
+        (64, "feature.3"),
+        (128, "conv3"),
+        (256, "conv4"),
+        (728, "conv5"),
+        (1024, "conv7"),
+        (1536, "block6.1.pointwise.0"),
+        (2048, "block6.4.pointwise.0"),
+    ):
+        tensor = tensors.get(f"{name}.weight")
+        if tensor is not None and tensor.dim() > 0:
+            found[base] = tensor.shape[0]
+    if not found:
+        return 1.0
+    low = max(0 if count == 8 else (count - 4) / base for base, count in found.items())
+    for digits in range(7):
+        width = math.ceil(low * 10**digits) / 10**digits
+        if width > 0 and all(reference.scale_channels(b, width) == c for b, c in found.items()):
+            return width
+    base, count = list(found.items())[-1]
+    return count / base
+
+
+def guess_classes(tensors):
+    head = tensors.get("fc.weight")
+    if head is None or head.dim() != 2 or head.shape[0] == 0:
+        there = "it is not there" if head is None else f"it is {list(head.shape)}"
+        raise Refused(f"tensor 'fc.weight' should be [classes, channels]; {there}")
+    return head.shape[0]
+
+
+def fit(tensors, module):
+    """The tensors (canonical) in the order and shape of `module`'s; every one must be used and none
+    be missing. 2-D weights of 1x1 convolutions, as older files have them, get their four sides."""
+    problems, state = [], {}
+    expected = {
+        name: tuple(t.shape)
+        for name, t in module.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    for name, shape in expected.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            problems.append(f"tensor '{name}' {list(shape)} is missing")
+            continue
+        if tensor.dim() == 2 and shape == (*tensor.shape, 1, 1):
+            tensor = tensor.reshape(shape)
+        if tuple(tensor.shape) != shape:
+            problems.append(f"tensor '{name}' should be {list(shape)}, but is {list(tensor.shape)}")
+        elif not tensor.is_floating_point():
+            problems.append(
+                f"tensor '{name}' should be of a floating-point type, but is " f"{tensor.dtype}"
+            )
+        state[name] = tensor
+    for name in tensors:
+        if name not in expected:
+            problems.append(
+                f"tensor '{name}' {list(tensors[name].shape)} has no place in the network"
+            )
+    if problems:
+        rest = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise Refused("; ".join(problems[:3]) + rest)
+    return state

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Turns a PyTorch checkpoint into the one .safetensors file that the engine reads.
+
+  export.py checkpoint.pth -o model.safetensors --labels labels.txt
+
+Reads .pth and .pt (zip and older), .safetensors, and with --trust whole pickled modules. Exit
+status: 0 written; 2 wrong usage, or a file that cannot be read or written; 3 the checkpoint is
+refused. docs/weight-file.md describes what is written.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+import checkpoint
+import model_file
+import reference
+
+
+def three_numbers(text):
+    values = [float(v) for v in text.split(",")]
+    if len(values) != 3:
+        raise argparse.ArgumentTypeError(f"expected three numbers a,b,c, got '{text}'")
+    return values
+
+
+def two_sides(text):
+    values = [int(v) for v in text.split(",")]
+    if len(values) != 2 or not 0 <= values[0] <= values[1]:
+        raise argparse.ArgumentTypeError(f"expected MIN,MAX, got '{text}'")
+    return values
+
+
+def positive(kind):
+    def parse(text):
+        if not kind(text) > 0:
+            raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
+        return kind(text)
+
+    return parse
+
+
+def fraction(text):
+    if not 0.01 < float(text) <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0.01 and up to 1, got '{text}'")
+    return float(text)
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="SRC", help="the checkpoint")
+    parser.add_argument("-o", "--output", required=True, metavar="DST.safetensors")
+    parser.add_argument(
+        "--dtype",
+        choices=("f32", "f16", "bf16"),
+        default="f32",
+        help="type of the stored weights (%(default)s)",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="allow pickled code in SRC to run: it can do whatever you can",
+    )
+
+    network = parser.add_argument_group(
+        "the network, where the tensors or SRC's metadata do not tell"
+    )
+    network.add_argument("--arch", choices=reference.ARCHS)
+    network.add_argument("--bn-eps", type=positive(float), metavar="E", help="default 1e-5")
+    network.add_argument("--pool-pad", choices=("torch", "tf_same"), help="xception; default torch")
+    network.add_argument(
+        "--sep-relu",
+        choices=("true", "false"),
+        help="seed networks: ReLUs inside SeparableConv2d; default true",
+    )
+    network.add_argument("--labels", metavar="FILE", help="class names, one a line")
+
+    image = parser.add_argument_group("preprocessing, where it differs from the network's own")
+    image.add_argument("--image-size", type=positive(int), dest="size", metavar="S")
+    image.add_argument("--resize-mode", choices=("center", "squash", "border"))
+    image.add_argument("--crop-pct", type=fraction, metavar="P")
+    image.add_argument("--interpolation", choices=("bicubic", "bilinear", "nearest"))
+    image.add_argument("--mean", type=three_numbers, metavar="R,G,B")
+    image.add_argument("--std", type=three_numbers, metavar="R,G,B")
+    image.add_argument(
+        "--keep",
+        type=two_sides,
+        metavar="MIN,MAX",
+        help="take pictures with both sides in this range as they are; 0,0: none",
+    )
+
+    model_file.add_golden_arguments(parser.add_argument_group("golden file"))
+    args = parser.parse_args(argv)
+    args.preprocess = {
+        key: getattr(args, key)
+        for key in ("size", "resize_mode", "crop_pct", "interpolation", "mean", "std")
+        if getattr(args, key) is not None
+    }
+    if args.std and min(args.std) <= 0:
+        parser.error("--std needs numbers above 0")
+    if args.keep:
+        args.preprocess |= {"keep_min": args.keep[0], "keep_max": args.keep[1]}
+    return args
+
+
+def configure(args, tensors, known):
+    """(arch, build()'s arguments) from the options, else the metadata `known`, else the tensors."""
+    arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
+    if arch not in reference.ARCHS:
+        raise checkpoint.Refused(
+            f"the file says it is '{arch}'; known networks are " f"{', '.join(reference.ARCHS)}"
+        )
+    sep_relu = args.sep_relu or known.get("xception.sep_relu", "true")
+    return arch, {
+        "num_classes": checkpoint.guess_classes(tensors),
+        "width": 1.0 if arch == "xception" else checkpoint.guess_width(tensors),
+        "bn_eps": args.bn_eps or float(known.get("xception.bn_eps", 1e-5)),
+        "sep_relu": sep_relu == "true" or arch == "xception",
+        "pool_pad": args.pool_pad or known.get("xception.pool_pad", "torch"),
+    }
+
+
+def describe(args, arch, config, known):
+    """The metadata to write; labels and preprocessing are those of the options, else of `known`."""
+    labels = json.loads(known.get("xception.labels", "[]"))
+    if args.labels:
+        with open(args.labels, encoding="utf-8") as f:
+            labels = f.read().splitlines()
+    preprocess = json.loads(known.get("xception.preprocess", "{}")) | args.preprocess
+    return model_file.make_metadata(arch, config, labels, preprocess)
+
+
+def export(args):
+    """Writes what the options ask for, and returns the metadata written."""
+    tensors, known = checkpoint.read(args.source, args.trust)
+    tensors = checkpoint.canonical_names(tensors)
+    arch, config = configure(args, tensors, known)
+    metadata = describe(args, arch, config, known)
+    module = reference.build(arch, **config)
+    state = checkpoint.fit(tensors, module)
+    try:
+        model_file.write_model(args.output, state, metadata, args.dtype)
+    except ValueError as error:
+        raise checkpoint.Refused(str(error)) from error
+    if args.golden:  # of the weights as they are stored
+        model_file.load_model(args.output, module)
+        model_file.write_golden_as_asked(args, module, arch)
+    return metadata
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    try:
+        metadata = export(args)
+    except checkpoint.Refused as error:
+        print(f"export.py: {args.source} is refused: {error}", file=sys.stderr)
+        return 3
+    except (OSError, ValueError) as error:
+        print(f"export.py: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{args.output}: {metadata['xception.arch']}, width {metadata['xception.width']}, "
+        f"{metadata['xception.num_classes']} classes, bn_eps {metadata['xception.bn_eps']}, "
+        f"{args.dtype}, {os.path.getsize(args.output)} bytes"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Reads Fashion-MNIST (Debian package dataset-fashion-mnist) and writes its test pictures as PNG.
+
+fashion_mnist.py --png DIR --limit 100     writes 00000_ankle_boot.png ... and labels.csv
+"""
+
+import argparse
+import gzip
+import os
+import struct
+
+import numpy as np
+
+DATA = "/usr/share/datasets/fashion-mnist"
+LABELS = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle_boot",
+)
+
+
+def read_idx(path):
+    """The uint8 array in a gzipped IDX file (http://yann.lecun.com/exdb/mnist, "file formats")."""
+    with gzip.open(path) as f:
+        data = f.read()
+    zero, kind, rank = struct.unpack(">HBB", data[:4])
+    if zero != 0 or kind != 8:
+        raise ValueError(f"{path} is no IDX file of bytes")
+    shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def load(directory=DATA, split="t10k"):
+    """(pictures N x 28 x 28, labels N), uint8, of "train" (60,000) or "t10k" (10,000, the test)."""
+    return (
+        read_idx(os.path.join(directory, f"{split}-images-idx3-ubyte.gz")),
+        read_idx(os.path.join(directory, f"{split}-labels-idx1-ubyte.gz")),
+    )
+
+
+def write_png(directory, pictures, labels):
+    """Writes gray 28 x 28 PNGs named INDEX_LABEL.png, and labels.csv with a line "name,class
+    index" for each."""
+    from PIL import Image
+
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "labels.csv"), "w") as listing:
+        for i, (picture, label) in enumerate(zip(pictures, labels)):
+            name = f"{i:05}_{LABELS[label]}.png"
+            Image.fromarray(picture).save(os.path.join(directory, name))
+            listing.write(f"{name},{label}\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default=DATA, help="folder of the .gz files (%(default)s)")
+    parser.add_argument("--png", required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--limit", type=int, default=10000, help="how many (%(default)s)")
+    args = parser.parse_args()
+    pictures, labels = load(args.data)
+    write_png(args.png, pictures[: args.limit], labels[: args.limit])
+
+
+if __name__ == "__main__":
+    main()
