@@ -4,7 +4,6 @@ Nothing in a checkpoint is executed unless the caller says that it trusts the fi
 weights_only builds tensors and containers and nothing else.
 """
 
-import math
 import pickle
 import re
 import struct
@@ -144,8 +143,9 @@ def guess_width(tensors):
     if not found:
         return 1.0
     low = max(0 if count == 8 else (count - 4) / base for base, count in found.items())
+    high = min((count + 4) / base for base, count in found.items())
     for digits in range(7):
-        width = math.ceil(low * 10**digits) / 10**digits
+        width = round((low + high) / 2, digits)
         if width > 0 and all(reference.scale_channels(b, width) == c for b, c in found.items()):
             return width
     base, count = list(found.items())[-1]

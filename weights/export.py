@@ -106,6 +106,14 @@ def parse_arguments(argv):
     return args
 
 
+def known_value(known, key, parse, default):
+    """The value of a key of SRC's own metadata."""
+    try:
+        return parse(known[key]) if key in known else default
+    except ValueError as error:
+        raise checkpoint.Refused(f"its metadata '{key}' is '{known[key]}' ({error})") from error
+
+
 def configure(args, tensors, known):
     """(arch, build()'s arguments) from the options, else the metadata `known`, else the tensors."""
     arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
@@ -117,7 +125,7 @@ def configure(args, tensors, known):
     return arch, {
         "num_classes": checkpoint.guess_classes(tensors),
         "width": 1.0 if arch == "xception" else checkpoint.guess_width(tensors),
-        "bn_eps": args.bn_eps or float(known.get("xception.bn_eps", 1e-5)),
+        "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", float, 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",
         "pool_pad": args.pool_pad or known.get("xception.pool_pad", "torch"),
     }
@@ -125,11 +133,11 @@ def configure(args, tensors, known):
 
 def describe(args, arch, config, known):
     """The metadata to write; labels and preprocessing are those of the options, else of `known`."""
-    labels = json.loads(known.get("xception.labels", "[]"))
+    labels = known_value(known, "xception.labels", json.loads, [])
     if args.labels:
         with open(args.labels, encoding="utf-8") as f:
             labels = f.read().splitlines()
-    preprocess = json.loads(known.get("xception.preprocess", "{}")) | args.preprocess
+    preprocess = known_value(known, "xception.preprocess", json.loads, {}) | args.preprocess
     return model_file.make_metadata(arch, config, labels, preprocess)
 
 

@@ -1,0 +1,120 @@
+"""The reader and writer of safetensors files."""
+
+import hashlib
+import json
+import os
+import struct
+import unittest
+
+import numpy as np
+
+import support
+from support import safetensors_io
+
+try:
+    import safetensors.numpy as published
+except ImportError:
+    published = None
+
+TENSORS = {
+    "b": np.arange(6, dtype="<f4").reshape(2, 3),
+    "a": np.array(2.5, dtype="<f8"),
+    "empty": np.zeros((0, 4), dtype="<f2"),
+    "count": np.array([7], dtype="<i8"),
+}
+
+
+def read_bytes(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def write_bytes(path, *parts):
+    with open(path, "wb") as f:
+        f.writelines(parts)
+
+
+def with_header(header, data):
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+class SafetensorsIo(support.FolderTest):
+    def test_round_trip_keeps_values_order_and_metadata(self):
+        path = self.path("m.safetensors")
+        safetensors_io.write(path, TENSORS, {"who": "Łukasz", "xception.sha256": ""})
+        tensors, metadata = safetensors_io.read(path)
+        self.assertEqual(list(tensors), list(TENSORS))
+        for name, array in TENSORS.items():
+            self.assertEqual(tensors[name].dtype, array.dtype)
+            np.testing.assert_array_equal(tensors[name], array)
+        self.assertEqual(metadata["who"], "Łukasz")
+        self.assertEqual(os.listdir(self.folder), ["m.safetensors"])
+
+    def test_data_is_aligned_and_hashed(self):
+        path = self.path("m.safetensors")
+        sha256 = safetensors_io.write(path, TENSORS, {"xception.sha256": ""})
+        data = read_bytes(path)
+        (length,) = struct.unpack_from("<Q", data)
+        self.assertEqual(length % 8, 0)
+        self.assertEqual(hashlib.sha256(data[8 + length :]).hexdigest(), sha256)
+        self.assertEqual(safetensors_io.read(path)[1]["xception.sha256"], sha256)
+
+    def test_bfloat16_rounds_to_nearest_even(self):
+        bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0xBF80FFFF], dtype="<u4")
+        halves = safetensors_io.to_bfloat16(bits.view("<f4"))
+        self.assertEqual([hex(h) for h in halves], ["0x3f80", "0x3f82", "0x3f81", "0xbf81"])
+        special = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0], dtype="<f4")
+        back = safetensors_io.from_bfloat16(safetensors_io.to_bfloat16(special))
+        np.testing.assert_array_equal(back, special)
+        self.assertTrue(np.signbit(back[4]))
+
+    def test_bfloat16_in_files(self):
+        path = self.path("m.safetensors")
+        values = np.array([[1.0, -2.5], [3.140625, 0.0]], dtype="<f4")
+        safetensors_io.write(path, {"w": values}, bfloat16={"w"})
+        np.testing.assert_array_equal(safetensors_io.read(path)[0]["w"], values)
+        self.assertIn(b'"BF16"', read_bytes(path))
+
+    def test_a_failed_write_leaves_nothing(self):
+        with self.assertRaises(KeyError):
+            safetensors_io.write(self.path("m.safetensors"), {"c": np.zeros(1, dtype="<c8")})
+        with self.assertRaises(OSError):
+            safetensors_io.write(self.path("no/m.safetensors"), TENSORS)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_damaged_files_are_refused(self):
+        path = self.path("m.safetensors")
+
+        def entry(shape, begin, end, dtype="F32"):
+            return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+        cases = {
+            "only 2 bytes": b"ab",
+            "header would have": struct.pack("<Q", 1 << 40) + b"{}",
+            "header is wrong": struct.pack("<Q", 7) + b"no json",
+            "not supported": with_header({"w": entry([1], 0, 1, "F8_E4M3")}, b"x"),
+            "does not fit": with_header({"w": entry([3], 0, 8)}, b"0" * 8),
+            "'hole'": with_header({"w": entry([1], 0, 4), "hole": entry([1], 8, 12)}, b"0" * 12),
+            "'over'": with_header({"w": entry([2], 0, 8), "over": entry([2], 4, 12)}, b"0" * 12),
+            "should end after": with_header({"w": entry([1], 0, 4)}, b"0" * 6),
+            "buffer": with_header({"w": entry([1], 0, 4)}, b"0" * 3),
+        }
+        for text, content in cases.items():
+            write_bytes(path, content)
+            with self.assertRaisesRegex(ValueError, text):
+                safetensors_io.read(path)
+
+    @unittest.skipUnless(published, "the safetensors package is not installed")
+    def test_the_published_package_agrees(self):
+        ours, theirs = self.path("ours.safetensors"), self.path("theirs.safetensors")
+        safetensors_io.write(ours, TENSORS, {"k": "v"})
+        published.save_file(TENSORS, theirs, {"k": "v"})
+        for tensors in (published.load_file(ours), safetensors_io.read(theirs)[0]):
+            self.assertEqual(set(tensors), set(TENSORS))
+            for name, array in TENSORS.items():
+                np.testing.assert_array_equal(tensors[name], array)
+
+
+if __name__ == "__main__":
+    unittest.main()
