@@ -10,7 +10,7 @@ import model_file
 import reference
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", required=True, choices=reference.ARCHS)
     parser.add_argument("--width", type=float, default=1.0)
@@ -21,7 +21,7 @@ def main():
     parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32")
     parser.add_argument("-o", "--output", required=True, metavar="MODEL.safetensors")
     model_file.add_golden_arguments(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     config = {
         "num_classes": args.num_classes or reference.DEFAULT_CLASSES[args.arch],

@@ -58,12 +58,12 @@ def write_png(directory, pictures, labels):
             listing.write(f"{name},{label}\n")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=DATA, help="folder of the .gz files (%(default)s)")
     parser.add_argument("--png", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--limit", type=int, default=10000, help="how many (%(default)s)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     pictures, labels = load(args.data)
     write_png(args.png, pictures[: args.limit], labels[: args.limit])
 
