@@ -46,10 +46,10 @@ def load_pickle(path, trust):
     except pickle.UnpicklingError as error:
         if trust:
             raise Refused(f"it cannot be unpickled: {error}") from error
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0]
         raise Refused(
-            "it is no PyTorch file, or holds pickled code, which is not "
-            f"run ({str(error).splitlines()[0]}). Save module.state_dict() instead, or pass "
-            "--trust if you trust whoever made the file"
+            f"it is no PyTorch file, or holds pickled code, which is not run ({reason.strip()}); "
+            "save module.state_dict() instead, or pass --trust if you trust whoever made the file"
         ) from error
     except (AttributeError, ImportError) as error:
         raise Refused(

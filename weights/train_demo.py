@@ -57,8 +57,10 @@ def train(module, args, save):
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, args.rate, total_steps=steps * args.epochs, pct_start=0.2
     )
-    # The block that runs eight times begins as the identity: gradients would explode otherwise.
-    torch.nn.init.zeros_(module.block4.feature[8].weight)
+    if args.start:
+        model_file.load_model(args.start, module)
+    else:  # the block that runs eight times begins as the identity, or gradients would explode
+        torch.nn.init.zeros_(module.block4.feature[8].weight)
     for epoch in range(1, args.epochs + 1):
         begin, total = time.monotonic(), 0.0
         module.train()
@@ -95,6 +97,7 @@ def main():
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--start", metavar="M.safetensors", help="a model to train further")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "-o",
