@@ -87,7 +87,7 @@ def train(module, args, save):
         save()
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--data", default=fashion_mnist.DATA, help="folder of the .gz files (%(default)s)"
@@ -105,7 +105,7 @@ def main():
         metavar="DEMO.safetensors",
         default=os.path.join(os.path.dirname(__file__), "demo.safetensors"),
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
