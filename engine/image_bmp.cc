@@ -99,6 +99,24 @@ bool skip_psd_section(Bytes file, std::size_t* at) {
   return true;
 }
 
+// Whether all channels are there, also those that are left out: `at` is behind the two bytes of the
+// compression, at the packed rows' sizes or the samples.
+bool psd_data_complete(Bytes file, std::size_t at, std::int64_t rows_of_all, std::int64_t row_bytes,
+                       bool packed) {
+  const auto left = static_cast<std::int64_t>(file.size() - at);
+  if (!packed) {
+    return left / row_bytes >= rows_of_all;
+  }
+  if (left / 2 < rows_of_all) {
+    return false;
+  }
+  std::int64_t sum = 2 * rows_of_all;
+  for (std::int64_t row = 0; row < rows_of_all; ++row, at += 2) {
+    sum += be16(file, at);
+  }
+  return left >= sum;
+}
+
 Status psd_truncated() {
   return bad_image("the PSD file ends before its picture does; it is truncated, fetch it again");
 }
@@ -172,12 +190,16 @@ Result<DecodedImage> decode_psd(Bytes file, std::int64_t max_pixels) {
     return psd_truncated();
   }
   const bool packed = be16(file, at) == 1;
-  const std::size_t row_counts = packed ? static_cast<std::size_t>(height) * 2 : 0;
-  if (file.size() - at - 2 < row_counts * channels) {
-    return psd_truncated();
+  if (be16(file, 22) != 8 && be16(file, 22) != 16) {
+    return bad_image("the PSD file has samples of neither 8 nor 16 bits; convert it to PNG");
   }
   if (packed && be16(file, 22) != 8) {
     return bad_image("the PSD file packs 16-bit samples, which is not read; convert it to PNG");
+  }
+  const std::size_t row_counts = packed ? static_cast<std::size_t>(height) * 2 : 0;
+  if (!psd_data_complete(file, at + 2, height * static_cast<std::int64_t>(channels),
+                         width * (be16(file, 22) / 8), packed)) {
+    return psd_truncated();
   }
   ByteWriter plain(file.size());
   plain.copy(file.first(12));

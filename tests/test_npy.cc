@@ -1,0 +1,132 @@
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "testing.h"
+#include "xception/image.h"
+
+using namespace xception;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string npy(const std::string& dict, const std::string& data, char major = 1) {
+  std::string file("\x93NUMPY", 6);
+  file += {major, '\0', static_cast<char>(dict.size() & 0xFF), static_cast<char>(dict.size() >> 8)};
+  if (major > 1) {
+    file += std::string(2, '\0');
+  }
+  return file + dict + data;
+}
+
+Result<NpyArray> parse(const std::string& file) {
+  return parse_npy(std::as_bytes(std::span<const char>(file)));
+}
+
+constexpr const char* kU8 = "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }   \n";
+
+void check_refused(const std::string& file, const std::string& part) {
+  const Result<NpyArray> array = parse(file);
+  INFO(file);
+  REQUIRE_FALSE(array.ok());
+  CHECK(array.status().code() == Code::kBadImage);
+  INFO(array.status().message());
+  CHECK(array.status().message().find(part) != std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("uint8 and float32 arrays of all three versions") {
+  for (const char major : {char{1}, char{2}, char{3}}) {
+    const Result<NpyArray> array = parse(npy(kU8, "abcdef", major));
+    REQUIRE(array.ok());
+    CHECK(array->type == NpyArray::Type::kU8);
+    CHECK(array->shape == std::vector<std::int64_t>{2, 3});
+    CHECK(array->data.size() == 6);
+    CHECK(std::to_integer<char>(array->data[5]) == 'f');
+  }
+  const Result<NpyArray> one = parse(
+      npy("{\"shape\":(),\"fortran_order\":False,\"descr\":\"<f4\"}", std::string("\0\0\x80?", 4)));
+  REQUIRE(one.ok());
+  float value = 0;
+  std::memcpy(&value, one->data.data(), 4);
+  CHECK(value == 1.0F);
+  CHECK(one->shape.empty());
+  const Result<NpyArray> empty =
+      parse(npy("{'descr':'<f4','fortran_order':False,'shape':(7,0)}", ""));
+  REQUIRE(empty.ok());
+  CHECK(empty->data.empty());
+}
+
+TEST_CASE("Every beginning of a file is refused, and so is every byte more") {
+  const std::string file = npy(kU8, "abcdef");
+  for (std::size_t size = 0; size < file.size(); ++size) {
+    check_refused(file.substr(0, size), "");
+  }
+  check_refused(file + "g", "7 bytes of data where its shape takes 6");
+}
+
+TEST_CASE("Headers that are not what NumPy writes are refused") {
+  const auto with = [](const std::string& shape) {
+    return npy("{'descr': '|u1', 'fortran_order': False, 'shape': " + shape + "}", "");
+  };
+  for (const char* shape : {"(3)", "(3 4)", "(-1,)", "(,)", "(1,,2)", "3", "[3]", "(3,", "(0x3,)",
+                            "(1.0,)", "(12345678901234567890,)"}) {
+    check_refused(with(shape), "damaged header");
+  }
+  check_refused(with("(4294967296, 4294967296, 4294967296)"), "cut short");
+  check_refused(with("(999999999999999999, 999999999999999999)"), "cut short");
+  check_refused(npy("{'descr': '|u1', 'fortran_order': False}", ""), "damaged header");
+  check_refused(npy("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': ()}", "a"),
+                "damaged header");
+  check_refused(npy("{'descr': '|u1', 'fortran_order': False, 'shape': (), 'x': 1}", "a"),
+                "damaged header");
+  check_refused(npy("{'descr': '|u1', 'fortran_order': False, 'shape': ()} x", "a"),
+                "damaged header");
+  check_refused(npy("{'descr': '>f4', 'fortran_order': False, 'shape': ()}", "abcd"), "'>f4'");
+  check_refused(npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}", "abcdefgh"), "'<f8'");
+  check_refused(npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", "abcdef"),
+                "Fortran");
+  check_refused(npy(kU8, "abcdef", 4), "version 4.0");
+  check_refused("PK\x03\x04 an .npz", "numpy.save");
+}
+
+TEST_CASE("Writing: what was written is read back, and a failure leaves no file") {
+  std::string pattern = (fs::temp_directory_path() / "xception_npy_XXXXXX").string();
+  const fs::path folder = ::mkdtemp(pattern.data());
+  const std::string path = (folder / "x.npy").string();
+  const std::vector<float> data = {1, 2, 3, 4, 5, 6};
+  for (const std::vector<std::int64_t>& shape :
+       {std::vector<std::int64_t>{6}, {1, 2, 3}, {1, 1, 6, 1}}) {
+    REQUIRE(write_npy(path, shape, data.data()).ok());
+    const Result<NpyArray> array = read_npy(path);
+    REQUIRE(array.ok());
+    CHECK(array->shape == shape);
+    CHECK(array->type == NpyArray::Type::kF32);
+    CHECK(std::memcmp(array->data.data(), data.data(), 24) == 0);
+    CHECK(fs::file_size(path) % 64 == 24);
+  }
+  CHECK(read_npy((folder / "none.npy").string()).status().code() == Code::kNotFound);
+  const Status missing = write_npy((folder / "none" / "x.npy").string(), {6}, data.data());
+  CHECK(missing.code() == Code::kIo);
+  CHECK(missing.message().find("none") != std::string::npos);
+  CHECK(write_npy(folder.string(), {6}, data.data()).code() == Code::kIo);
+  CHECK(write_npy(path, {-1}, data.data()).code() == Code::kInvalidArgument);
+  CHECK(write_npy(path, std::vector<std::int64_t>(4, 1 << 30), data.data()).code() ==
+        Code::kInvalidArgument);
+  CHECK(std::distance(fs::directory_iterator(folder), fs::directory_iterator()) == 1);
+  fs::remove_all(folder);
+}
+
+TEST_CASE("A full disk is an error, and the old file stays") {
+  if (!fs::exists("/dev/full")) {
+    return;
+  }
+  CHECK(write_npy("/dev/full", {1}, std::vector<float>{1}.data()).code() == Code::kIo);
+  CHECK(fs::is_character_file("/dev/full"));
+}
