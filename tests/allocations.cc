@@ -37,6 +37,11 @@ void* operator new(std::size_t size) {
   return memory;
 }
 
+// AddressSanitizer brings its own of this form, which does not go through the one above.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return xception::allocations::allocate(size);
+}
+
 void operator delete(void* memory) noexcept { std::free(memory); }
 
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
