@@ -5,6 +5,7 @@ PyTorch names, and in its metadata everything that the tensors do not tell (docs
 The golden file holds an input and what every layer makes of it, as the truth for tests.
 """
 
+import copy
 import json
 
 import numpy as np
@@ -99,14 +100,18 @@ def load_model(path, module):
 @torch.no_grad()
 def write_golden(path, module, arch, x, layers=True):
     """Writes `input`, `logits` and, if `layers`, `layer.NAME` for every call of a leaf module, all
-    float32 and N x C x H x W or N x C, in the order of the calls. Returns the logits."""
-    outputs = reference.layer_outputs(module, x) if layers else {}
-    logits = outputs["fc"] if layers else module(x)
+    float32 and N x C x H x W or N x C, in the order of the calls. Returns the logits.
+
+    PyTorch computes them in double and rounds at the end, so that what an engine is held against
+    has no rounding errors of its own."""
+    module = copy.deepcopy(module).double()
+    outputs = reference.layer_outputs(module, x.double()) if layers else {}
+    logits = outputs["fc"] if layers else module(x.double())
     tensors = {"input": x} | {f"layer.{name}": t for name, t in outputs.items()}
     tensors["logits"] = logits
     arrays = {name: t.numpy().astype("<f4") for name, t in tensors.items()}
     safetensors_io.write(path, arrays, {"xception.arch": arch})
-    return logits
+    return logits.float()
 
 
 def parse_size(text):
