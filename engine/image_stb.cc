@@ -175,7 +175,61 @@ Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t w
 }
 
 #ifndef XCEPTION_HAVE_JPEG
+namespace {
+
+// The tables of one DHT segment: a byte, 16 counts, as many values. stb_image before 2.28 writes
+// beyond its table where the counts add up to more than a byte can tell apart.
+bool huffman_tables_fit(Bytes segment) {
+  constexpr std::size_t kCounts = 17;
+  while (!segment.empty()) {
+    std::size_t values = 0;
+    for (std::size_t i = 1; i < kCounts && i < segment.size(); ++i) {
+      values += u8(segment, i);
+    }
+    if (values > 256 || segment.size() < kCounts + values) {
+      return false;
+    }
+    segment = segment.subspan(kCounts + values);
+  }
+  return true;
+}
+
+// Looks at every DHT segment up to the end of the image, as stb_image comes to them. Between
+// segments, and in the coded data behind SOS, anything but FF and a marker is stepped over.
+bool all_huffman_tables_fit(Bytes file) {
+  std::size_t at = 0;
+  while (at + 1 < file.size()) {
+    const unsigned marker = u8(file, at + 1);
+    if (u8(file, at) != 0xFF || marker == 0 || marker == 0xFF) {
+      ++at;
+      continue;
+    }
+    if (marker == 0xD9) {
+      return true;
+    }
+    at += 2;
+    const bool alone = marker >= 0xD0 && marker <= 0xD8;  // restarts and the start of image
+    if (alone || file.size() - at < 2) {
+      continue;
+    }
+    const std::size_t length = be16(file, at);
+    if (length < 2 || file.size() - at < length) {
+      return marker != 0xC4;  // nothing can follow
+    }
+    if (marker == 0xC4 && !huffman_tables_fit(file.subspan(at + 2, length - 2))) {
+      return false;
+    }
+    at += length;
+  }
+  return true;
+}
+
+}  // namespace
+
 Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels) {
+  if (!all_huffman_tables_fit(file)) {
+    return bad_image("the JPEG file is damaged: its Huffman tables are impossible");
+  }
   budget_left = std::size_t{16} << 20;
   Source source{file};
   int width = 0;

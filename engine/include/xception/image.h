@@ -30,7 +30,8 @@ struct DecodeOptions {
 
 struct DecodedImage {
   Image image;
-  const char* decoder = "";           // "libjpeg-turbo", "stb_image": who made the pixels
+  // Who made the pixels: "libjpeg-turbo", "libjpeg", "stb_image", or "xception" for PNM.
+  const char* decoder = "";
   std::vector<std::string> warnings;  // one sentence each, for the user
 };
 
