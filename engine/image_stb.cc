@@ -11,6 +11,7 @@ namespace {
 // What the decode on this thread may still allocate. Each block carries its size in front, so that
 // freeing gives it back.
 thread_local std::size_t budget_left = 0;
+thread_local bool budget_exceeded = false;
 constexpr std::size_t kBlockHeader = alignof(std::max_align_t);
 
 void* budget_realloc(void* old, std::size_t size) {
@@ -21,6 +22,7 @@ void* budget_realloc(void* old, std::size_t size) {
     std::memcpy(&old_size, base, sizeof old_size);
   }
   if (size > budget_left + old_size || size > SIZE_MAX - kBlockHeader) {
+    budget_exceeded = true;
     return nullptr;
   }
   // Zeroed, so that no path of the library can show bytes that nobody wrote.
@@ -111,7 +113,8 @@ Status damaged(const char* name, const Source& source) {
     return bad_image(std::string("the ") + name + " file ends before its picture does; it is " +
                      "truncated, fetch it again");
   }
-  if (reason != nullptr && std::strcmp(reason, "outofmem") == 0) {
+  // Not by the reason: where memory runs out, stb_image sometimes leaves that of an earlier file.
+  if (budget_exceeded) {
     return bad_image(std::string("decoding the ") + name + " file needs more memory than " +
                      "a picture of its size should, or more than 1 GiB");
   }
@@ -128,6 +131,7 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
   const std::int64_t natural =
       32 * width * height + 3 * static_cast<std::int64_t>(file.size()) + (std::int64_t{16} << 20);
   budget_left = static_cast<std::size_t>(std::min(natural, kMaxWorkingBytes));
+  budget_exceeded = false;
   Source source{file};
   StbPixels pixels;
   pixels.data = {stbi_load_from_callbacks(&kCallbacks, &source, &pixels.width, &pixels.height,
@@ -231,6 +235,7 @@ Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels) {
     return bad_image("the JPEG file is damaged: its Huffman tables are impossible");
   }
   budget_left = std::size_t{16} << 20;
+  budget_exceeded = false;
   Source source{file};
   int width = 0;
   int height = 0;
