@@ -39,8 +39,8 @@ INTERPOLATIONS = {
 }
 # stb_image's JPEG decoder: the largest difference, and the share of differing bytes over this
 # script's pictures, half of which are noise (1.4, 8.4 and 13 % on the smooth ones).
-STB_JPEG = {"444": (3, 0.055), "420": (3, 0.085), "422": (4, 0.185), "gray": (3, 0.06),
-            "cmyk": (4, 0.12)}
+STB_JPEG = {"444": (3, 0.035), "420": (3, 0.075), "422": (4, 0.15), "gray": (1, 0.01),
+            "cmyk": (1, 0.02)}
 EXACT = (0, 0.0)
 
 
