@@ -92,6 +92,11 @@ class Backend {
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file);
 
+// An affine's factors as the kernels take them.
+inline std::vector<float> to_floats(const std::vector<double>& values) {
+  return {values.begin(), values.end()};
+}
+
 // Host memory for an arena, in large pages where the system has them.
 Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes);
 

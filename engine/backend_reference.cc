@@ -26,10 +26,6 @@ void round_all(float* values, std::int64_t count) {
   }
 }
 
-std::vector<float> to_floats(const std::vector<double>& values) {
-  return {values.begin(), values.end()};
-}
-
 struct ConvParameters {
   std::vector<float> weights;
   std::vector<float> shift;

@@ -1,0 +1,284 @@
+#include "engine/backend_cpu_prepare.h"
+
+#include "engine/backend_cpu_step.h"
+#include "engine/onednn.h"
+
+namespace xception::cpu {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+
+onednn::WindowDims window_dims(const Window& w) {
+  return {
+      {w.size, w.size}, {w.stride, w.stride}, {w.pad.top, w.pad.left}, {w.pad.bottom, w.pad.right}};
+}
+
+// Prepares the step of one node; one overload an operation.
+class StepMaker {
+ public:
+  StepMaker(const StepRequest& request, memory::data_type type, const WeightFile& file,
+            WeightCache& cache, const dnnl::stream& stream)
+      : request_(request),
+        type_(type),
+        file_(file),
+        cache_(cache),
+        stream_(stream),
+        step_(std::make_unique<CpuStep>(stream)) {
+    attr_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  }
+
+  Result<std::unique_ptr<Step>> make() {
+    XC_RETURN_IF_ERROR(guarded("layer '" + request_.node.name + "'", [&] {
+      return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
+    }));
+    return std::unique_ptr<Step>(std::move(step_));
+  }
+
+ private:
+  memory::desc nhwc(const Shape& shape) const { return {dims_of(shape), type_, Tag::nhwc}; }
+  memory::desc dst_desc() const {
+    return {dims_of(request_.dst), request_.is_result ? memory::data_type::f32 : type_, Tag::nhwc};
+  }
+  Argument dst() const { return {DNNL_ARG_DST, CpuStep::unbound(dst_desc()), Place::kDst}; }
+  static Argument at(int id, const memory::desc& desc, Place place) {
+    return {id, CpuStep::unbound(desc), place};
+  }
+
+  // A value a channel, broadcast over pixels; `values` must outlive the step.
+  static Argument vector(int id, const memory::desc& desc, const std::vector<float>& values) {
+    return {id, memory(desc, cpu_engine(), const_cast<float*>(values.data())), Place::kDst, 0,
+            true};
+  }
+  static memory::desc per_channel(int channels) {
+    return {{1, channels, 1, 1}, memory::data_type::f32, Tag::nhwc};
+  }
+
+  static int post_op_arg(int position) {
+    return DNNL_ARG_ATTR_MULTIPLE_POST_OP(position) | DNNL_ARG_SRC_1;
+  }
+
+  Status prepare(const Input&) { return {Code::kInternal, "an input is no step"}; }
+  Status prepare(const Conv2d& conv);
+  Status prepare(const BatchNorm& norm);
+  Status prepare(const Relu&);
+  Status prepare(const Add&);
+  Status prepare(const MaxPool& max);
+  Status prepare(const AvgPool& pool) {
+    return average(pool_problem(pool, request_.src[0]).window);
+  }
+  Status prepare(const GlobalAvgPool&);
+
+  Status average(const Window& window) {
+    onednn::WindowDims dims = window_dims(window);
+    return pool(dnnl::algorithm::pooling_avg_exclude_padding, dims, false);
+  }
+  Status pool(dnnl::algorithm algorithm, const onednn::WindowDims& window, bool add);
+
+  Shape gather_strided(const Conv2d& conv, Argument& src);
+  Result<std::shared_ptr<const PackedConv>> pack(const Conv2d& conv, const memory::desc& packed);
+
+  const StepRequest& request_;
+  memory::data_type type_;
+  const WeightFile& file_;
+  WeightCache& cache_;
+  const dnnl::stream& stream_;
+  std::unique_ptr<CpuStep> step_;
+  dnnl::primitive_attr attr_;
+};
+
+// Copies every stride-th pixel of the source to the workspace, and makes `src` point there. A
+// picture at a time: with an odd height the strided views of a batch would overlap, which oneDNN
+// refuses.
+Shape StepMaker::gather_strided(const Conv2d& conv, Argument& src) {
+  const Shape full = {1, request_.src[0].h, request_.src[0].w, request_.src[0].c};
+  const Shape gathered = {1, request_.dst.h, request_.dst.w, full.c};
+  const memory::dim pixel = full.c;
+  const memory::dim row = pixel * full.w;
+  const memory::desc view(dims_of(gathered), type_,
+                          {row * full.h, 1, row * conv.stride, pixel * conv.stride});
+  const memory::desc dense = nhwc(gathered);
+  const std::size_t full_bytes = nhwc(full).get_size();
+  const Shape batch = {request_.src[0].n, gathered.h, gathered.w, gathered.c};
+  const std::size_t offset = step_->reserve_workspace(nhwc(batch).get_size());
+  const dnnl::reorder::primitive_desc desc(cpu_engine(), view, cpu_engine(), dense, attr_);
+  const dnnl::reorder gather(desc);
+  for (std::size_t n = 0; n < static_cast<std::size_t>(batch.n); ++n) {
+    step_->add_call(desc, gather,
+                    {{DNNL_ARG_SRC, CpuStep::unbound(view), Place::kSrc0, n * full_bytes},
+                     {DNNL_ARG_DST, CpuStep::unbound(dense), Place::kWorkspace,
+                      offset + n * dense.get_size()}});
+  }
+  src = {DNNL_ARG_SRC, CpuStep::unbound(nhwc(batch)), Place::kWorkspace, offset};
+  return batch;
+}
+
+memory::dims weight_dims(const Conv2d& conv, int in_channels) {
+  return conv.depthwise ? memory::dims{conv.out_channels, 1, 1, conv.size, conv.size}
+                        : memory::dims{conv.out_channels, in_channels, conv.size, conv.size};
+}
+
+// Packs into `packed`, or finds what another session or an earlier repetition packed.
+Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
+                                                          const memory::desc& packed) {
+  const auto make = [&]() -> Result<std::shared_ptr<const void>> {
+    Result<std::vector<float>> weights = read_scaled_weights(conv, file_);
+    XC_RETURN_IF_ERROR(weights.status());
+    auto result = std::make_shared<PackedConv>();
+    const memory::desc plain(weight_dims(conv, request_.src[0].c), memory::data_type::f32,
+                             conv.depthwise ? Tag::goihw : Tag::oihw);
+    memory source(plain, cpu_engine(), weights->data());
+    result->weights = memory(packed, cpu_engine());
+    dnnl::stream stream = stream_;
+    dnnl::reorder(source, result->weights).execute(stream, source, result->weights);
+    stream.wait();
+    if (conv.affine != nullptr) {
+      result->bias = to_floats(conv.affine->shift);
+    }
+    if (conv.second_affine != nullptr) {
+      result->second_scale = to_floats(conv.second_affine->scale);
+      result->second_shift = to_floats(conv.second_affine->shift);
+    }
+    return std::shared_ptr<const void>(std::move(result));
+  };
+  // Another shape may have chosen another format for the same tensor; it gets the next number.
+  for (int format = 0;; ++format) {
+    const std::string key = conv.weight->name + (conv.folded ? "|folded|" : "|plain|") +
+                            (conv.second_affine ? "second|" : "") + std::to_string(format);
+    Result<std::shared_ptr<const void>> held = cache_.get("cpu|" + key, make);
+    XC_RETURN_IF_ERROR(held.status());
+    auto result = std::static_pointer_cast<const PackedConv>(*held);
+    if (result->weights.get_desc() == packed) {
+      return result;
+    }
+  }
+}
+
+Status StepMaker::prepare(const Conv2d& conv) {
+  Argument src = at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0);
+  ConvProblem problem = conv_problem(conv, request_.src[0]);
+  if (conv.size == 1 && conv.stride > 1) {
+    problem.src = gather_strided(conv, src);
+    problem.window.stride = 1;
+  }
+
+  dnnl::post_ops ops;
+  std::vector<int> second(2);
+  int residual = 0;
+  if (conv.relu) {
+    onednn::append_relu(ops);
+  }
+  if (conv.second_affine != nullptr) {
+    second = {ops.len(), ops.len() + 1};
+    ops.append_binary(dnnl::algorithm::binary_mul, per_channel(conv.out_channels));
+    ops.append_binary(dnnl::algorithm::binary_add, per_channel(conv.out_channels));
+  }
+  if (conv.add) {
+    residual = ops.len();
+    ops.append_binary(dnnl::algorithm::binary_add, nhwc(request_.dst));
+  }
+  if (conv.final_relu) {
+    onednn::append_relu(ops);
+  }
+  attr_.set_post_ops(ops);
+
+  const memory::desc any(weight_dims(conv, request_.src[0].c), type_, Tag::any);
+  const memory::desc bias = conv.affine != nullptr
+                                ? memory::desc({conv.out_channels}, memory::data_type::f32, Tag::x)
+                                : memory::desc();
+  const auto desc = onednn::convolution(cpu_engine(), nhwc(problem.src), any, bias, dst_desc(),
+                                        window_dims(problem.window), attr_);
+  Result<std::shared_ptr<const PackedConv>> packed = pack(conv, desc.weights_desc());
+  XC_RETURN_IF_ERROR(packed.status());
+  const PackedConv& parameters = **packed;
+  step_->set_packed(*packed);
+
+  std::vector<Argument> arguments = {src, dst()};
+  arguments.push_back({DNNL_ARG_WEIGHTS, parameters.weights, Place::kDst, 0, true});
+  if (conv.affine != nullptr) {
+    arguments.push_back(vector(DNNL_ARG_BIAS, bias, parameters.bias));
+  }
+  if (conv.second_affine != nullptr) {
+    const memory::desc channel = per_channel(conv.out_channels);
+    arguments.push_back(vector(post_op_arg(second[0]), channel, parameters.second_scale));
+    arguments.push_back(vector(post_op_arg(second[1]), channel, parameters.second_shift));
+  }
+  if (conv.add) {
+    arguments.push_back(at(post_op_arg(residual), nhwc(request_.dst), Place::kSrc1));
+  }
+  step_->add_call(desc, dnnl::convolution_forward(desc), std::move(arguments));
+  return {};
+}
+
+// Only where it was not folded: y = scale * x, then + shift.
+Status StepMaker::prepare(const BatchNorm& norm) {
+  const int channels = request_.dst.c;
+  auto parameters = std::make_shared<PackedConv>();
+  parameters->second_scale = to_floats(norm.affine->scale);
+  parameters->second_shift = to_floats(norm.affine->shift);
+
+  dnnl::post_ops ops;
+  ops.append_binary(dnnl::algorithm::binary_add, per_channel(channels));
+  attr_.set_post_ops(ops);
+  const auto desc = onednn::binary(cpu_engine(), dnnl::algorithm::binary_mul, nhwc(request_.src[0]),
+                                   per_channel(channels), dst_desc(), attr_);
+  step_->add_call(desc, dnnl::binary(desc),
+                  {at(DNNL_ARG_SRC_0, nhwc(request_.src[0]), Place::kSrc0),
+                   vector(DNNL_ARG_SRC_1, per_channel(channels), parameters->second_scale),
+                   vector(post_op_arg(0), per_channel(channels), parameters->second_shift), dst()});
+  step_->set_packed(std::move(parameters));
+  return {};
+}
+
+Status StepMaker::prepare(const Relu&) {
+  const memory::desc values = nhwc(request_.src[0]);
+  const auto desc = onednn::relu(cpu_engine(), values, attr_);
+  step_->add_call(desc, dnnl::eltwise_forward(desc),
+                  {at(DNNL_ARG_SRC, values, Place::kSrc0), dst()});
+  return {};
+}
+
+Status StepMaker::prepare(const Add&) {
+  const memory::desc values = nhwc(request_.src[0]);
+  const auto desc =
+      onednn::binary(cpu_engine(), dnnl::algorithm::binary_add, values, values, dst_desc(), attr_);
+  step_->add_call(
+      desc, dnnl::binary(desc),
+      {at(DNNL_ARG_SRC_0, values, Place::kSrc0), at(DNNL_ARG_SRC_1, values, Place::kSrc1), dst()});
+  return {};
+}
+
+Status StepMaker::prepare(const MaxPool& max) {
+  const PoolProblem problem = pool_problem(max, request_.src[0]);
+  return pool(dnnl::algorithm::pooling_max, window_dims(problem.window), max.add);
+}
+
+Status StepMaker::prepare(const GlobalAvgPool&) {
+  const Shape& src = request_.src[0];
+  return pool(dnnl::algorithm::pooling_avg_exclude_padding,
+              {{src.h, src.w}, {src.h, src.w}, {0, 0}, {0, 0}}, false);
+}
+
+Status StepMaker::pool(dnnl::algorithm algorithm, const onednn::WindowDims& window, bool add) {
+  std::vector<Argument> arguments = {at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0), dst()};
+  if (add) {
+    dnnl::post_ops ops;
+    ops.append_binary(dnnl::algorithm::binary_add, nhwc(request_.dst));
+    attr_.set_post_ops(ops);
+    arguments.push_back(at(post_op_arg(0), nhwc(request_.dst), Place::kSrc1));
+  }
+  const auto desc =
+      onednn::pooling(cpu_engine(), algorithm, nhwc(request_.src[0]), dst_desc(), window, attr_);
+  step_->add_call(desc, dnnl::pooling_forward(desc), std::move(arguments));
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Step>> prepare_step(const StepRequest& request, memory::data_type type,
+                                           const WeightFile& file, WeightCache& cache,
+                                           const dnnl::stream& stream) {
+  return StepMaker(request, type, file, cache, stream).make();
+}
+
+}  // namespace xception::cpu

@@ -1,0 +1,112 @@
+// One prepared node of the CPU backend: a few oneDNN primitives with their arguments.
+#pragma once
+
+#include <dnnl.hpp>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/backend.h"
+
+namespace xception::cpu {
+
+// Turns what oneDNN throws into a status.
+template <class F>
+Status guarded(const std::string& what, F&& body) {
+  try {
+    return body();
+  } catch (const dnnl::error& error) {
+    const bool no_memory = error.status == dnnl_out_of_memory;
+    return {no_memory ? Code::kOutOfMemory : Code::kInternal, what + ": oneDNN: " + error.message};
+  } catch (const std::bad_alloc&) {
+    return {Code::kOutOfMemory, what + ": out of memory"};
+  }
+}
+
+// One engine a process: it is stateless for CPUs, and primitives of one cannot use memory of
+// another.
+const dnnl::engine& cpu_engine();
+
+inline dnnl::memory::dims dims_of(const Shape& s) { return {s.n, s.c, s.h, s.w}; }
+
+// A convolution's weights as its primitive wants them, with the vectors of its epilogue.
+struct PackedConv {
+  dnnl::memory weights;  // empty where a batch norm stands alone
+  std::vector<float> bias;
+  std::vector<float> second_scale;
+  std::vector<float> second_shift;
+
+  std::size_t bytes() const {
+    return (weights ? weights.get_desc().get_size() : 0) +
+           (bias.size() + second_scale.size() + second_shift.size()) * sizeof(float);
+  }
+};
+
+// Which buffer of the step an argument of a primitive is.
+enum class Place { kSrc0, kSrc1, kDst, kWorkspace };
+
+// An argument of a primitive: packed parameters, or a place in the buffers a step is bound to.
+struct Argument {
+  int id = 0;  // DNNL_ARG_*
+  dnnl::memory value;
+  Place place = Place::kDst;
+  std::size_t offset = 0;  // bytes into that buffer
+  bool fixed = false;      // points to packed parameters already
+};
+
+// A primitive with its arguments.
+struct Call {
+  dnnl::primitive primitive;
+  std::vector<Argument> arguments;
+  std::vector<dnnl_exec_arg_t> raw;  // the same as oneDNN's C interface takes them, made by bind
+};
+
+// Calls primitives one after another.
+class CpuStep : public Step {
+ public:
+  explicit CpuStep(dnnl::stream stream) : stream_(std::move(stream)) {}
+
+  std::string implementation() const override { return implementation_; }
+  std::size_t workspace_bytes() const override { return workspace_bytes_; }
+  std::size_t parameter_bytes() const override { return packed_ ? packed_->bytes() : 0; }
+  const void* parameters() const override { return packed_.get(); }
+
+  Status bind(const StepBuffers& buffers) override;
+  // Through oneDNN's C interface, which neither allocates nor throws.
+  Status run() override;
+
+  template <class PrimitiveDesc, class Primitive>
+  void add_call(const PrimitiveDesc& desc, const Primitive& primitive,
+                std::vector<Argument> arguments) {
+    if (const std::size_t scratch = desc.scratchpad_desc().get_size(); scratch > 0) {
+      arguments.push_back({DNNL_ARG_SCRATCHPAD, unbound(desc.scratchpad_desc()), Place::kWorkspace,
+                           reserve_workspace(scratch)});
+    }
+    implementation_ = desc.impl_info_str();
+    calls_.push_back({primitive, std::move(arguments), {}});
+  }
+
+  // Bytes at the returned offset of the workspace, for the whole of the step.
+  std::size_t reserve_workspace(std::size_t bytes) {
+    constexpr std::size_t kLine = 64;
+    return std::exchange(workspace_bytes_, workspace_bytes_ + (bytes + kLine - 1) / kLine * kLine);
+  }
+
+  void set_packed(std::shared_ptr<const PackedConv> packed) { packed_ = std::move(packed); }
+
+  // A memory object that bind will point somewhere.
+  static dnnl::memory unbound(const dnnl::memory::desc& desc) {
+    return {desc, cpu_engine(), DNNL_MEMORY_NONE};
+  }
+
+ private:
+  dnnl::stream stream_;
+  std::vector<Call> calls_;
+  std::shared_ptr<const PackedConv> packed_;
+  std::string implementation_;
+  std::size_t workspace_bytes_ = 0;
+};
+
+}  // namespace xception::cpu
