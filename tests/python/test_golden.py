@@ -22,13 +22,13 @@ class Golden(support.FolderTest):
         return safetensors_io.read(self.golden)
 
     def forward(self, x, **config):
-        """What the drawn model makes of `x`, by loading the file into a fresh network."""
+        """What the drawn model makes of `x` in double, by loading the file into a fresh network."""
         tensors, metadata = safetensors_io.read(self.model)
         module = reference.build(metadata["xception.arch"], **config)
         state = {n: torch.from_numpy(a.astype("<f4")) for n, a in tensors.items()}
         module.load_state_dict(state, strict=False)
         with torch.no_grad():
-            return module(torch.from_numpy(x.copy())).numpy()
+            return module.double()(torch.from_numpy(x).double()).float().numpy()
 
     def test_holds_input_every_layer_and_logits(self):
         tensors, metadata = self.draw(
@@ -56,6 +56,17 @@ class Golden(support.FolderTest):
             self.assertTrue(np.isfinite(logits).all())
             self.assertGreater(logits.std(axis=1).mean(), 0.3, arch)
             self.assertGreater(logits.std(axis=0).mean(), 0.1, arch)
+
+    def test_drawn_weights_do_not_magnify_rounding(self):
+        for arch in ("seed", "seed_depthwise"):
+            tensors, _ = self.draw("--arch", arch, "--width", 0.25, "--batch", 4)
+            module = reference.randomize(reference.build(arch, width=0.25), 0)
+            for name, t in reference.layer_outputs(
+                module, torch.from_numpy(tensors["input"])
+            ).items():
+                exact = tensors["layer." + name]
+                error = np.abs(t.numpy() - exact).max()
+                self.assertLessEqual(error, 1e-5 * np.abs(exact).max(), name)
 
     def test_repetitions_of_the_middle_block_differ(self):
         tensors, _ = self.draw("--arch", "seed", "--width", 0.1)
