@@ -1,0 +1,335 @@
+// bench: times a model (`bench model`) or its layers (`bench layer`). Results go to stdout,
+// everything else to stderr. Exit status: 0 all well, 1 a run failed, 2 usage, 3 model refused,
+// 4 device or precision not to be had, 5 slower than the baseline by more than allowed.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "bench_measure.h"
+#include "bench_options.h"
+#include "bench_report.h"
+
+namespace xception::bench {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int kExitUsage = 2;
+constexpr int kExitSlower = 5;
+
+// The options as they were typed.
+struct Options {
+  std::string model;
+  std::string arch;
+  std::string device = "auto";
+  std::vector<std::string> batches = {"1"};
+  std::vector<std::string> sizes = {};  // empty: the model's own
+  std::vector<std::string> threads = {"0"};
+  std::vector<std::string> precisions = {"fp32"};
+  std::string warmup_ms = "200";
+  std::string duration = "3s";
+  std::string runs = "0";
+  std::vector<std::string> percentiles = {"50", "90", "99"};
+  std::string output = "md";
+  std::string baseline;
+  std::string max_regress = "5%";
+  bool step = false;
+  std::string input;
+  std::string logits;
+};
+
+// The same, understood.
+struct Plan {
+  std::vector<Configuration> configurations;
+  Effort effort;
+  Format format = Format::kMarkdown;
+  double max_regress = 0;
+};
+
+int fail(const Status& status) {
+  std::cerr << "bench: " << status.message() << '\n';
+  switch (status.code()) {
+    case Code::kInvalidArgument:
+      return kExitUsage;
+    case Code::kNotFound:
+    case Code::kBadModel:
+      return 3;
+    case Code::kUnsupported:
+    case Code::kDevice:
+      return 4;
+    default:
+      return 1;
+  }
+}
+
+Status parse_effort(const Options& options, Effort* effort) {
+  const Result<int> warmup = parse_count("--warmup-ms", options.warmup_ms, 0);
+  XC_RETURN_IF_ERROR(warmup.status());
+  effort->warmup_s = 1e-3 * *warmup;
+  const Result<double> duration = parse_duration("--duration", options.duration);
+  XC_RETURN_IF_ERROR(duration.status());
+  effort->duration_s = *duration;
+  const Result<int> runs = parse_count("--runs", options.runs, 0);
+  XC_RETURN_IF_ERROR(runs.status());
+  effort->runs = *runs;
+  effort->percentiles.clear();
+  for (const std::string& text : options.percentiles) {
+    const Result<double> percentile = parse_percentile(text);
+    XC_RETURN_IF_ERROR(percentile.status());
+    effort->percentiles.push_back(*percentile);
+  }
+  return {};
+}
+
+// Every combination, the batch changing fastest.
+Result<std::vector<Configuration>> combine(const Options& options) {
+  std::vector<Configuration> result(1);
+  result[0].model = options.model;
+  result[0].arch = options.arch;
+  result[0].device = options.device;
+  const auto expand = [&result](const std::vector<std::string>& texts, const auto& set) -> Status {
+    std::vector<Configuration> expanded;
+    for (const Configuration& configuration : result) {
+      for (const std::string& text : texts) {
+        XC_RETURN_IF_ERROR(set(text, &expanded.emplace_back(configuration)));
+      }
+    }
+    result = std::move(expanded);
+    return {};
+  };
+  const auto set_size = [](const std::string& text, Configuration* c) -> Status {
+    const Result<std::pair<int, int>> size = parse_size(text);
+    XC_RETURN_IF_ERROR(size.status());
+    std::tie(c->height, c->width) = *size;
+    return {};
+  };
+  const auto set_precision = [](const std::string& text, Configuration* c) -> Status {
+    const Result<Precision> precision = parse_precision(text);
+    XC_RETURN_IF_ERROR(precision.status());
+    c->precision = *precision;
+    return {};
+  };
+  const auto set_count = [](std::string_view option, int least, int Configuration::*member) {
+    return [=](const std::string& text, Configuration* c) -> Status {
+      const Result<int> count = parse_count(option, text, least);
+      XC_RETURN_IF_ERROR(count.status());
+      c->*member = *count;
+      return {};
+    };
+  };
+  if (!options.sizes.empty()) {
+    XC_RETURN_IF_ERROR(expand(options.sizes, set_size));
+  }
+  XC_RETURN_IF_ERROR(expand(options.precisions, set_precision));
+  XC_RETURN_IF_ERROR(expand(options.threads, set_count("--threads", 0, &Configuration::threads)));
+  XC_RETURN_IF_ERROR(expand(options.batches, set_count("--batch", 1, &Configuration::batch)));
+  return result;
+}
+
+Result<Plan> make_plan(const Options& options) {
+  Plan plan;
+  XC_RETURN_IF_ERROR(parse_effort(options, &plan.effort));
+  const Result<Format> format = parse_format(options.output);
+  XC_RETURN_IF_ERROR(format.status());
+  plan.format = *format;
+  const Result<double> max_regress = parse_share("--max-regress", options.max_regress);
+  XC_RETURN_IF_ERROR(max_regress.status());
+  plan.max_regress = *max_regress;
+  Result<std::vector<Configuration>> configurations = combine(options);
+  XC_RETURN_IF_ERROR(configurations.status());
+  plan.configurations = *std::move(configurations);
+  return plan;
+}
+
+Status want_one(const Plan& plan, const char* what) {
+  if (plan.configurations.size() == 1) {
+    return {};
+  }
+  return {Code::kInvalidArgument, std::string(what) +
+                                      " runs one configuration; give one value to " +
+                                      "each of --batch, --size, --threads and --precision"};
+}
+
+ordered_json start_report(const char* tool, const ModelInfo& info) {
+  ordered_json report;
+  report["tool"] = tool;
+  report["model"]["file"] = info.file;
+  report["model"]["arch"] = info.arch;
+  report["model"]["classes"] = info.classes;
+  report["model"]["parameters"] = info.parameters;
+  report["machine"] = describe_machine();
+  report["build"] = describe_build();
+  report["rows"] = ordered_json::array();
+  return report;
+}
+
+int run_model(const Options& options, const Plan& plan) {
+  ordered_json report;
+  {
+    const Result<std::shared_ptr<const Model>> model =
+        Model::load(options.model, {.arch = options.arch});
+    if (!model.ok()) {
+      return fail(model.status());
+    }
+    report = start_report("bench model", (*model)->info());
+  }
+  int exit_status = 0;
+  const bool progress = isatty(STDERR_FILENO) == 1 && plan.configurations.size() > 1;
+  for (const Configuration& configuration : plan.configurations) {
+    if (progress) {
+      std::cerr << "bench: " << to_string(configuration) << '\n';
+    }
+    Result<ordered_json> row = measure_model(configuration, plan.effort);
+    if (!row.ok()) {
+      const int status = fail(row.status().with_context(to_string(configuration)));
+      exit_status = exit_status == 0 ? status : exit_status;
+      continue;
+    }
+    report["rows"].push_back(*std::move(row));
+  }
+  print_models(std::cout, report, plan.format);
+  std::cout.flush();
+  if (exit_status == 0 && !options.baseline.empty()) {
+    const Result<int> slower =
+        compare_with_baseline(std::cerr, report, options.baseline, plan.max_regress);
+    if (!slower.ok()) {
+      return fail(slower.status());
+    }
+    exit_status = *slower > 0 ? kExitSlower : 0;
+  }
+  return exit_status;
+}
+
+// Says "ready" and a JSON object on one line, then runs once for every line of standard input and
+// answers with the milliseconds, so that another process can take turns with it.
+int run_step(const Options& options, const Plan& plan) {
+  const std::size_t before = resident_bytes();
+  Status status = want_one(plan, "--step");
+  if (!status.ok()) {
+    return fail(status);
+  }
+  Result<Workload> workload = Workload::open(plan.configurations.front());
+  status = workload.status();
+  if (status.ok() && !options.input.empty()) {
+    status = workload->read_input(options.input);
+  }
+  if (!status.ok()) {
+    return fail(status);
+  }
+  ordered_json ready;
+  ready["load_ms"] = 1e3 * workload->load_s;
+  ready["create_ms"] = 1e3 * workload->create_s;
+  ready["rss_bytes_before"] = before;
+  std::cout << "ready " << ready.dump() << std::endl;
+  bool first = true;
+  for (std::string line; std::getline(std::cin, line);) {
+    const Result<double> time = workload->run();
+    status = time.status();
+    if (status.ok() && first && !options.logits.empty()) {
+      status = workload->write_logits(options.logits);
+    }
+    if (!status.ok()) {
+      return fail(status);
+    }
+    first = false;
+    std::cout << std::to_string(1e3 * *time) << std::endl;
+  }
+  return 0;
+}
+
+int run_layer(const Plan& plan) {
+  const Status status = want_one(plan, "bench layer");
+  if (!status.ok()) {
+    return fail(status);
+  }
+  Result<Workload> workload = Workload::open(plan.configurations.front());
+  if (!workload.ok()) {
+    return fail(workload.status());
+  }
+  ordered_json report = start_report("bench layer", workload->model->info());
+  const SessionInfo& info = workload->session.info();
+  report["session"]["device"] = info.device;
+  report["session"]["precision"] = precision_name(info.precision);
+  report["session"]["threads"] = info.threads;
+  report["session"]["input"] = to_string(info.input);
+  Result<ordered_json> rows = measure_layers(*workload, plan.effort);
+  if (!rows.ok()) {
+    return fail(rows.status());
+  }
+  report["rows"] = *std::move(rows);
+  print_layers(std::cout, report, plan.format);
+  return 0;
+}
+
+void add_common_options(CLI::App* app, Options* o) {
+  app->add_option("-m,--model", o->model, "weight file (.safetensors)")->required();
+  app->add_option("--arch", o->arch, "network, where the file does not say");
+  app->add_option("-d,--device", o->device, "auto, cpu, cuda, cuda:N or reference")
+      ->capture_default_str();
+  app->add_option("-b,--batch", o->batches, "images a run: 1,8,32")->delimiter(',');
+  app->add_option("--size", o->sizes, "side or HEIGHTxWIDTH: 299,224x320")->delimiter(',');
+  app->add_option("--threads", o->threads, "CPU threads: 1,2 (0: all)")->delimiter(',');
+  app->add_option("--precision", o->precisions, "fp32,bf16,fp16,tf32")->delimiter(',');
+  app->add_option("--warmup-ms", o->warmup_ms, "milliseconds of untimed runs before the timed")
+      ->capture_default_str();
+  app->add_option("--duration", o->duration, "timed runs go on for so long: 3s, 500ms")
+      ->capture_default_str();
+  app->add_option("-r,--runs", o->runs, "this many timed runs, in place of --duration");
+  app->add_option("-o,--output", o->output, "md, csv or json")->capture_default_str();
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  CLI::App app("Times a model or its layers.", "bench");
+  app.require_subcommand(1);
+  CLI::App* model = app.add_subcommand("model", "whole runs, a row for every configuration");
+  add_common_options(model, &options);
+  model->add_option("--percentiles", options.percentiles, "of the latency: 50,90,99")
+      ->delimiter(',');
+  model->add_option("--baseline", options.baseline,
+                    "report (-o json) to compare with; exit status 5 where a median is slower");
+  model->add_option("--max-regress", options.max_regress, "by more than this")
+      ->capture_default_str();
+  CLI::Option* step = model->add_flag(
+      "--step", options.step,
+      "print 'ready', then run once for each line of standard input and print the milliseconds");
+  model->add_option("--input", options.input, "pictures for --step: float32 .npy")->needs(step);
+  model->add_option("--logits", options.logits, ".npy for the logits of --step's first run")
+      ->needs(step);
+  CLI::App* layer = app.add_subcommand("layer", "every layer of one configuration");
+  add_common_options(layer, &options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) {
+      return app.exit(error);  // --help
+    }
+    std::cerr << "bench: " << error.what() << " (bench --help lists the options)\n";
+    return kExitUsage;
+  }
+  const Result<Plan> plan = make_plan(options);
+  if (!plan.ok()) {
+    return fail(plan.status());
+  }
+  if (layer->parsed()) {
+    return run_layer(*plan);
+  }
+  return options.step ? run_step(options, *plan) : run_model(options, *plan);
+}
+
+}  // namespace
+}  // namespace xception::bench
+
+int main(int argc, char** argv) {
+  try {
+    return xception::bench::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "bench: " << error.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,328 @@
+#include "bench_measure.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <new>
+#include <numeric>
+#include <random>
+
+#include "xception/image.h"
+
+namespace xception::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::ordered_json;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Values in [-1, 1), as normalised pictures have them.
+std::vector<float> draw_images(const Shape& shape) {
+  std::mt19937 generator(1);
+  std::vector<float> images(static_cast<std::size_t>(shape.elements()));
+  for (float& value : images) {
+    value = static_cast<float>(generator() >> 8) * 0x1p-23F - 1.0F;
+  }
+  return images;
+}
+
+Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort) {
+  const Clock::time_point start = Clock::now();
+  while (seconds_since(start) < effort.warmup_s) {
+    XC_RETURN_IF_ERROR(workload.run().status());
+  }
+  constexpr std::size_t kLeastRuns = 3;
+  std::vector<double> times;
+  double sum = 0;
+  const auto enough = [&] {
+    return effort.runs > 0 ? times.size() >= static_cast<std::size_t>(effort.runs)
+                           : times.size() >= kLeastRuns && sum >= effort.duration_s;
+  };
+  while (!enough()) {
+    const Result<double> time = workload.run();
+    XC_RETURN_IF_ERROR(time.status());
+    times.push_back(*time);
+    sum += *time;
+  }
+  return times;
+}
+
+std::string percentile_name(double percentile) {
+  std::string text = std::to_string(percentile);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') {
+    text.pop_back();
+  }
+  return 'p' + text;
+}
+
+ordered_json latency(const std::vector<double>& times, const std::vector<double>& percentiles) {
+  const double sum = std::accumulate(times.begin(), times.end(), 0.0);
+  ordered_json result;
+  result["min"] = 1e3 * *std::min_element(times.begin(), times.end());
+  result["mean"] = 1e3 * sum / static_cast<double>(times.size());
+  result["p50"] = 1e3 * percentile_of(times, 50);
+  for (const double percentile : percentiles) {
+    result[percentile_name(percentile)] = 1e3 * percentile_of(times, percentile);
+  }
+  return result;
+}
+
+Result<ordered_json> measure_here(const Configuration& configuration, const Effort& effort) {
+  Result<Workload> workload = Workload::open(configuration);
+  XC_RETURN_IF_ERROR(workload.status());
+  const Result<double> first = workload->run();
+  XC_RETURN_IF_ERROR(first.status());
+  const Result<std::vector<double>> times = timed_runs(*workload, effort);
+  XC_RETURN_IF_ERROR(times.status());
+
+  const SessionInfo& info = workload->session.info();
+  const double sum = std::accumulate(times->begin(), times->end(), 0.0);
+  const double images = static_cast<double>(info.input.n) * static_cast<double>(times->size());
+  double macs = 0;
+  for (const LayerInfo& layer : info.layers) {
+    macs += static_cast<double>(layer.macs);
+  }
+  ordered_json row;
+  row["device"] = info.device;
+  row["precision"] = precision_name(info.precision);
+  row["threads"] = info.threads;
+  row["batch"] = info.input.n;
+  row["height"] = info.input.h;
+  row["width"] = info.input.w;
+  row["runs"] = times->size();
+  row["images_per_s"] = images / sum;
+  row["ms_per_image"] = 1e3 * sum / images;
+  row["latency_ms"] = latency(*times, effort.percentiles);
+  row["gmacs"] = 1e-9 * macs;
+  row["gflops_per_s"] = 2e-9 * macs / percentile_of(*times, 50);
+  row["arena_bytes"] = info.arena_bytes;
+  row["parameter_bytes"] = info.parameter_bytes;
+  row["load_ms"] = 1e3 * workload->load_s;
+  row["create_ms"] = 1e3 * workload->create_s;
+  row["first_run_ms"] = 1e3 * *first;
+  return row;
+}
+
+// What the child says: the row, or {"error": code, "message": text}.
+std::string answer(const Configuration& configuration, const Effort& effort) {
+  const Result<ordered_json> row = measure_here(configuration, effort);
+  if (row.ok()) {
+    return row->dump();
+  }
+  ordered_json error;
+  error["error"] = static_cast<int>(row.status().code());
+  error["message"] = row.status().message();
+  return error.dump();
+}
+
+bool write_all(int file, const std::string& text) {
+  std::size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t count = write(file, text.data() + done, text.size() - done);
+    if (count < 0 && errno != EINTR) {
+      return false;
+    }
+    done += count > 0 ? static_cast<std::size_t>(count) : 0;
+  }
+  return true;
+}
+
+std::string read_all(int file) {
+  std::string text;
+  std::array<char, 4096> buffer{};
+  for (;;) {
+    const ssize_t count = read(file, buffer.data(), buffer.size());
+    if (count == 0 || (count < 0 && errno != EINTR)) {
+      return text;
+    }
+    text.append(buffer.data(), count > 0 ? static_cast<std::size_t>(count) : 0);
+  }
+}
+
+Status system_failure(const char* what) {
+  return {Code::kInternal, std::string(what) + " failed: " + std::strerror(errno)};
+}
+
+}  // namespace
+
+std::string to_string(const Configuration& c) {
+  std::string text = "batch " + std::to_string(c.batch);
+  if (c.height > 0) {
+    text += ", " + std::to_string(c.height) + 'x' + std::to_string(c.width);
+  }
+  text += std::string(", ") + precision_name(c.precision);
+  if (c.threads > 0) {
+    text += ", " + std::to_string(c.threads) + (c.threads == 1 ? " thread" : " threads");
+  }
+  return text;
+}
+
+Result<Workload> Workload::open(const Configuration& configuration) {
+  Clock::time_point start = Clock::now();
+  Result<std::shared_ptr<const Model>> model =
+      Model::load(configuration.model, {.arch = configuration.arch});
+  XC_RETURN_IF_ERROR(model.status());
+  const double load_s = seconds_since(start);
+
+  start = Clock::now();
+  SessionOptions options;
+  options.device = configuration.device;
+  options.precision = configuration.precision;
+  options.batch = configuration.batch;
+  options.height = configuration.height;
+  options.width = configuration.width;
+  options.threads = configuration.threads;
+  Result<Session> session = Session::create(*model, options);
+  XC_RETURN_IF_ERROR(session.status());
+  const double create_s = seconds_since(start);
+
+  try {
+    const SessionInfo& info = session->info();
+    std::vector<float> images = draw_images(info.input);
+    std::vector<float> logits(static_cast<std::size_t>(info.logits.elements()));
+    return Workload{*model,        *std::move(session), std::move(images),
+                    Layout::kNHWC, std::move(logits),   load_s,
+                    create_s};
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory,
+                  "not enough memory for the pictures of a run; use a smaller "
+                  "batch or size");
+  }
+}
+
+Status Workload::read_input(const std::string& path) {
+  const Result<NpyArray> array = read_npy(path);
+  XC_RETURN_IF_ERROR(array.status());
+  const Shape& s = session.info().input;
+  const std::vector<std::int64_t> nchw = {s.n, s.c, s.h, s.w};
+  const std::vector<std::int64_t> nhwc = {s.n, s.h, s.w, s.c};
+  if (array->type != NpyArray::Type::kF32 || (array->shape != nchw && array->shape != nhwc)) {
+    return {Code::kInvalidArgument,
+            "the input '" + path + "' is not a float32 array for " + xception::to_string(s) +
+                " (N x 3 x H x W or N x H x W x 3); set --batch and --size to its shape"};
+  }
+  layout = array->shape == nchw ? Layout::kNCHW : Layout::kNHWC;
+  std::memcpy(images.data(), array->data.data(), array->data.size());
+  return {};
+}
+
+Status Workload::write_logits(const std::string& path) const {
+  const Shape& s = session.info().logits;
+  return write_npy(path, {s.n, s.c}, logits.data());
+}
+
+Result<double> Workload::run() {
+  const SessionInfo& info = session.info();
+  const Clock::time_point start = Clock::now();
+  XC_RETURN_IF_ERROR(session.run(TensorView<const float>{images.data(), info.input, layout},
+                                 TensorView<float>{logits.data(), info.logits, Layout::kNHWC}));
+  return seconds_since(start);
+}
+
+double percentile_of(std::vector<double> values, double percentile) {
+  std::sort(values.begin(), values.end());
+  const double rank = percentile / 100 * static_cast<double>(values.size() - 1);
+  const auto below = static_cast<std::size_t>(rank);
+  const std::size_t above = std::min(below + 1, values.size() - 1);
+  const double part = rank - static_cast<double>(below);
+  return values[below] + part * (values[above] - values[below]);
+}
+
+std::size_t resident_bytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t total = 0;
+  std::size_t resident = 0;
+  statm >> total >> resident;
+  return statm ? resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE)) : 0;
+}
+
+Result<ordered_json> measure_model(const Configuration& configuration, const Effort& effort) {
+  std::array<int, 2> ends{};
+  if (pipe(ends.data()) != 0) {
+    return system_failure("pipe");
+  }
+  const pid_t child = fork();
+  if (child < 0) {
+    const Status status = system_failure("fork");
+    close(ends[0]);
+    close(ends[1]);
+    return status;
+  }
+  if (child == 0) {
+    close(ends[0]);
+    _exit(write_all(ends[1], answer(configuration, effort)) ? 0 : 1);
+  }
+  close(ends[1]);
+  const std::string text = read_all(ends[0]);
+  close(ends[0]);
+  int state = 0;
+  rusage usage{};
+  while (wait4(child, &state, 0, &usage) < 0) {
+    if (errno != EINTR) {
+      return system_failure("wait4");
+    }
+  }
+  ordered_json row = ordered_json::parse(text, nullptr, false);
+  if (WIFSIGNALED(state) || row.is_discarded()) {
+    const int signal = WIFSIGNALED(state) ? WTERMSIG(state) : 0;
+    return Status(Code::kInternal, "the process that measured was ended by signal " +
+                                       std::to_string(signal) +
+                                       (signal == 9 ? ", probably for want of memory" : ""));
+  }
+  if (row.contains("error")) {
+    return Status(static_cast<Code>(row["error"].get<int>()), row["message"].get<std::string>());
+  }
+  row["peak_rss_bytes"] = 1024 * static_cast<std::int64_t>(usage.ru_maxrss);
+  return row;
+}
+
+Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
+  const Result<std::vector<double>> warm = timed_runs(workload, effort);
+  XC_RETURN_IF_ERROR(warm.status());
+  const Result<Profile> profile = workload.session.profile(static_cast<int>(warm->size()));
+  XC_RETURN_IF_ERROR(profile.status());
+
+  const std::vector<LayerInfo>& layers = workload.session.info().layers;
+  std::vector<double> medians;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    std::vector<double> times;
+    for (const std::vector<double>& run : *profile) {
+      times.push_back(run[i]);
+    }
+    medians.push_back(percentile_of(std::move(times), 50));
+  }
+  const double sum = std::accumulate(medians.begin(), medians.end(), 0.0);
+  ordered_json rows = ordered_json::array();
+  // A repetition ("name#3") holds no weights of its own, but reads those of the first.
+  std::map<std::string, std::size_t> weights;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const LayerInfo& layer = layers[i];
+    const std::string name = layer.name.substr(0, layer.name.find('#'));
+    const std::size_t packed = weights.try_emplace(name, layer.parameter_bytes).first->second;
+    ordered_json row;
+    row["name"] = layer.name;
+    row["operation"] = layer.operation;
+    row["implementation"] = layer.implementation;
+    row["output"] = xception::to_string(layer.output);
+    row["median_ms"] = 1e3 * medians[i];
+    row["share"] = medians[i] / sum;
+    row["gflops_per_s"] = 2e-9 * static_cast<double>(layer.macs) / medians[i];
+    row["gb_per_s"] = 1e-9 * static_cast<double>(packed + layer.output_bytes) / medians[i];
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace xception::bench

@@ -1,0 +1,298 @@
+#include "bench_report.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <iomanip>
+#include <map>
+#include <ostream>
+#include <sstream>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace xception::bench {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::string fixed(double value, int digits) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(digits) << value;
+  return text.str();
+}
+
+std::string number(const ordered_json& value, int digits, double scale = 1) {
+  return value.is_number() ? fixed(value.get<double>() * scale, digits) : "";
+}
+
+// Columns of a markdown table: a heading and what stands below it, right-aligned but for `text`.
+struct Column {
+  std::string heading;
+  std::vector<std::string> cells;
+  bool text = false;
+};
+
+void print_table(std::ostream& out, const std::vector<Column>& columns) {
+  for (const Column& column : columns) {
+    out << "| " << column.heading << ' ';
+  }
+  out << "|\n";
+  for (const Column& column : columns) {
+    out << (column.text ? "|---" : "|---:");
+  }
+  out << "|\n";
+  for (std::size_t row = 0; row < columns.front().cells.size(); ++row) {
+    for (const Column& column : columns) {
+      out << "| " << column.cells[row] << ' ';
+    }
+    out << "|\n";
+  }
+}
+
+void print_heading(std::ostream& out, const ordered_json& report) {
+  const ordered_json& machine = report["machine"];
+  const ordered_json& build = report["build"];
+  const ordered_json& model = report["model"];
+  const auto text = [](const ordered_json& value) { return value.get<std::string>(); };
+  const std::string commit = text(build["commit"]);
+  out << text(model["arch"]) << ", " << text(model["file"]) << ", " << model["parameters"]
+      << " parameters\n"
+      << text(machine["cpu"]) << ", " << machine["cores"] << " cores, load average "
+      << number(machine["load_average"], 2) << '\n'
+      << "xception " << text(build["version"]) << (commit.empty() ? "" : " commit " + commit)
+      << ", " << text(build["compiler"]) << ", " << text(build["type"]) << "\n\n";
+}
+
+void print_csv(std::ostream& out, const ordered_json& rows) {
+  const auto print_line = [&out](const ordered_json& row, bool keys) {
+    const char* separator = "";
+    const ordered_json flat = row.flatten();
+    for (const auto& [path, value] : flat.items()) {
+      std::string cell =
+          keys ? path.substr(1) : (value.is_string() ? value.get<std::string>() : value.dump());
+      if (keys) {
+        std::replace(cell.begin(), cell.end(), '/', '_');
+      }
+      const bool quote = cell.find_first_of(",\"\n") != std::string::npos;
+      out << separator << (quote ? '"' + cell + '"' : cell);
+      separator = ",";
+    }
+    out << '\n';
+  };
+  for (const ordered_json& row : rows) {
+    if (&row == &rows.front()) {
+      print_line(row, true);
+    }
+    print_line(row, false);
+  }
+}
+
+std::string size_text(const ordered_json& row) {
+  return row["height"].dump() + 'x' + row["width"].dump();
+}
+
+void print_models_markdown(std::ostream& out, const ordered_json& report) {
+  const ordered_json& rows = report["rows"];
+  if (rows.empty()) {
+    return;
+  }
+  print_heading(out, report);
+  std::vector<Column> columns;
+  const auto add = [&](const std::string& heading, const auto& cell, bool text = false) {
+    Column& column = columns.emplace_back(Column{heading, {}, text});
+    for (const ordered_json& row : rows) {
+      column.cells.push_back(cell(row));
+    }
+  };
+  const auto add_number = [&](const std::string& heading, const char* key, int digits,
+                              double scale = 1) {
+    add(heading, [=](const ordered_json& row) { return number(row[key], digits, scale); });
+  };
+  add(
+      "device", [](const ordered_json& row) { return row["device"].get<std::string>(); }, true);
+  add(
+      "precision", [](const ordered_json& r) { return r["precision"].get<std::string>(); }, true);
+  add_number("threads", "threads", 0);
+  add_number("batch", "batch", 0);
+  add("size", size_text);
+  add_number("runs", "runs", 0);
+  add_number("images/s", "images_per_s", 2);
+  add_number("ms/image", "ms_per_image", 3);
+  for (const auto& [name, value] : rows.front()["latency_ms"].items()) {
+    add(name + " ms",
+        [key = name](const ordered_json& row) { return number(row["latency_ms"][key], 3); });
+  }
+  constexpr double kMiB = 1.0 / (1 << 20);
+  add_number("GFLOP/s", "gflops_per_s", 1);
+  add_number("arena MiB", "arena_bytes", 1, kMiB);
+  add_number("weights MiB", "parameter_bytes", 1, kMiB);
+  add_number("load ms", "load_ms", 1);
+  add_number("create ms", "create_ms", 1);
+  add_number("first run ms", "first_run_ms", 1);
+  add_number("peak RSS MiB", "peak_rss_bytes", 1, kMiB);
+  print_table(out, columns);
+}
+
+// The kind of an operation: "conv1x1 s2 +bn" is a "conv1x1".
+std::string kind_of(const ordered_json& layer) {
+  const std::string operation = layer["operation"].get<std::string>();
+  return operation.substr(0, operation.find(' '));
+}
+
+void print_layers_markdown(std::ostream& out, const ordered_json& report) {
+  print_heading(out, report);
+  std::vector<Column> layers = {{"layer", {}, true},    {"operation", {}, true}, {"by", {}, true},
+                                {"output", {}, true},   {"ms", {}, false},       {"%", {}, false},
+                                {"GFLOP/s", {}, false}, {"GB/s", {}, false}};
+  std::map<std::string, std::pair<int, double>> kinds;
+  double sum = 0;
+  for (const ordered_json& row : report["rows"]) {
+    std::size_t column = 0;
+    for (const char* key : {"name", "operation", "implementation", "output"}) {
+      layers[column++].cells.push_back(row[key].get<std::string>());
+    }
+    layers[column++].cells.push_back(number(row["median_ms"], 4));
+    layers[column++].cells.push_back(number(row["share"], 1, 100));
+    layers[column++].cells.push_back(number(row["gflops_per_s"], 1));
+    layers[column++].cells.push_back(number(row["gb_per_s"], 1));
+    auto& [count, time] = kinds[kind_of(row)];
+    ++count;
+    time += row["median_ms"].get<double>();
+    sum += row["median_ms"].get<double>();
+  }
+  print_table(out, layers);
+
+  std::vector<Column> summary = {
+      {"operation", {}, true}, {"layers", {}, false}, {"ms", {}, false}, {"%", {}, false}};
+  const auto add = [&summary](const std::string& name, std::size_t count, double ms, double all) {
+    summary[0].cells.push_back(name);
+    summary[1].cells.push_back(std::to_string(count));
+    summary[2].cells.push_back(fixed(ms, 4));
+    summary[3].cells.push_back(fixed(100 * ms / all, 1));
+  };
+  for (const auto& [name, entry] : kinds) {
+    add(name, static_cast<std::size_t>(entry.first), entry.second, sum);
+  }
+  add("all", report["rows"].size(), sum, sum);
+  out << '\n';
+  print_table(out, summary);
+}
+
+// What two rows must share to be compared.
+std::string key_of(const ordered_json& row) {
+  std::string key;
+  for (const char* member : {"device", "precision", "threads", "batch", "height", "width"}) {
+    key += row.at(member).dump() + ' ';
+  }
+  return key;
+}
+
+Status not_a_report(const std::string& path, const std::string& why) {
+  return {Code::kInvalidArgument,
+          "--baseline: '" + path + "' is not a report of 'bench model -o " + "json' (" + why + ')'};
+}
+
+}  // namespace
+
+Result<Format> parse_format(const std::string& text) {
+  if (text == "md") {
+    return Format::kMarkdown;
+  }
+  if (text == "csv") {
+    return Format::kCsv;
+  }
+  if (text == "json") {
+    return Format::kJson;
+  }
+  return Status(Code::kInvalidArgument, "--output: '" + text + "' is not md, csv or json");
+}
+
+ordered_json describe_machine() {
+  ordered_json machine;
+  machine["cpu"] = "unknown";
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos) {
+      machine["cpu"] = line.substr(line.find(": ") + 2);
+      break;
+    }
+  }
+  machine["cores"] = std::thread::hardware_concurrency();
+  double load = 0;
+  machine["load_average"] = getloadavg(&load, 1) == 1 ? ordered_json(load) : ordered_json();
+  return machine;
+}
+
+ordered_json describe_build() {
+  ordered_json build;
+  build["version"] = XC_VERSION;
+  build["compiler"] = XC_COMPILER;
+  build["type"] = XC_BUILD_TYPE;
+  build["commit"] = XC_COMMIT;
+  return build;
+}
+
+void print_models(std::ostream& out, const ordered_json& report, Format format) {
+  if (format == Format::kJson) {
+    out << report.dump(2) << '\n';
+  } else if (format == Format::kCsv) {
+    print_csv(out, report["rows"]);
+  } else {
+    print_models_markdown(out, report);
+  }
+}
+
+void print_layers(std::ostream& out, const ordered_json& report, Format format) {
+  if (format == Format::kMarkdown) {
+    print_layers_markdown(out, report);
+  } else {
+    print_models(out, report, format);
+  }
+}
+
+Result<int> compare_with_baseline(std::ostream& out, const ordered_json& report,
+                                  const std::string& baseline_path, double max_regress) {
+  std::ifstream file(baseline_path);
+  if (!file) {
+    return Status(Code::kInvalidArgument, "--baseline: '" + baseline_path + "' cannot be read");
+  }
+  try {
+    const ordered_json baseline = ordered_json::parse(file);
+    std::map<std::string, double> medians;
+    for (const ordered_json& row : baseline.at("rows")) {
+      medians[key_of(row)] = row.at("latency_ms").at("p50").get<double>();
+    }
+    if (baseline.at("machine").at("cpu") != report["machine"]["cpu"]) {
+      out << "bench: the baseline was taken on another CPU, "
+          << baseline.at("machine").at("cpu").get<std::string>() << '\n';
+    }
+    int compared = 0;
+    int slower = 0;
+    for (const ordered_json& row : report["rows"]) {
+      const auto old = medians.find(key_of(row));
+      if (old == medians.end()) {
+        continue;
+      }
+      const double now = row["latency_ms"]["p50"].get<double>();
+      const double change = now / old->second - 1;
+      const bool regressed = change > max_regress;
+      out << "bench: batch " << row["batch"] << ", " << size_text(row) << ", "
+          << row["precision"].get<std::string>() << ", " << row["threads"] << " threads: median "
+          << fixed(now, 3) << " ms, was " << fixed(old->second, 3) << " ms ("
+          << (change > 0 ? "+" : "") << fixed(100 * change, 1) << " %)"
+          << (regressed ? ": slower than allowed" : "") << '\n';
+      ++compared;
+      slower += regressed ? 1 : 0;
+    }
+    if (compared == 0) {
+      return Status(Code::kInvalidArgument, "--baseline: '" + baseline_path +
+                                                "' has none of the configurations that were run");
+    }
+    return slower;
+  } catch (const nlohmann::json::exception& error) {
+    return not_a_report(baseline_path, error.what());
+  }
+}
+
+}  // namespace xception::bench

@@ -1,0 +1,34 @@
+// What bench prints: where a timing was taken, the rows, and how they stand to an older report.
+#pragma once
+
+#include <iosfwd>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "xception/engine.h"
+
+namespace xception::bench {
+
+enum class Format { kMarkdown, kCsv, kJson };
+
+// "md", "csv", "json".
+Result<Format> parse_format(const std::string& text);
+
+// {machine: cpu, cores, load_average (of the last minute, at the call)} and {build: version,
+// compiler, type, commit}: no figure goes without.
+nlohmann::ordered_json describe_machine();
+nlohmann::ordered_json describe_build();
+
+// `report` is {tool, model, machine, build, rows}. As CSV the rows alone, with the members of
+// latency_ms as columns latency_ms_p50 and so on.
+void print_models(std::ostream& out, const nlohmann::ordered_json& report, Format format);
+void print_layers(std::ostream& out, const nlohmann::ordered_json& report, Format format);
+
+// Compares the medians of the rows that both reports have (device, precision, threads, batch and
+// size being equal) and prints a line for each. Returns how many are slower than the old ones by
+// more than `max_regress` (0.05 is 5 %); fails where the file is no report of `bench model`, or has
+// none of the rows.
+Result<int> compare_with_baseline(std::ostream& out, const nlohmann::ordered_json& report,
+                                  const std::string& baseline_path, double max_regress);
+
+}  // namespace xception::bench
