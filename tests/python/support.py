@@ -17,6 +17,7 @@ import export  # noqa: E402
 import fashion_mnist  # noqa: E402, F401
 import reference  # noqa: E402
 import safetensors_io  # noqa: E402, F401
+import train_demo  # noqa: E402, F401
 
 
 class FolderTest(unittest.TestCase):

@@ -1,6 +1,9 @@
-"""The reader of Fashion-MNIST, and the demo model on its test pictures."""
+"""The reader of Fashion-MNIST, the training of the demo model, and the demo model itself."""
 
+import contextlib
 import gzip
+import io
+import json
 import os
 import struct
 import unittest
@@ -9,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 import support
-from support import fashion_mnist
+from support import checkpoint, fashion_mnist, reference, safetensors_io, train_demo
 
+DEMO = os.path.join(support.WEIGHTS, "demo.safetensors")
 TEST_SET = os.path.join(fashion_mnist.DATA, "t10k-images-idx3-ubyte.gz")
 
 
@@ -43,6 +47,42 @@ class FashionMnist(support.FolderTest):
             np.testing.assert_array_equal(np.asarray(image), pictures[1])
         with open(self.path("png/labels.csv")) as f:
             self.assertEqual(f.read(), f"{names[0]},9\n{names[1]},1\n")
+
+    def test_training_lowers_the_loss_and_writes_a_model(self):
+        generator = np.random.default_rng(7)
+        for split, count in (("train", 640), ("t10k", 20)):
+            labels = generator.integers(0, 10, count).astype(np.uint8)
+            pictures = np.repeat(25 * labels, 28 * 28).reshape(count, 28, 28)  # told by brightness
+            self.write_idx(f"{split}-images-idx3-ubyte.gz", pictures)
+            self.write_idx(f"{split}-labels-idx1-ubyte.gz", labels)
+        model, log = self.path("m.safetensors"), io.StringIO()
+        common = ["--data", self.folder, "--width", "0.05", "--batch", "64", "-o", model]
+        with contextlib.redirect_stdout(log):
+            train_demo.main([*common, "--epochs", "3"])
+            train_demo.main([*common, "--epochs", "1", "--rate", "1e-4", "--start", model])
+        losses = [float(line.split()[3]) for line in log.getvalue().splitlines()]
+        self.assertEqual(len(losses), 4)
+        self.assertLess(losses[2], losses[0])
+        self.assertLess(losses[3], losses[0])  # --start goes on where the first run ended
+        self.assertEqual(safetensors_io.read(model)[1]["xception.num_classes"], "10")
+
+
+class DemoModel(unittest.TestCase):
+    def test_size_labels_and_preprocessing(self):
+        self.assertLessEqual(os.path.getsize(DEMO), 3_000_000)
+        _, metadata = safetensors_io.read(DEMO)
+        self.assertEqual(json.loads(metadata["xception.labels"]), list(fashion_mnist.LABELS))
+        preprocess = json.loads(metadata["xception.preprocess"])
+        self.assertEqual((preprocess["keep_min"], preprocess["keep_max"]), (17, 32))
+        self.assertEqual(preprocess["mean"], [train_demo.MEAN] * 3)
+        self.assertEqual(preprocess["std"], [train_demo.STD] * 3)
+
+    @unittest.skipUnless(os.path.exists(TEST_SET), "dataset-fashion-mnist is not installed")
+    def test_accuracy(self):
+        tensors, _ = checkpoint.read(DEMO)
+        module = reference.build("seed_depthwise", 10, checkpoint.guess_width(tensors))
+        module.load_state_dict(checkpoint.fit(tensors, module), strict=False)
+        self.assertGreaterEqual(train_demo.accuracy(module, *fashion_mnist.load()), 91)
 
 
 if __name__ == "__main__":
