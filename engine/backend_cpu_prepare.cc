@@ -128,7 +128,10 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
     const memory::desc plain(weight_dims(conv, request_.src[0].c), memory::data_type::f32,
                              conv.depthwise ? Tag::goihw : Tag::oihw);
     memory source(plain, cpu_engine(), weights->data());
-    result->weights = memory(packed, cpu_engine());
+    Result<std::shared_ptr<std::byte>> storage = allocate_host(packed.get_size());
+    XC_RETURN_IF_ERROR(storage.status());
+    result->storage = *std::move(storage);
+    result->weights = memory(packed, cpu_engine(), result->storage.get());
     dnnl::stream stream = stream_;
     dnnl::reorder(source, result->weights).execute(stream, source, result->weights);
     stream.wait();

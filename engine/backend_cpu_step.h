@@ -33,7 +33,8 @@ inline dnnl::memory::dims dims_of(const Shape& s) { return {s.n, s.c, s.h, s.w};
 
 // A convolution's weights as its primitive wants them, with the vectors of its epilogue.
 struct PackedConv {
-  dnnl::memory weights;  // empty where a batch norm stands alone
+  std::shared_ptr<std::byte> storage;  // of the weights
+  dnnl::memory weights;                // empty where a batch norm stands alone
   std::vector<float> bias;
   std::vector<float> second_scale;
   std::vector<float> second_shift;
