@@ -1,0 +1,343 @@
+#include "classify.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "batch.h"
+#include "interrupt.h"
+#include "layer_dump.h"
+#include "message.h"
+#include "network.h"
+#include "output.h"
+#include "picture_queue.h"
+#include "records.h"
+#include "tensor_dump.h"
+
+namespace xception::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Figures of a run: what -v prints at its end, and the progress line.
+struct Totals {
+  Clock::time_point start = Clock::now();
+  std::size_t done = 0;
+  std::size_t failed = 0;
+  double decode = 0;      // summed over the threads
+  double preprocess = 0;  // summed over the threads
+  double compute = 0;
+  double idle = 0;  // the network waited for a picture
+};
+
+std::size_t choose_batch(const Options& options, std::size_t count) {
+  constexpr std::size_t kUsual = 8;
+  const std::size_t most = options.dump_layers.empty() ? kUsual : 64;
+  return std::min(count, options.batch > 0 ? static_cast<std::size_t>(options.batch) : most);
+}
+
+// 0 where a thread of its own gains nothing: one picture, or one core.
+std::size_t choose_threads(const Options& options, std::size_t count) {
+  const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+  if (count < 2 || (options.jobs == 0 && cores == 1)) {
+    return 0;
+  }
+  const std::size_t wanted =
+      options.jobs > 0 ? static_cast<std::size_t>(options.jobs) : std::min<std::size_t>(cores, 4);
+  return std::min(wanted, count);
+}
+
+class Progress {
+ public:
+  Progress(const Options& options, std::size_t count)
+      : count_(count),
+        shown_(!options.quiet && !options.no_progress && ::isatty(STDERR_FILENO) == 1 &&
+               (!options.output.empty() || ::isatty(STDOUT_FILENO) == 0)) {}
+  ~Progress() { clear(); }
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void update(const Totals& totals) {
+    const double elapsed = seconds_since(totals.start);
+    if (!shown_ || elapsed < 1.0 || elapsed - last_ < 0.2) {
+      return;
+    }
+    last_ = elapsed;
+    std::fprintf(stderr, "\r%zu of %zu pictures, %.1f a second\x1b[K", totals.done, count_,
+                 static_cast<double>(totals.done) / elapsed);
+    on_screen_ = true;
+  }
+
+  void clear() {
+    if (on_screen_) {
+      std::fputs("\r\x1b[K", stderr);
+      on_screen_ = false;
+    }
+  }
+
+ private:
+  std::size_t count_;
+  bool shown_;
+  bool on_screen_ = false;
+  double last_ = 0;
+};
+
+class Classification {
+ public:
+  Classification(const Options& options, Network network, std::size_t count, std::size_t name_width)
+      : options_(options),
+        network_(std::move(network)),
+        batch_size_(choose_batch(options, count)),
+        facts_{options.model,     network_.info().arch,
+               options.device,    precision_name(options.precision),
+               network_.labels(), name_width},
+        formatter_(make_formatter(options.format, options.scores, facts_)),
+        progress_(options, count),
+        tensor_dump_(options.dump_input),
+        layer_dump_(options.dump_layers) {}
+
+  std::size_t batch_size() const { return batch_size_; }
+
+  // Everything that can fail before the first picture: the output, the device, the weights.
+  Status begin(const PictureSource& source);
+  Status add(Picture picture);
+  // Runs what waits, and closes the output.
+  Status end();
+  // Writes what is done and leaves the output as it is then.
+  Status interrupt();
+
+  Totals& totals() { return totals_; }
+  bool stopped() const { return stopped_; }
+  bool closed_pipe() const { return output_.closed_pipe(); }
+  void report(std::size_t threads);
+
+ private:
+  Status run_waiting();
+  Status put_out(const Record& record);
+
+  const Options& options_;
+  Network network_;
+  std::size_t batch_size_;
+  RunFacts facts_;
+  std::unique_ptr<Formatter> formatter_;
+  Output output_;
+  Progress progress_;
+  TensorDump tensor_dump_;
+  LayerDump layer_dump_;
+  std::vector<Record> waiting_;  // in the order of the inputs, failed ones too
+  Batch batch_;                  // the pictures among them
+  Totals totals_;
+  int batches_ = 0;
+  bool stopped_ = false;  // --fail-fast has seen a failure
+};
+
+Status Classification::begin(const PictureSource& source) {
+  if (!options_.dump_layers.empty()) {
+    if (source.count > batch_size_) {
+      return {Code::kInvalidArgument,
+              "--dump-layers takes one batch, and " + std::to_string(source.count) +
+                  " inputs are more than one of " + std::to_string(batch_size_)};
+    }
+    XC_RETURN_IF_ERROR(layer_dump_.prepare());
+  }
+  if (options_.raw_input.empty()) {
+    const int size = network_.preprocess().size;
+    const Result<Session*> session = network_.session(static_cast<int>(batch_size_), size, size);
+    XC_RETURN_IF_ERROR(session.status());
+    const SessionInfo& info = (*session)->info();
+    facts_.device = info.device;
+    if (options_.verbose) {
+      say("network '" + facts_.arch + "' on " + info.device + ", " + facts_.precision + ", " +
+          std::to_string(info.threads) + " threads, batches of " + std::to_string(batch_size_));
+    }
+  }
+  XC_RETURN_IF_ERROR(output_.open(options_.output));
+  totals_.start = Clock::now();
+  return output_.write(formatter_->begin());
+}
+
+Status Classification::add(Picture picture) {
+  totals_.decode += picture.decode_seconds;
+  totals_.preprocess += picture.preprocess_seconds;
+  if (!options_.quiet) {
+    for (const std::string& warning : picture.warnings) {
+      progress_.clear();
+      say("warning: '" + picture.name + "': " + warning);
+    }
+  }
+  if (picture.status.ok()) {
+    if (!batch_.takes(picture)) {
+      XC_RETURN_IF_ERROR(run_waiting());
+    }
+    batch_.add(picture);
+  }
+  waiting_.push_back(make_record(picture));
+  const bool full = static_cast<std::size_t>(batch_.shape.n) == batch_size_;
+  return full || batch_.shape.n == 0 ? run_waiting() : Status();
+}
+
+Status Classification::run_waiting() {
+  std::vector<float> logits;
+  double each_ms = 0;
+  if (batch_.shape.n > 0) {
+    if (!options_.dump_layers.empty() && batches_++ > 0) {
+      return {Code::kInvalidArgument,
+              "--dump-layers takes one batch; give pictures of one size, or --size"};
+    }
+    Result<Session*> session = network_.session(batch_.shape.n, batch_.shape.h, batch_.shape.w);
+    XC_RETURN_IF_ERROR(session.status());
+    facts_.device = (*session)->info().device;
+    if (!options_.dump_layers.empty()) {
+      (*session)->set_layer_callback(
+          [this](const LayerOutput& output) { return layer_dump_.write(output); });
+    }
+    const Clock::time_point start = Clock::now();
+    XC_RETURN_IF_ERROR(run_batch(**session, batch_, logits));
+    const double seconds = seconds_since(start);
+    totals_.compute += seconds;
+    each_ms = seconds * 1000 / batch_.shape.n;
+    tensor_dump_.add(batch_, network_.preprocess());
+  }
+  const auto classes = static_cast<std::ptrdiff_t>(network_.info().classes);
+  auto row = logits.cbegin();
+  for (Record& record : waiting_) {
+    if (record.status.ok()) {
+      rank({row, row + classes}, options_, record);
+      row += classes;
+      record.compute_ms = each_ms;
+    }
+    if (!stopped_) {
+      XC_RETURN_IF_ERROR(put_out(record));
+    }
+  }
+  waiting_.clear();
+  batch_.clear();
+  progress_.update(totals_);
+  return output_.flush();
+}
+
+Status Classification::put_out(const Record& record) {
+  ++totals_.done;
+  if (!record.status.ok()) {
+    ++totals_.failed;
+    stopped_ = options_.fail_fast;
+    if (!formatter_->shows_failures()) {
+      progress_.clear();
+      XC_RETURN_IF_ERROR(output_.flush());  // so that both streams tell it in the same order
+      say(record.status.message());
+    }
+  }
+  return output_.write(formatter_->record(record));
+}
+
+Status Classification::end() {
+  XC_RETURN_IF_ERROR(run_waiting());
+  progress_.clear();
+  XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
+  XC_RETURN_IF_ERROR(output_.finish());
+  return tensor_dump_.finish();
+}
+
+Status Classification::interrupt() {
+  progress_.clear();
+  XC_RETURN_IF_ERROR(run_waiting());
+  XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
+  const Result<std::string> kept = output_.keep_partial();
+  XC_RETURN_IF_ERROR(kept.status());
+  say("interrupted after " + std::to_string(totals_.done) + " inputs" +
+      (kept->empty() ? "" : "; their results are in '" + *kept + "'"));
+  return {};
+}
+
+void Classification::report(std::size_t threads) {
+  progress_.clear();
+  if (options_.verbose) {
+    const double elapsed = seconds_since(totals_.start);
+    std::array<char, 320> text{};
+    std::snprintf(text.data(), text.size(),
+                  "%zu pictures in %.2f s (%.1f a second): decode %.2f s and preprocess %.2f s on "
+                  "%zu thread%s, compute %.2f s, network idle for want of pictures %.2f s",
+                  totals_.done, elapsed, static_cast<double>(totals_.done) / elapsed,
+                  totals_.decode, totals_.preprocess, std::max<std::size_t>(threads, 1),
+                  threads > 1 ? "s" : "", totals_.compute, totals_.idle);
+    say(text.data());
+  }
+  if (totals_.failed > 0 && !options_.quiet) {
+    say(std::to_string(totals_.failed) + " of " + std::to_string(totals_.done) + " inputs failed" +
+        (stopped_ ? "; stopped at the first (--fail-fast)" : ""));
+  }
+}
+
+// Takes every picture through the classification.
+Status feed(PictureQueue& queue, Classification& run) {
+  while (!run.stopped()) {
+    const Clock::time_point start = Clock::now();
+    std::optional<Picture> picture = queue.next();
+    run.totals().idle += seconds_since(start);
+    if (!picture) {
+      break;
+    }
+    XC_RETURN_IF_ERROR(run.add(*std::move(picture)));
+  }
+  return {};
+}
+
+int failure(const Status& status) {
+  say(status.message());
+  return exit_status(status.code());
+}
+
+}  // namespace
+
+int classify(const Options& options) {
+  Result<Network> network = Network::load(options);
+  if (!network.ok()) {
+    return failure(network.status());
+  }
+  std::vector<std::string> notes;
+  const Result<PictureSource> source = open_inputs(options, network->preprocess(), notes);
+  for (const std::string& note : notes) {
+    say("warning: " + note);
+  }
+  if (!source.ok()) {
+    return failure(source.status());
+  }
+  Classification run(options, *std::move(network), source->count, source->name_width);
+  Status status = run.begin(*source);
+  if (!status.ok()) {
+    return failure(status);
+  }
+  const std::size_t threads = choose_threads(options, source->count);
+  PictureQueue queue(*source, threads, 2 * run.batch_size() + threads);
+  status = feed(queue, run);
+  if (const int signal = interrupted(); signal != 0 && status.ok()) {
+    status = run.interrupt();
+    if (!status.ok() && !run.closed_pipe()) {
+      say(status.message());
+    }
+    return 128 + signal;
+  }
+  if (status.ok()) {
+    status = run.end();
+  }
+  if (run.closed_pipe()) {
+    return run.totals().failed > 0 ? kExitSomeFailed : 0;
+  }
+  if (!status.ok()) {
+    return failure(status);
+  }
+  run.report(threads);
+  return run.totals().failed > 0 ? kExitSomeFailed : 0;
+}
+
+}  // namespace xception::cli

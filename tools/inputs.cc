@@ -1,0 +1,162 @@
+#include "inputs.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "interrupt.h"
+
+namespace xception::cli {
+namespace {
+
+constexpr std::array kEndings = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif",
+                                 "ppm", "pgm",  "pbm", "pnm",  "tga", "psd"};
+
+bool has_image_ending(const std::string& name) {
+  const std::size_t dot = name.rfind('.');
+  if (dot == 0 || dot == std::string::npos) {
+    return false;
+  }
+  std::string ending = name.substr(dot + 1);
+  std::transform(ending.begin(), ending.end(), ending.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::find(kEndings.begin(), kEndings.end(), ending) != kEndings.end();
+}
+
+// Names in a folder, sorted; errno where it cannot be read.
+int list_names(const std::string& path, std::vector<std::string>& names) {
+  DIR* folder = ::opendir(path.c_str());
+  if (folder == nullptr) {
+    return errno;
+  }
+  errno = 0;
+  while (const dirent* entry = ::readdir(folder)) {
+    if (entry->d_name[0] != '.') {
+      names.emplace_back(entry->d_name);
+    }
+  }
+  const int error = errno;
+  ::closedir(folder);
+  std::sort(names.begin(), names.end());
+  return error;
+}
+
+class Lister {
+ public:
+  Lister(bool recursive, std::vector<Input>& inputs) : recursive_(recursive), inputs_(inputs) {}
+
+  // A file, or a folder with what is in it. Says whether that gave any input.
+  bool add(const std::string& name) {
+    const std::size_t before = inputs_.size();
+    struct stat info {};
+    if (::stat(name.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+      visited_.clear();
+      add_folder(name, info);
+    } else {
+      inputs_.push_back({name, name, {}});  // one that is not there is told of when it is opened
+    }
+    return inputs_.size() > before;
+  }
+
+ private:
+  void add_folder(const std::string& path, const struct stat& info) {
+    if (!visited_.emplace(info.st_dev, info.st_ino).second || interrupted() != 0) {
+      return;
+    }
+    std::vector<std::string> names;
+    if (const int error = list_names(path, names); error != 0) {
+      inputs_.push_back(
+          {path, path, {Code::kIo, "cannot list '" + path + "': " + std::strerror(error)}});
+      return;
+    }
+    const std::string prefix = path.back() == '/' ? path : path + '/';
+    for (const std::string& name : names) {
+      add_entry(prefix + name, has_image_ending(name));
+    }
+  }
+
+  void add_entry(const std::string& path, bool image) {
+    struct stat info {};
+    const bool found = ::stat(path.c_str(), &info) == 0;
+    if (found && S_ISDIR(info.st_mode)) {
+      if (recursive_) {
+        add_folder(path, info);
+      }
+    } else if (image && (!found || S_ISREG(info.st_mode))) {
+      inputs_.push_back({path, path, {}});
+    }
+  }
+
+  bool recursive_;
+  std::vector<Input>& inputs_;
+  std::set<std::pair<dev_t, ino_t>> visited_;
+};
+
+Result<std::vector<std::string>> read_names(const Options& options) {
+  std::ifstream file;
+  const bool from_stdin = options.files_from == "-";
+  if (!from_stdin) {
+    file.open(options.files_from, std::ios::binary);
+  }
+  std::istream& stream = from_stdin ? std::cin : file;
+  std::vector<std::string> names;
+  std::string line;
+  while (std::getline(stream, line, options.null_separated ? '\0' : '\n')) {
+    if (!options.null_separated && !line.empty() && line.back() == '\r') {
+      line.pop_back();
+    }
+    if (!line.empty()) {
+      names.push_back(line);
+    }
+  }
+  if ((!from_stdin && !file.is_open()) || stream.bad()) {
+    return Status(Code::kInvalidArgument,
+                  "cannot read the list of names '" + options.files_from + "'");
+  }
+  return names;
+}
+
+}  // namespace
+
+Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::string>& notes) {
+  std::vector<Input> inputs;
+  Lister lister(options.recursive, inputs);
+  const auto add = [&](const std::string& name) {
+    if (!lister.add(name)) {
+      notes.push_back("no images in '" + name + "'" +
+                      (options.recursive ? "" : "; --recursive looks into its folders too"));
+    }
+  };
+  for (const std::string& name : options.inputs) {
+    if (name == "-") {
+      inputs.push_back({name, "", {}});
+    } else {
+      add(name);
+    }
+  }
+  if (!options.files_from.empty()) {
+    const Result<std::vector<std::string>> names = read_names(options);
+    XC_RETURN_IF_ERROR(names.status());
+    std::for_each(names->begin(), names->end(), add);
+    if (names->empty()) {
+      notes.push_back("no names in '" + options.files_from + "'");
+    }
+  }
+  if (inputs.empty()) {
+    const std::string why = notes.empty() ? "no inputs" : notes.front();
+    notes.clear();
+    return Status(Code::kInvalidArgument, why);
+  }
+  return inputs;
+}
+
+}  // namespace xception::cli

@@ -1,0 +1,36 @@
+#include "interrupt.h"
+
+#include <atomic>
+#include <csignal>
+
+namespace xception::cli {
+namespace {
+
+std::atomic<int> signal_seen{0};
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may not wait for a lock");
+
+extern "C" void remember_signal(int number) { signal_seen.store(number); }
+
+}  // namespace
+
+void catch_interrupts() {
+  struct sigaction action = {};
+  action.sa_handler = remember_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one finds the default
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+int interrupted() { return signal_seen.load(); }
+
+void block_interrupts() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+}  // namespace xception::cli

@@ -1,0 +1,29 @@
+// --dump-layers: what every step of the plan computes, as .npy files.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "xception/engine.h"
+
+namespace xception::cli {
+
+class LayerDump {
+ public:
+  explicit LayerDump(std::string folder) : folder_(std::move(folder)) {}
+
+  // Makes the folder where it is not there.
+  Status prepare();
+
+  // Writes FOLDER/NAME.npy, float32 NCHW. Characters that mean something to a file system or a
+  // shell become '_'.
+  Status write(const LayerOutput& output);
+
+ private:
+  std::string folder_;
+  std::set<std::string> written_;
+  std::vector<float> nchw_;
+};
+
+}  // namespace xception::cli

@@ -1,0 +1,103 @@
+#include "network.h"
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "message.h"
+
+namespace xception::cli {
+
+Result<Network> Network::load(const Options& options) {
+  Network network;
+  Result<std::shared_ptr<const Model>> model =
+      Model::load(options.model, {options.arch, options.verify});
+  XC_RETURN_IF_ERROR(as_model_failure(model.status()));
+  network.model_ = *std::move(model);
+  XC_RETURN_IF_ERROR(network.apply(options));
+  network.labels_ = network.info().labels;
+  if (!options.labels.empty()) {
+    XC_RETURN_IF_ERROR(network.read_labels(options.labels));
+  }
+  network.session_options_.device = options.device;
+  network.session_options_.precision = options.precision;
+  network.session_options_.threads = options.threads;
+  network.session_options_.fuse = options.fuse;
+  return network;
+}
+
+Status Network::apply(const Options& options) {
+  preprocess_ = info().preprocess;
+  if (options.size) {
+    // A size that was asked for holds for every picture.
+    preprocess_.size = *options.size;
+    preprocess_.keep_min = 0;
+    preprocess_.keep_max = 0;
+  }
+  preprocess_.mode = options.resize_mode.value_or(preprocess_.mode);
+  preprocess_.crop_pct = options.crop_pct.value_or(preprocess_.crop_pct);
+  preprocess_.interpolation = options.interpolation.value_or(preprocess_.interpolation);
+  preprocess_.mean = options.mean.value_or(preprocess_.mean);
+  preprocess_.std = options.std.value_or(preprocess_.std);
+  if (options.crop_pct && preprocess_.mode != ResizeMode::kCenter) {
+    return {Code::kInvalidArgument,
+            "--crop-pct belongs to --resize-mode center, which this model does not use by itself"};
+  }
+  const int size = preprocess_.size;
+  if (size < info().min_side || (info().max_side > 0 && size > info().max_side)) {
+    return {Code::kInvalidArgument,
+            "--size " + std::to_string(size) + ": network '" + info().arch + "' takes " +
+                (info().max_side == 0
+                     ? "at least " + std::to_string(info().min_side)
+                     : std::to_string(info().min_side) + " to " + std::to_string(info().max_side)) +
+                " pixels"};
+  }
+  return {};
+}
+
+Status Network::read_labels(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  labels_.clear();
+  std::string line;
+  while (std::getline(file, line)) {
+    if (!line.empty() && line.back() == '\r') {
+      line.pop_back();
+    }
+    labels_.push_back(line);
+  }
+  if (!file.is_open() || file.bad()) {
+    return {Code::kInvalidArgument, "cannot read the labels '" + path + "'"};
+  }
+  if (labels_.size() != static_cast<std::size_t>(info().classes)) {
+    return {Code::kInvalidArgument, "'" + path + "' has " + std::to_string(labels_.size()) +
+                                        " lines, the model has " + std::to_string(info().classes) +
+                                        " classes; give one line for each"};
+  }
+  return {};
+}
+
+Result<Session*> Network::session(int batch, int height, int width) {
+  constexpr std::size_t kKept = 4;
+  const Shape shape = {batch, height, width, 3};
+  const auto found =
+      std::find_if(sessions_.begin(), sessions_.end(),
+                   [&shape](const Session& session) { return session.info().input == shape; });
+  if (found != sessions_.end()) {
+    sessions_.splice(sessions_.begin(), sessions_, found);
+    return &sessions_.front();
+  }
+  if (sessions_.size() == kKept) {
+    sessions_.pop_back();  // first, so that both never hold memory at once
+  }
+  SessionOptions options = session_options_;
+  options.batch = batch;
+  options.height = height;
+  options.width = width;
+  Result<Session> session = Session::create(model_, options);
+  XC_RETURN_IF_ERROR(as_model_failure(session.status()));
+  session->set_normalisation(preprocess_);
+  sessions_.push_front(*std::move(session));
+  return &sessions_.front();
+}
+
+}  // namespace xception::cli

@@ -1,0 +1,107 @@
+#include "output.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+namespace xception::cli {
+namespace {
+
+constexpr std::size_t kBufferBytes = std::size_t{64} << 10;
+
+}  // namespace
+
+Output::~Output() {
+  if (fd_ > STDERR_FILENO) {
+    ::close(fd_);
+  }
+  if (!temporary_.empty()) {
+    ::unlink(temporary_.c_str());
+  }
+}
+
+Status Output::failure(int error) const {
+  const std::string name = path_.empty() ? "standard output" : "'" + path_ + "'";
+  return {Code::kIo, "cannot write " + name + ": " + std::strerror(error)};
+}
+
+Status Output::open(const std::string& path) {
+  path_ = path;
+  if (path.empty()) {
+    fd_ = STDOUT_FILENO;
+    return {};
+  }
+  struct stat info {};
+  const bool exists = ::stat(path.c_str(), &info) == 0;
+  if (exists && !S_ISREG(info.st_mode)) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    return fd_ < 0 ? failure(errno) : Status();
+  }
+  std::error_code error;
+  const std::filesystem::path resolved = std::filesystem::weakly_canonical(path, error);
+  target_ = error ? path : resolved.string();
+  const std::string temporary = target_ + '.' + std::to_string(::getpid()) + ".part";
+  fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd_ < 0) {
+    return failure(errno);
+  }
+  temporary_ = temporary;
+  return {};
+}
+
+Status Output::write(std::string_view text) {
+  buffer_ += text;
+  return buffer_.size() < kBufferBytes ? Status() : flush();
+}
+
+Status Output::flush() {
+  std::size_t done = 0;
+  while (done < buffer_.size() && !closed_pipe_) {
+    const ssize_t count = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
+    if (count >= 0) {
+      done += static_cast<std::size_t>(count);
+    } else if (errno != EINTR) {
+      closed_pipe_ = errno == EPIPE;
+      const int error = errno;
+      buffer_.clear();
+      return failure(error);
+    }
+  }
+  buffer_.clear();
+  return {};
+}
+
+Status Output::close() {
+  const int fd = fd_;
+  fd_ = -1;
+  // Standard output too: a full disk may show itself only here.
+  return fd >= 0 && ::close(fd) != 0 ? failure(errno) : Status();
+}
+
+Status Output::finish() {
+  XC_RETURN_IF_ERROR(flush());
+  XC_RETURN_IF_ERROR(close());
+  if (!temporary_.empty()) {
+    if (std::rename(temporary_.c_str(), target_.c_str()) != 0) {
+      return failure(errno);
+    }
+    temporary_.clear();
+  }
+  return {};
+}
+
+Result<std::string> Output::keep_partial() {
+  XC_RETURN_IF_ERROR(flush());
+  XC_RETURN_IF_ERROR(close());
+  std::string kept;
+  kept.swap(temporary_);
+  return kept;
+}
+
+}  // namespace xception::cli

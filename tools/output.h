@@ -1,0 +1,48 @@
+// Where results go: standard output, or a file that appears when it is complete.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "xception/status.h"
+
+namespace xception::cli {
+
+class Output {
+ public:
+  Output() = default;  // nowhere, until open()
+  ~Output();           // an unfinished temporary file is removed
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  // `path` empty: standard output. A regular file is written under a temporary name beside `path`,
+  // so that an older one lives until finish(); anything else (a pipe, a device) directly.
+  Status open(const std::string& path);
+
+  // Buffers; the buffer goes out in flush() and when it is large.
+  Status write(std::string_view text);
+  Status flush();
+
+  // Flushes, and gives a temporary file its name.
+  Status finish();
+
+  // Flushes, and leaves a temporary file as it is: the run was interrupted. Returns its name, or
+  // "" where there is none.
+  Result<std::string> keep_partial();
+
+  // The reader went away: nothing more can be written, and that is no failure worth telling.
+  bool closed_pipe() const { return closed_pipe_; }
+
+ private:
+  Status failure(int error) const;
+  Status close();
+
+  int fd_ = -1;
+  std::string path_;       // as the user named it
+  std::string target_;     // behind symbolic links
+  std::string temporary_;  // empty where `path_` is written directly
+  std::string buffer_;
+  bool closed_pipe_ = false;
+};
+
+}  // namespace xception::cli

@@ -1,0 +1,156 @@
+#include "picture.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "message.h"
+
+namespace xception::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Everything about files that does not change from one to the next.
+struct FileLoader {
+  std::vector<Input> inputs;
+  DecodeOptions decode;
+  Preprocess preprocess;
+
+  Status load(const Input& input, Picture& picture) const {
+    XC_RETURN_IF_ERROR(input.status);
+    const Clock::time_point start = Clock::now();
+    // "-" as a path means standard input to the decoder; a file of that name has to be spelt out.
+    const std::string path = input.path == "-" ? "./-" : input.path;
+    Result<DecodedImage> decoded = decode_image_file(path.empty() ? "-" : path, decode);
+    picture.decode_seconds = seconds_since(start);
+    XC_RETURN_IF_ERROR(decoded.status());
+    picture.decoder = decoded->decoder;
+    picture.warnings = std::move(decoded->warnings);
+
+    const Clock::time_point decoded_at = Clock::now();
+    Result<Image> fitted = fit(decoded->image, preprocess);
+    picture.preprocess_seconds = seconds_since(decoded_at);
+    XC_RETURN_IF_ERROR(fitted.status().with_context("'" + input.name + "'"));
+    picture.height = fitted->height;
+    picture.width = fitted->width;
+    picture.pixels = std::move(fitted->pixels);
+    return {};
+  }
+};
+
+std::string shape_text(const std::vector<std::int64_t>& shape) {
+  std::string text;
+  for (const std::int64_t extent : shape) {
+    text += (text.empty() ? "" : "x") + std::to_string(extent);
+  }
+  return text.empty() ? "scalar" : text;
+}
+
+// Picture `index` of `array`, whose shape was checked.
+Picture slice(const NpyArray& array, const std::string& name, std::size_t index) {
+  const bool bytes = array.type == NpyArray::Type::kU8;
+  Picture picture;
+  picture.name = name + '[' + std::to_string(index) + ']';
+  picture.decoder = "npy";
+  picture.height = static_cast<int>(array.shape[bytes ? 1 : 2]);
+  picture.width = static_cast<int>(array.shape[bytes ? 2 : 3]);
+  const std::size_t elements =
+      static_cast<std::size_t>(picture.height) * static_cast<std::size_t>(picture.width) * 3;
+  const std::byte* data = array.data.data() + index * elements * (bytes ? 1 : sizeof(float));
+  if (bytes) {
+    picture.pixels.resize(elements);
+    std::memcpy(picture.pixels.data(), data, elements);
+  } else {
+    picture.values.resize(elements);
+    std::memcpy(picture.values.data(), data, elements * sizeof(float));
+  }
+  return picture;
+}
+
+// Runs `load` and turns what a lack of memory throws into the picture's failure.
+template <class F>
+Picture guarded(const std::string& name, F&& load) {
+  Picture picture;
+  picture.name = name;
+  try {
+    picture.status = load(picture);
+  } catch (const std::bad_alloc&) {
+    picture.status = Status(Code::kOutOfMemory, "not enough memory for '" + name + "'");
+  }
+  if (!picture.status.ok()) {
+    picture.pixels = {};
+    picture.values = {};
+  }
+  return picture;
+}
+
+}  // namespace
+
+PictureSource picture_files(std::vector<Input> inputs, const Options& options,
+                            const Preprocess& preprocess) {
+  auto loader = std::make_shared<FileLoader>();
+  loader->inputs = std::move(inputs);
+  loader->decode.max_pixels = options.max_pixels;
+  loader->decode.apply_exif = options.apply_exif;
+  loader->preprocess = preprocess;
+  std::size_t width = 0;
+  for (const Input& input : loader->inputs) {
+    width = std::max(width, text_width(printable(input.name)));
+  }
+  return {loader->inputs.size(),
+          [loader](std::size_t i) {
+            const Input& input = loader->inputs[i];
+            return guarded(input.name, [&](Picture& p) { return loader->load(input, p); });
+          },
+          width};
+}
+
+Result<PictureSource> picture_array(const std::string& path, const Options& options) {
+  Result<NpyArray> read = read_npy(path);
+  XC_RETURN_IF_ERROR(as_usage_failure(read.status()));
+  const auto array = std::make_shared<NpyArray>(*std::move(read));
+  const bool bytes = array->type == NpyArray::Type::kU8;
+  const std::vector<std::int64_t>& shape = array->shape;
+  constexpr std::int64_t kMaxSide = 16384;
+  if (shape.size() != 4 || shape[0] < 1 || shape[bytes ? 3 : 1] != 3 ||
+      shape[bytes ? 1 : 2] > kMaxSide || shape[bytes ? 2 : 3] > kMaxSide) {
+    return Status(Code::kInvalidArgument,
+                  "'" + path + "' has the shape " + shape_text(shape) + "; expected " +
+                      (bytes ? "N x H x W x 3 of uint8" : "N x 3 x H x W of float32"));
+  }
+  if (!bytes && (options.mean || options.std)) {
+    return Status(Code::kInvalidArgument,
+                  "'" + path +
+                      "' is float32 and fed as it is, which --mean and --std contradict; "
+                      "give uint8 or leave them out");
+  }
+  const auto load = [array, path](std::size_t i) {
+    return guarded(path, [&](Picture& picture) {
+      picture = slice(*array, path, i);
+      return Status();
+    });
+  };
+  const auto count = static_cast<std::size_t>(shape[0]);
+  const std::string last_name = path + '[' + std::to_string(count - 1) + ']';
+  return PictureSource{count, load, text_width(printable(last_name))};
+}
+
+Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,
+                                  std::vector<std::string>& notes) {
+  if (!options.raw_input.empty()) {
+    return picture_array(options.raw_input, options);
+  }
+  Result<std::vector<Input>> inputs = list_inputs(options, notes);
+  XC_RETURN_IF_ERROR(inputs.status());
+  return picture_files(*std::move(inputs), options, preprocess);
+}
+
+}  // namespace xception::cli
