@@ -222,6 +222,8 @@ int run_step(const Options& options, const Plan& plan) {
     return fail(status);
   }
   ordered_json ready;
+  const ordered_json build = describe_build();
+  ready["version"] = build["version"].get<std::string>() + ' ' + build["commit"].get<std::string>();
   ready["load_ms"] = 1e3 * workload->load_s;
   ready["create_ms"] = 1e3 * workload->create_s;
   ready["rss_bytes_before"] = before;

@@ -1,0 +1,521 @@
+#!/usr/bin/env python3
+"""Times the engine against ONNX Runtime, OpenVINO and PyTorch in one interleaved run.
+
+compare_peers.py --arch xception --batch 1,8 --rounds 15
+compare_peers.py --arch seed_depthwise --batch 1,32 --rounds 30
+compare_peers.py --arch xception --load --rounds 7
+
+All engines run the same drawn weights on the same pictures; that their logits agree is checked before
+anything is timed. Needs `bench` built (build/release, or --bench) and the peers from PyPI: --install
+puts them into .venv.
+
+How it is timed. Each engine lives in a process of its own, so that no runtime's threads or allocator
+disturb another's, and is told over a pipe when to run: `bench model --step`, and this script with
+--worker for the others. A process times its own runs, from pictures in memory to logits in memory.
+The engines take turns, and each round begins with another one, so that a change of the machine's speed
+meets all of them. After a run the threads of OpenMP and of ONNX Runtime spin for a while, waiting for
+more work, and on few cores that slows down whoever comes next. So a turn begins with a pause, in which
+they fall asleep, and one run that is not timed; then --runs timed ones follow, back to back, whose
+median is the turn's time. The table has the median and the least of the turns, and the median over the
+rounds of ours / theirs: below 1 we are faster.
+
+With --load every repetition starts fresh processes. "load" is what a process spends from its first call
+of the engine to the first logits; imports are not in it, and "process", which has them too, counts
+against the peers that Python needs its start. Peak memory is the process's high-water mark at that
+moment (VmHWM of /proc: the rusage of a child has in it what its parent held before exec), and "grown"
+what of it was not there before the engine was called: pages of the interpreter and of imported
+libraries belong to Python rather than to the engine.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PEERS = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+NAMES = {"ours": "xception", "ort": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
+VENV = "/usr/bin/python3 -m venv --system-site-packages .venv"
+PIP = ".venv/bin/pip install onnxruntime onnx openvino numpy<2"
+# Of max |difference| / max |logit|, against PyTorch in float32.
+TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
+PAUSE = 0.05  # seconds before a turn
+
+
+# --- a peer in a process of its own -----------------------------------------------------------------
+
+
+def resident_bytes():
+    with open("/proc/self/statm", encoding="ascii") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_ort(args, x):
+    import onnxruntime
+
+    before = resident_bytes(), time.perf_counter()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(args.model, options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return before, onnxruntime.__version__, lambda: session.run(None, {name: x})[0]
+
+
+def open_openvino(args, x):
+    import openvino
+
+    before = resident_bytes(), time.perf_counter()
+    hint = {"fp32": "f32", "bf16": "bf16"}[args.precision]
+    core = openvino.Core()
+    model = core.read_model(args.model)
+    model.reshape(list(x.shape))
+    options = {
+        "INFERENCE_NUM_THREADS": args.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hint,
+    }
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    version = openvino.__version__.partition("-")[0]
+    return before, version, lambda: request.infer({0: x}, share_inputs=True)[0]
+
+
+def open_torch(args, x):
+    import torch
+
+    sys.path.insert(0, os.path.join(ROOT, "weights"))
+    import model_file
+    import reference
+
+    before = resident_bytes(), time.perf_counter()
+    torch.set_num_threads(args.threads)
+    module = reference.build(args.arch).to(memory_format=torch.channels_last)
+    model_file.load_model(args.model, module)
+    images = torch.from_numpy(x).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run():
+        return module(images).numpy()
+
+    return before, torch.__version__.partition("a")[0], run
+
+
+def work(args):
+    """The worker's side of the protocol, which is that of `bench model --step`."""
+    import numpy as np
+
+    x = np.load(args.input)
+    open_engine = {"ort": open_ort, "openvino": open_openvino, "torch": open_torch}[args.worker]
+    (rss, start), version, run = open_engine(args, x)
+    load_ms = 1e3 * (time.perf_counter() - start)
+    ready = {"version": version, "load_ms": load_ms, "create_ms": 0, "rss_bytes_before": rss}
+    print("ready", json.dumps(ready), flush=True)
+    logits = None
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        result = run()
+        elapsed = time.perf_counter() - start
+        if logits is None and args.logits:
+            logits = result
+            np.save(args.logits, logits)
+        print(f"{1e3 * elapsed:.6f}", flush=True)
+
+
+# --- the other side of the pipe ---------------------------------------------------------------------
+
+
+class EngineFailed(Exception):
+    """An engine that does not start or stops; the text is what it said."""
+
+
+class Engine:
+    """A process that runs when it is told to."""
+
+    def __init__(self, command, environment=None):
+        self.begin = time.perf_counter()
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
+        line = self.process.stdout.readline()
+        if not line.startswith("ready "):
+            self.fail()
+        self.ready = json.loads(line[len("ready ") :])
+
+    def fail(self):
+        _, error = self.process.communicate()
+        raise EngineFailed((error.strip().splitlines() or ["it ended without a word"])[-1])
+
+    def run(self):
+        """Milliseconds of one run."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            self.fail()
+        return float(line)
+
+    def turn(self, runs):
+        """Milliseconds of a turn, as the text above has it."""
+        time.sleep(PAUSE)
+        self.run()
+        return median(self.run() for _ in range(runs))
+
+    def peak_bytes(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as f:
+            line = next(line for line in f if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        self.process.wait()
+
+
+class Contest:
+    """The files of one network and one batch, and the engines that run them."""
+
+    def __init__(self, args, folder, batch):
+        self.args, self.folder, self.batch = args, folder, batch
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def prepare(self, module):
+        """Writes the pictures, the truth and the ONNX model of this batch."""
+        import numpy as np
+        import torch
+
+        import reference
+
+        x = reference.sample_input(self.batch, self.args.size, self.args.size, seed=1000)
+        np.save(self.path("x.npy"), x.numpy())
+        with torch.no_grad():
+            self.truth = module(x).numpy()
+        torch.onnx.export(module, x, self.path("m.onnx"), opset_version=13)
+
+    def command(self, engine):
+        args = self.args
+        files = ["--input", self.path("x.npy"), "--logits", self.path(f"{engine}.npy")]
+        common = [*files, "--threads", str(args.threads), "--precision", args.precision]
+        model = self.path("m.onnx" if engine in ("ort", "openvino") else "m.safetensors")
+        if engine == "ours":
+            shape = ["-b", str(self.batch), "--size", str(args.size)]
+            return [args.bench, "model", "--step", "-d", "cpu", "-m", model, *shape, *common]
+        script = [sys.executable, os.path.abspath(__file__)]
+        return [*script, "--worker", engine, "--arch", args.arch, "--model", model, *common]
+
+    def open(self, engine):
+        return Engine(self.command(engine), self.args.ours_env if engine == "ours" else None)
+
+    def disagreement(self, engine):
+        """max |difference| / max |logit| of what the engine wrote after its first run."""
+        import numpy as np
+
+        logits = np.load(self.path(f"{engine}.npy"))
+        return float(np.abs(logits - self.truth).max() / np.abs(self.truth).max())
+
+
+def open_all(contest, names):
+    """The engines that start, by name, each after its first run; says which do not, and why."""
+    engines = {}
+    for name in names:
+        try:
+            engines[name] = contest.open(name)
+            engines[name].run()
+        except EngineFailed as error:
+            say(f"{NAMES[name]} at batch {contest.batch} is left out: {error}")
+            engines.pop(name, None)
+    return engines
+
+
+def rotated(names, by):
+    by %= len(names)
+    return names[by:] + names[:by]
+
+
+def time_runs(contest, args):
+    """Rows of one batch: engine, ms of every round, disagreement with PyTorch."""
+    engines = open_all(contest, args.engines)
+    try:
+        times = {name: [] for name in engines}
+        for number in range(args.rounds):
+            for name in rotated(list(engines), number):
+                times[name].append(engines[name].turn(args.runs))
+        return [
+            {
+                "engine": name,
+                "version": engine.ready["version"],
+                "batch": contest.batch,
+                "max_difference": contest.disagreement(name),
+                "ms": times[name],
+            }
+            for name, engine in engines.items()
+        ]
+    finally:
+        for engine in engines.values():
+            engine.close()
+
+
+def time_loads(contest, args):
+    """Rows as of time_runs, of fresh processes: load and process time, and peak memory."""
+    rows = {}
+    for number in range(args.rounds):
+        for name in rotated(args.engines, number):
+            time.sleep(PAUSE)
+            try:
+                engine = contest.open(name)
+                first = engine.run()
+            except EngineFailed as error:
+                say(f"{NAMES[name]} is left out: {error}")
+                args.engines = [other for other in args.engines if other != name]
+                continue
+            elapsed = 1e3 * (time.perf_counter() - engine.begin)
+            peak = engine.peak_bytes()
+            engine.close()
+            ready = engine.ready
+            row = rows.setdefault(
+                name, {"engine": name, "version": ready["version"], "batch": contest.batch}
+            )
+            for key, value in (
+                ("load_ms", ready["load_ms"] + ready["create_ms"] + first),
+                ("process_ms", elapsed),
+                ("peak_bytes", peak),
+                ("grown_bytes", peak - ready["rss_bytes_before"]),
+            ):
+                row.setdefault(key, []).append(value)
+            row["max_difference"] = contest.disagreement(name)
+    return [rows[name] for name in args.engines if name in rows]
+
+
+# --- the report -------------------------------------------------------------------------------------
+
+
+def say(text):
+    print(f"compare_peers: {text}", file=sys.stderr, flush=True)
+
+
+def add_ratios(rows, keys):
+    """ours / theirs: the median over the rounds."""
+    ours = {row["batch"]: row for row in rows if row["engine"] == "ours"}
+    for row in rows:
+        for key in keys:
+            mine = ours.get(row["batch"], {}).get(key)
+            pairs = zip(mine, row[key]) if mine else []
+            ratios = [a / b for a, b in pairs]
+            row[f"ratio_{key}"] = median(ratios) if ratios else None
+
+
+def print_table(headings, rows):
+    print("| " + " | ".join(headings) + " |")
+    print("|" + "---|" + "---:|" * (len(headings) - 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def ratio_text(row, key):
+    ratio = row[f"ratio_{key}"]
+    return "" if ratio is None or row["engine"] == "ours" else f"{ratio:.3f}"
+
+
+def title(row):
+    return f"{NAMES[row['engine']]} {row['version']}"
+
+
+def print_markdown(report, load):
+    machine = report["machine"]
+    print(
+        f"{report['arch']}, {report['size']} px, {report['precision']}, {report['threads']} threads; "
+        f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_average']:.2f}; "
+        f"{report['rounds']} rounds\n"
+    )
+    rows = report["rows"]
+    if load:
+        headings = ["engine", "load ms", "ours / theirs", "process ms", "ours / theirs"]
+        headings += ["peak MiB", "ours / theirs", "grown MiB", "ours / theirs", "max difference"]
+        cells = []
+        for row in rows:
+            line = [title(row)]
+            for key, unit in (
+                ("load_ms", 1),
+                ("process_ms", 1),
+                ("peak_bytes", 2**20),
+                ("grown_bytes", 2**20),
+            ):
+                line += [f"{median(row[key]) / unit:.1f}", ratio_text(row, key)]
+            cells.append([*line, f"{row['max_difference']:.1e}"])
+        print_table(headings, cells)
+        return
+    headings = ["engine", "batch", "median ms", "min ms", "images/s", "ours / theirs"]
+    print_table(
+        [*headings, "max difference"],
+        [
+            [
+                title(row),
+                str(row["batch"]),
+                f"{median(row['ms']):.2f}",
+                f"{min(row['ms']):.2f}",
+                f"{1e3 * row['batch'] / median(row['ms']):.1f}",
+                ratio_text(row, "ms"),
+                f"{row['max_difference']:.1e}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def describe_machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        names = [line.partition(": ")[2].strip() for line in f if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else "unknown",
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def compare(args):
+    """Runs everything; the report."""
+    import torch
+
+    sys.path.insert(0, os.path.join(ROOT, "weights"))
+    import model_file
+    import reference
+
+    torch.set_num_threads(args.threads)
+    report = {"tool": "compare_peers", "arch": args.arch, "size": args.size}
+    report |= {"precision": args.precision, "threads": args.threads, "rounds": args.rounds}
+    report |= {"machine": describe_machine(), "rows": []}
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"drawing the weights of {args.arch}")
+        module = reference.randomize(reference.build(args.arch), args.seed)
+        config = {"num_classes": reference.DEFAULT_CLASSES[args.arch]}
+        model_file.write_model(
+            os.path.join(folder, "m.safetensors"),
+            module.state_dict(),
+            model_file.make_metadata(args.arch, config),
+        )
+        for batch in [1] if args.load else args.batch:
+            contest = Contest(args, folder, batch)
+            contest.prepare(module)
+            say(f"{'loads' if args.load else 'runs'} at batch {batch}")
+            report["rows"] += (time_loads if args.load else time_runs)(contest, args)
+    keys = ["load_ms", "process_ms", "peak_bytes", "grown_bytes"] if args.load else ["ms"]
+    add_ratios(report["rows"], keys)
+    return report
+
+
+# --- the command line -------------------------------------------------------------------------------
+
+
+def find_bench():
+    folders = [os.environ.get("XCEPTION_BUILD_DIR"), "build/release", "build/ci"]
+    paths = [os.path.join(ROOT, folder, "tools", "bench") for folder in folders if folder]
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
+
+
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+def assignment(text):
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+    return name, value
+
+
+def parse_arguments(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arch", default="xception", choices=("xception", "seed_depthwise"))
+    parser.add_argument("--size", type=positive, help="side in pixels (xception 299, else 32)")
+    parser.add_argument("--batch", default="1,8", help="%(default)s")
+    parser.add_argument("--rounds", type=positive, default=15, help="%(default)s")
+    parser.add_argument("--runs", type=positive, default=3, help="timed in a turn (%(default)s)")
+    parser.add_argument("--threads", type=positive, default=2, help="of every engine (%(default)s)")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--peers", default="ort,openvino,torch", help="%(default)s")
+    parser.add_argument("--load", action="store_true", help="time loading and peak memory instead")
+    parser.add_argument("--bench", default=find_bench(), help="the program (%(default)s)")
+    parser.add_argument("--ours-env", type=assignment, action="append", default=[],
+                        metavar="NAME=VALUE", help="for our process alone")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--install", action="store_true", help="install the peers into .venv first")
+    parser.add_argument("-o", "--output", default="md", choices=("md", "json"))
+    for hidden in ("--worker", "--model", "--input", "--logits"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    args.size = args.size or (299 if args.arch == "xception" else 32)
+    args.ours_env = dict(args.ours_env)
+    try:
+        args.batch = [positive(text) for text in args.batch.split(",")]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --batch: {error}")
+    args.engines = ["ours", *args.peers.split(",")]
+    unknown = [name for name in args.engines[1:] if name not in PEERS]
+    if unknown:
+        parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(PEERS)}")
+    if args.bench is None and not args.worker:
+        parser.error("bench is not built: cmake --preset release && cmake --build --preset release")
+    return args
+
+
+def install():
+    """Makes .venv where it is not there, and goes on with its Python."""
+    if not os.access(os.path.join(ROOT, ".venv/bin/pip"), os.X_OK):
+        subprocess.run(VENV.split(), cwd=ROOT, check=True)
+    subprocess.run(PIP.split(), cwd=ROOT, check=True, stdout=sys.stderr)
+    arguments = [argument for argument in sys.argv if argument != "--install"]
+    python = os.path.join(ROOT, ".venv/bin/python3")
+    os.execv(python, [python, *arguments])
+
+
+def main(argv=None):
+    args = parse_arguments(argv)
+    if args.worker:
+        work(args)
+        return 0
+    if args.install:
+        install()
+    missing = [m for p, m in PEERS.items() if p in args.engines and not has_module(m)]
+    if missing or not has_module("torch"):
+        say(f"{', '.join(missing or ['torch'])} not found by {sys.executable}; --install, or:")
+        print(f"  {VENV}\n  {PIP.replace('numpy<2', repr('numpy<2'))}", file=sys.stderr)
+        print("  apt-get install python3-torch", file=sys.stderr)
+        return 2
+    if args.precision == "bf16":
+        args.engines = [name for name in args.engines if name in ("ours", "openvino")]
+        say("bf16: OpenVINO alone has it among the peers")
+    report = compare(args)
+    if args.output == "json":
+        print(json.dumps(report, indent=1))
+    else:
+        print_markdown(report, args.load)
+    limit = TOLERANCE[args.precision]
+    apart = [row for row in report["rows"] if not row["max_difference"] <= limit]
+    for row in apart:
+        say(f"{NAMES[row['engine']]} at batch {row['batch']} disagrees with PyTorch by "
+            f"{row['max_difference']:.1e} of the largest logit, more than {limit:g}")  # fmt: skip
+    return 5 if apart else 0
+
+
+def has_module(name):
+    return importlib.util.find_spec(name) is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
