@@ -51,8 +51,7 @@ class RandomGraph {
   TestGraph draw(int length) {
     while (maker_.last() < length) {
       // Mostly the end of the chain, at times a value further back: that makes a branch.
-      const ValueId src =
-          random_.integer(0, 5) == 0 ? random_.integer(0, maker_.last()) : maker_.last();
+      const ValueId src = chance(6) ? random_.integer(0, maker_.last()) : maker_.last();
       append(src);
     }
     return maker_.finish();
@@ -128,6 +127,9 @@ class RandomGraph {
     const ValueId other = others.empty() ? src : others[drawn];
     maker_.append(name("add"), Add{},
                   chance(2) ? std::vector<ValueId>{src, other} : std::vector<ValueId>{other, src});
+    if (chance(2)) {  // as often as that, since it takes a convolution, an add and a ReLU to fuse
+      maker_.append(name("relu"), Relu{}, {maker_.last()});
+    }
   }
 
   void average(ValueId src) {
@@ -211,6 +213,45 @@ std::shared_ptr<const Affine> integer_norm(Random& random, int channels) {
 }
 
 TestGraph random_graph(Random& random, int length) { return RandomGraph(random).draw(length); }
+
+Values absolute(Values values) {
+  for (float& value : values) {
+    value = std::abs(value);
+  }
+  return values;
+}
+
+TestGraph absolute(const TestGraph& made) {
+  GraphMaker maker(made.input);
+  const auto absolute_affine = [](std::shared_ptr<const Affine>& affine) {
+    if (affine != nullptr) {
+      auto copy = std::make_shared<Affine>(*affine);
+      for (auto* values : {&copy->scale, &copy->shift}) {
+        for (double& value : *values) {
+          value = std::abs(value);
+        }
+      }
+      affine = std::move(copy);
+    }
+  };
+  for (std::size_t i = 1; i < made.graph.nodes.size(); ++i) {
+    Node node = made.graph.nodes[i];
+    if (auto* norm = std::get_if<BatchNorm>(&node.op)) {
+      absolute_affine(norm->affine);
+    }
+    auto* conv = std::get_if<Conv2d>(&node.op);
+    if (conv == nullptr) {
+      maker.append(node.name, node.op, node.inputs);
+      continue;
+    }
+    absolute_affine(conv->affine);
+    absolute_affine(conv->second_affine);
+    Values weights(static_cast<std::size_t>(conv->weight->elements()));
+    REQUIRE(made.file->read(*conv->weight, weights).ok());
+    maker.conv(node.name, *conv, absolute(std::move(weights)), node.inputs);
+  }
+  return maker.finish();
+}
 
 StepResult run_step(Backend& backend, const StepRequest& request, const WeightFile& file,
                     WeightCache& cache, const std::vector<Values>& src, int runs) {

@@ -61,6 +61,14 @@ std::shared_ptr<const Affine> integer_norm(Random& random, int channels);
 // weights that keep the size of activations. Some values are read twice and some never.
 TestGraph random_graph(Random& random, int length);
 
+// The same graph of absolute values: of weights, scales, shifts. Run on absolute images, it gives
+// for every value the sum of the magnitudes of its terms, which is what rounding errors scale with:
+// where r roundings lie on the longest way to a value, it is off by at most about r * kRounding
+// times that.
+TestGraph absolute(const TestGraph& made);
+Values absolute(Values values);
+inline constexpr float kRounding = 0x1p-24F;  // largest relative error of one in float32
+
 // What one prepared step made.
 struct StepResult {
   Values values;
