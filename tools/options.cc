@@ -5,10 +5,11 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
+#include <memory>
 #include <utility>
 
 #include "message.h"
+#include "output.h"
 
 namespace xception::cli {
 namespace {
@@ -51,6 +52,28 @@ std::optional<double> parse_number(std::string_view text) {
     return std::nullopt;
   }
   return value;
+}
+
+// The help text without what excludes what; error messages tell it when it matters.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(35); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    const std::string type = option->get_type_name();
+    return type.empty() || type == "BOOLEAN" ? "" : ' ' + type;
+  }
+  // "--profile{20}" is how CLI11 is told the default of an optional value.
+  std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    const std::string name = CLI::Formatter::make_option_name(option, positional);
+    const std::size_t brace = name.find('{');
+    return brace == std::string::npos ? name : name.substr(0, brace) + "[=N]";
+  }
+};
+
+// Both ends belong to the range. The help text does not show it, the error message does.
+template <class T>
+CLI::Validator between(T low, T high) {
+  return CLI::Range(low, high).description("");
 }
 
 // Adds options to one group of the help text.
@@ -176,8 +199,12 @@ void add_inputs(CLI::App& app, Options& o, Sets& sets) {
 void add_model(CLI::App& app, Options& o) {
   Group group(app, "Model");
   group.value("-m,--model", o.model, "FILE", "The weight file (safetensors)");
-  group.value("--arch", o.arch, "A", "The network, where the file does not say it")
-      ->check(CLI::IsMember(known_networks()));
+  std::string names;
+  for (const std::string& name : known_networks()) {
+    names += (names.empty() ? "" : "|") + name;
+  }
+  group.value("--arch", o.arch, names, "The network, where the file does not say it")
+      ->check(CLI::IsMember(known_networks()).description(""));
   group.value("--labels", o.labels, "F", "Names of the classes, one a line, for the model's own");
   group.flag("--verify", o.verify, "Check the weight file's SHA-256, however large it is");
 }
@@ -186,7 +213,7 @@ void add_output(CLI::App& app, Options& o, Sets& sets) {
   Group group(app, "Output");
   sets.classify = {
       group.value("-k,--top", o.top, "K", "Classes a picture (default 5)")
-          ->check(CLI::Range(1, 1'000'000)),
+          ->check(between(1, 1'000'000)),
       group.choice("-f,--format", o.format, kFormats, "How to write the results (default text)"),
       group.value("-o,--output", o.output, "FILE",
                   "Write the results there when they are complete"),
@@ -202,15 +229,14 @@ void add_output(CLI::App& app, Options& o, Sets& sets) {
 void add_image(CLI::App& app, Options& o, Sets& sets) {
   Group group(app, "Image (defaults: the model's own)");
   sets.fitting = {
-      group.value("--size", o.size, "S", "Side of the input in pixels")
-          ->check(CLI::Range(1, 16384)),
+      group.value("--size", o.size, "S", "Side of the input in pixels")->check(between(1, 16384)),
       group.choice("--resize-mode", o.resize_mode, kResizeModes, "How a picture is made square"),
       group.number("--crop-pct", o.crop_pct, 0, 1, true, "Share of the short side that is kept"),
       group.choice("--interp", o.interpolation, kInterpolations, "Filter of the resize"),
       group.choice("--exif", o.apply_exif, kExif, "The orientation in EXIF (default ignore)"),
       group
           .value("--max-pixels", o.max_pixels, "N", "Refuse pictures with more (default 178956970)")
-          ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40)),
+          ->check(between(std::int64_t{1}, std::int64_t{1} << 40)),
   };
   group.triple("--mean", o.mean, false, "Mean of pixels scaled to 0..1");
   group.triple("--std", o.std, true, "Standard deviation of pixels scaled to 0..1");
@@ -221,23 +247,23 @@ void add_run(CLI::App& app, Options& o) {
   group.value("-d,--device", o.device, "D", "auto, cpu, cuda, cuda:N; reference: slow, for checks")
       ->check(check_device);
   group.value("-b,--batch", o.batch, "N", "Pictures a batch (default 8, or as many as there are)")
-      ->check(CLI::Range(1, 65536));
+      ->check(between(1, 65536));
   group.value("-j,--jobs", o.jobs, "N", "Threads that decode (default: one a core, at most 4)")
-      ->check(CLI::Range(1, 256));
+      ->check(between(1, 256));
   group.choice("--precision", o.precision, kPrecisions,
                "Of weights and activations (default fp32)");
   group
       .value("--threads", o.threads, "N", "Threads of the network on the CPU (default: all cores)")
-      ->check(CLI::Range(1, 1024));
+      ->check(between(1, 1024));
 }
 
 void add_checks(CLI::App& app, Options& o, bool& info, const Sets& sets) {
   Group group(app, "Check");
   CLI::Option* show = group.flag("--info", info, "Print network, preprocessing and plan");
-  CLI::Option* profile =
-      app.add_flag("--profile{20}", o.profile_runs, "Time every layer; --profile=N: N runs")
-          ->check(CLI::Range(1, 1'000'000))
-          ->group("Check");
+  CLI::Option* profile = app.add_flag("--profile{20}", o.profile_runs,
+                                      "Time every layer, median of N runs (default 20)")
+                             ->check(between(1, 1'000'000))
+                             ->group("Check");
   CLI::Option* compare =
       group.value("--compare", o.compare, "REF", "Compare every layer with a golden file's");
   for (CLI::Option* number :
@@ -306,6 +332,7 @@ int usage_error(const std::string& message) {
 
 std::optional<int> parse_options(int argc, char** argv, Options& o) {
   CLI::App app("Classifies pictures with a network of the Xception family.", "xception-infer");
+  app.formatter(std::make_shared<HelpFormatter>());
   bool info = false;
   bool list_devices = false;
   bool version = false;
@@ -323,8 +350,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& o) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return std::fflush(stdout) == 0 ? 0 : kExitSomeFailed;
+    return print_result({}, app.help());
   } catch (const CLI::ParseError& error) {
     return usage_error(error.what());
   }

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "message.h"
+
 namespace xception::cli {
 namespace {
 
@@ -102,6 +104,26 @@ Result<std::string> Output::keep_partial() {
   std::string kept;
   kept.swap(temporary_);
   return kept;
+}
+
+int print_result(const Status& status, const std::string& text) {
+  if (!status.ok()) {
+    say(status.message());
+    return exit_status(status.code());
+  }
+  Output output;
+  Status written = output.open("");
+  if (written.ok()) {
+    written = output.write(text);
+  }
+  if (written.ok()) {
+    written = output.finish();
+  }
+  if (!written.ok() && !output.closed_pipe()) {
+    say(written.message());
+    return kExitSomeFailed;
+  }
+  return 0;
 }
 
 }  // namespace xception::cli

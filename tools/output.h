@@ -45,4 +45,8 @@ class Output {
   bool closed_pipe_ = false;
 };
 
+// Ends a run that prints one text: the failure on standard error, or the text on standard output.
+// Returns the exit status; a closed pipe is no failure.
+int print_result(const Status& status, const std::string& text);
+
 }  // namespace xception::cli

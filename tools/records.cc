@@ -4,11 +4,11 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "message.h"
+#include "table.h"
 
 namespace xception::cli {
 namespace {
@@ -28,12 +28,6 @@ double shortest_double(float value) {
   double wide = 0;
   std::from_chars(text.data(), text.data() + text.size(), wide);
   return wide;
-}
-
-std::string fixed(double value, int decimals) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), "%.*f", decimals, value);
-  return text.data();
 }
 
 // Microseconds are what a clock can tell of such a span.

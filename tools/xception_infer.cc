@@ -1,13 +1,17 @@
 // Classifies pictures: see docs/command-line.md.
-#include <cstdio>
 #include <exception>
 #include <new>
 #include <optional>
+#include <string>
 
+#include "about.h"
 #include "classify.h"
+#include "compare.h"
 #include "interrupt.h"
 #include "message.h"
 #include "options.h"
+#include "output.h"
+#include "plan_report.h"
 
 namespace {
 
@@ -20,10 +24,19 @@ int run(int argc, char** argv) {
   catch_interrupts();
   switch (options.mode) {
     case Mode::kClassify:
-    default:
-      break;
+      return classify(options);
+    case Mode::kInfo:
+      return print_info(options);
+    case Mode::kProfile:
+      return print_profile(options);
+    case Mode::kCompare:
+      return compare(options);
+    case Mode::kListDevices:
+      return print_result({}, devices_text());
+    case Mode::kVersion:
+      return print_result({}, version_text());
   }
-  return classify(options);
+  return kExitUsage;
 }
 
 }  // namespace

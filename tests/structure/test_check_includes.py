@@ -18,6 +18,8 @@ CLEAN = {
     "engine/backend_cuda.cc": '#include <cuda_runtime.h>\n#include "kernels/conv3x3.h"\n',
     "kernels/problem.h": '#include "xception/tensor.h"\n',
     "kernels/conv3x3.h": '#include "kernels/problem.h"\n#include "xception/status.h"\n',
+    "engine/safetensors.h": '#include "xception/status.h"\n',
+    "tools/compare.cc": '#include "engine/safetensors.h"\n',
     "tools/bench.cc": '#include <xception/engine.h>\n#include "tests/shapes.h"\n',
     "tests/testing.h": "",
     "tests/shapes.h": '#include "kernels/problem.h"\n',
@@ -58,6 +60,7 @@ class IncludesTest(unittest.TestCase):
             ("tests/test_graph.cc", '#include "tools/output.h"'),
             ("tools/bench.cc", '#include "tests/testing.h"'),
             ("tools/bench.cc", '#include "engine/graph.h"'),
+            ("tools/compare.cc", '#include "engine/safetensors_header.h"'),
         ]
         for name, line in planted:
             with self.subTest(file=name, line=line):
