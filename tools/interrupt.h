@@ -3,8 +3,8 @@
 
 namespace xception::cli {
 
-// From now on SIGINT and SIGTERM set the flag; a second one ends the program at once. SIGPIPE is
-// ignored: a closed pipe is seen where it is written to.
+// From now on SIGINT and SIGTERM set the flag; a second one ends the program at once. SIGPIPE and
+// SIGXFSZ are ignored: a closed pipe and a full quota are seen where it is written.
 void catch_interrupts();
 
 // The signal that came (SIGINT or SIGTERM), or 0.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -75,6 +76,18 @@ Picture slice(const NpyArray& array, const std::string& name, std::size_t index)
   return picture;
 }
 
+// A rectifier may turn NaN into 0, so that it would not show in the output.
+Status check_finite(const Picture& picture) {
+  const auto strange = std::find_if(picture.values.begin(), picture.values.end(),
+                                    [](float x) { return !std::isfinite(x); });
+  return strange == picture.values.end()
+             ? Status()
+             : Status(Code::kInvalidArgument,
+                      "'" + picture.name + "': value " +
+                          std::to_string(strange - picture.values.begin()) +
+                          " is NaN or infinite, which is no input for a network");
+}
+
 // Runs `load` and turns what a lack of memory throws into the picture's failure.
 template <class F>
 Picture guarded(const std::string& name, F&& load) {
@@ -135,7 +148,7 @@ Result<PictureSource> picture_array(const std::string& path, const Options& opti
   const auto load = [array, path](std::size_t i) {
     return guarded(path, [&](Picture& picture) {
       picture = slice(*array, path, i);
-      return Status();
+      return check_finite(picture);
     });
   };
   const auto count = static_cast<std::size_t>(shape[0]);

@@ -1,0 +1,218 @@
+"""Pictures that come in: files, folders, lists, pipes, arrays, and those that are none."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import threading
+import unittest
+
+import numpy as np
+from PIL import Image
+
+import program
+from program import BINARY, DEMO, IMAGES, pictures, png, safetensors_io, without_times
+
+
+class InputsTest(program.ProgramTest):
+    def tree(self):
+        """A folder with pictures at two levels, things that are none, and a loop."""
+        root = self.path("tree")
+        os.makedirs(os.path.join(root, "b"))
+        source = pictures()
+        for name, picture in (("c.PNG", 0), ("a.png", 1), ("b/z.png", 2), ("b/y.png", 3)):
+            shutil.copy(source[picture], os.path.join(root, name))
+        shutil.copy(source[0], os.path.join(root, ".hidden.png"))
+        self.write("tree/notes.txt", "no picture")
+        os.mkfifo(os.path.join(root, "pipe.png"))
+        os.symlink("..", os.path.join(root, "b", "loop"))
+        return root
+
+    def names(self, *arguments, **options):
+        records = self.records(*arguments, **options)
+        return [os.path.relpath(r["input"], self.folder) for r in records]
+
+    def test_folders(self):
+        root = self.tree()
+        self.assertEqual(self.names(root), ["tree/a.png", "tree/c.PNG"])
+        every = ["tree/a.png", "tree/b/y.png", "tree/b/z.png", "tree/c.PNG"]
+        self.assertEqual(self.names("-r", root), every)
+        # A folder that is named is visited, and inputs stay in the order of the command line.
+        last = os.path.join(root, "c.PNG")
+        self.assertEqual(self.names(last, os.path.join(root, "b")), ["tree/c.PNG", *every[1:3]])
+
+    def test_empty_folder_beside_pictures_is_a_warning(self):
+        os.mkdir(self.path("empty"))
+        _, err = self.run_demo(self.path("empty"), pictures()[0])
+        self.assertIn("warning: no images in", err)
+
+    def test_unreadable_folder_is_a_record(self):
+        root = self.tree()
+        if os.geteuid() == 0:
+            self.skipTest("root reads everything")
+        os.chmod(os.path.join(root, "b"), 0)
+        self.addCleanup(os.chmod, os.path.join(root, "b"), 0o700)
+        records = self.records("-r", root, status=1)
+        self.assertEqual([r["status"] for r in records], ["ok", "error", "ok"])
+
+    def test_lists(self):
+        names = pictures()[:3]
+        lines = self.write("lines", "\r\n".join(names) + "\n\n")
+        self.assertEqual([r["input"] for r in self.records("--files-from", lines)], names)
+        zero = ("\0".join(names) + "\0").encode()
+        got = self.records("--files-from", "-", "-0", stdin=zero)
+        self.assertEqual([r["input"] for r in got], names)
+
+    def test_standard_input(self):
+        with open(pictures()[4], "rb") as f:
+            data = f.read()
+        (from_stdin,) = self.records("-", stdin=data)
+        (from_file,) = self.records(pictures()[4])
+        self.assertEqual(from_stdin["input"], "-")
+        self.assertEqual(from_stdin["topk"], from_file["topk"])
+        os.mkdir(self.path("d"))
+        self.write("d/-", data)  # a file of that name is a file in a list
+        done = self.run_bare(
+            "-m", DEMO, "-k1", "--files-from", self.write("list", "-\n"), cwd=self.path("d")
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_bad_pictures_cost_their_own_record(self):
+        photo = io.BytesIO()
+        pixels = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
+        Image.fromarray(pixels).save(photo, "JPEG")
+        half = photo.getvalue()[: len(photo.getvalue()) // 2]
+        good = pictures()[0]
+        cases = [
+            (self.write("huge.png", png(100_000, 100_000)), "bad_image", "100000 x 100000"),
+            (self.write("text.jpg", "this is no picture\n"), "bad_image", "text"),
+            (self.write("half.jpg", half), "bad_image", "half.jpg"),
+            (self.write("empty.png", b""), "bad_image", "empty"),
+            (self.path("missing.png"), "not_found", "missing.png"),
+            (os.path.join(good, "below.png"), "not_found", "below.png"),
+            ("/proc/self/mem", "io", "/proc/self/mem"),
+            (self.write("cut.png", png(20, 20, b"\0" * 100)), "bad_image", "cut.png"),
+        ]
+        for path, code, word in cases:
+            with self.subTest(path=path):
+                first, bad, last = self.records(good, path, good, status=1)
+                self.assertEqual(first["topk"], last["topk"])
+                self.assertEqual((bad["status"], bad["code"], bad["input"]), ("error", code, path))
+                self.assertIn(word, bad["message"])
+        out, err = self.run_demo(good, cases[1][0], good, "-k1", status=1)
+        self.assertEqual(out.count("\n"), 2)
+        self.assertIn("text.jpg", err)
+        self.assertIn("1 of 3 inputs failed", err)
+
+    def test_fail_fast_stops(self):
+        bad = self.write("bad.png", "bad")
+        for jobs in (1, 4):
+            many = [pictures()[0], bad] + pictures() * 3
+            got = self.records("--fail-fast", "-j", jobs, *many, status=1)
+            self.assertEqual([r["status"] for r in got], ["ok", "error"])
+
+    def test_bombs_stay_below_a_gibibyte(self):
+        gif = b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\0\0\0\0\xff\xff\xff\xff\0\x08\0;"
+        claim = bytes.fromhex("28000000 ff7f0f00 ff7f0f00 0100 1800")
+        bmp = b"BM" + b"\0" * 12 + claim + b"\0" * 40
+        bombs = [
+            self.write("a.png", png(100_000, 100_000)),
+            self.write("b.png", png(13_000, 13_000, b"\0" * 4096, depth=16)),
+            self.write("c.gif", gif),
+            self.write("d.bmp", bmp),
+            self.write("e.ppm", b"P6 90000 90000 255\n"),
+            self.write("f.pgm", b"P5 13000 13000 65535\n"),
+        ]
+        out = open(self.path("out"), "wb")
+        command = [BINARY, "-m", DEMO, "-q", "-f", "jsonl", "-j2", *bombs]
+        process = subprocess.Popen(command, stdout=out)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.close()
+        self.assertEqual(process.returncode, 1)
+        with open(self.path("out")) as f:
+            lines = f.readlines()
+        self.assertEqual(len(lines), len(bombs))
+        for line in lines:
+            self.assertIn('"status":"error"', line)
+        self.assertLess(usage.ru_maxrss, 1 << 20)  # KiB
+
+    def test_max_pixels(self):
+        path = self.path("big.png")
+        Image.new("RGB", (200, 100)).save(path)
+        self.records(path, "--max-pixels", "20000")
+        (record,) = self.records(path, "--max-pixels", "19999", status=1)
+        self.assertIn("19999", record["message"])
+
+    def test_fifo_that_closes(self):
+        path = self.path("pipe.png")
+        os.mkfifo(path)
+        writer = threading.Thread(target=lambda: open(path, "wb").close())
+        writer.start()
+        first, piped, last = self.records(pictures()[0], path, pictures()[1], "-j2", status=1)
+        writer.join()
+        self.assertEqual([first["status"], piped["status"], last["status"]], ["ok", "error", "ok"])
+
+    def test_arrays_give_what_files_give(self):
+        from_files = self.records(*pictures(), "--dump-input", self.path("fed.npy"))
+        stack = np.stack([np.asarray(Image.open(p).convert("RGB")) for p in pictures()])
+        np.save(self.path("bytes.npy"), stack)
+        fed = np.load(self.path("fed.npy"))
+        _, metadata = safetensors_io.read(DEMO)
+        preprocess = json.loads(metadata["xception.preprocess"])
+        mean, std = (np.array(preprocess[key], "f4") for key in ("mean", "std"))
+        expected = (stack.astype("f4") / np.float32(255) - mean) / std
+        np.testing.assert_array_equal(fed, expected.transpose(0, 3, 1, 2))
+        for name in ("bytes.npy", "fed.npy"):
+            got = self.records("--raw-input", self.path(name))
+            self.assertEqual([r["topk"] for r in got], [r["topk"] for r in from_files])
+        self.assertEqual(got[3]["input"], self.path("fed.npy") + "[3]")
+
+    def test_arrays_that_cannot_be_fed(self):
+        def message(array, *options):
+            np.save(self.path("x.npy"), array)
+            return self.refused(2, "-m", DEMO, "--raw-input", self.path("x.npy"), *options)
+
+        self.assertIn("2x3", message(np.zeros((2, 3), "f4")))
+        self.assertIn("1x28x28x3", message(np.zeros((1, 28, 28, 3), "f4")))
+        self.assertIn("1x3x28x28", message(np.zeros((1, 3, 28, 28), "u1")))
+        self.assertIn("type", message(np.zeros((1, 3, 28, 28), "f8")))
+        self.assertIn("--mean", message(np.zeros((1, 3, 28, 28), "f4"), "--mean", "0,0,0"))
+        self.assertIn("17 to 32", message(np.zeros((1, 3, 40, 40), "f4")))
+
+    def test_nan_in_an_array_is_a_failed_input(self):
+        array = np.zeros((3, 3, 28, 28), "f4")
+        for value in (np.nan, np.inf):
+            array[1, 2, 3, 4] = value
+            np.save(self.path("x.npy"), array)
+            got = self.records("--raw-input", self.path("x.npy"), status=1)
+            self.assertEqual([r["status"] for r in got], ["ok", "error", "ok"])
+            self.assertIn("x.npy[1]", got[1]["message"])
+
+    def test_order_and_values_for_all_jobs_and_batches(self):
+        sizes = [(28, 28), (20, 31), (28, 28), (17, 17), (32, 32), (300, 200), (28, 28), (28, 28)]
+        names = []
+        rng = np.random.default_rng(2)
+        for i, (height, width) in enumerate(sizes):
+            names.append(self.path(f"{i}.png"))
+            Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(names[-1])
+        names += [self.write("bad.png", "bad"), *pictures()]
+        arguments = ["--scores", "logit", "-k", "10", *names]
+        expected = without_times(self.records("-b1", "-j1", *arguments, status=1))
+        self.assertEqual([r["input"] for r in expected], names)
+        self.assertEqual(expected[1]["size"], [20, 31])
+        self.assertEqual(expected[5]["size"], [32, 32])
+        self.assertGreater(len({r["topk"][0]["logit"] for r in expected if "topk" in r}), 10)
+        for batch, jobs in ((1, 4), (2, 1), (3, 4), (8, 3), (19, 2)):
+            with self.subTest(batch=batch, jobs=jobs):
+                got = self.records("-b", batch, "-j", jobs, *arguments, status=1)
+                self.assertEqual(without_times(got), expected)
+
+    def test_size_is_for_every_picture(self):
+        for record in self.records(IMAGES, "--size", "24"):
+            self.assertEqual(record["size"], [24, 24])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,108 @@
+"""Weight files that are refused: exit status 3, and a message that says which tensor or what."""
+
+import json
+import os
+import struct
+import unittest
+
+import numpy as np
+
+import program
+from program import DEMO, pictures, safetensors_io
+
+
+class ModelsTest(program.ProgramTest):
+    def refused_model(self, path, *words):
+        message = self.refused(3, "-m", path, pictures()[0])
+        for word in words:
+            self.assertIn(word, message)
+
+    def changed(self, change):
+        """The path of the demo model after change(tensors, metadata)."""
+        tensors, metadata = safetensors_io.read(DEMO)
+        change(tensors, metadata)
+        path = self.path("changed.safetensors")
+        safetensors_io.write(path, tensors, metadata)
+        return path
+
+    def raw(self, header, data=b"", length=None):
+        """The path of a file with this header, which may lie about its length."""
+        text = header if isinstance(header, bytes) else json.dumps(header).encode()
+        length = len(text) if length is None else length
+        return self.write("raw.safetensors", struct.pack("<Q", length) + text + data)
+
+    def test_rewritten_demo_model_is_accepted(self):
+        done = self.run_bare("-m", self.changed(lambda tensors, metadata: None), pictures()[0])
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_missing_empty_and_directory(self):
+        self.refused_model(self.path("none"), "there is no such file")
+        self.refused_model(self.write("empty", b""), "empty")
+        self.refused_model(self.folder, "directory")
+        self.refused_model(self.write("text.safetensors", "no model at all"), "text.safetensors")
+
+    def test_cut_short(self):
+        with open(DEMO, "rb") as f:
+            data = f.read()
+        for size in (1, 7, 8, 9, 1000, len(data) // 2, len(data) - 1):
+            with self.subTest(size=size):
+                self.refused_model(self.write("cut", data[:size]), "cut")
+        self.refused_model(self.write("long", data + b"\0"), "long")
+
+    def test_lying_headers(self):
+        entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+        eight = b"\0" * 8
+        cases = {
+            "longer than the file": ({"x": entry}, 1 << 20),
+            "huge": ({"x": entry}, (1 << 64) - 1),
+            "not JSON": (b"{]", None),
+            "offsets beyond the end": ({"x": entry | {"data_offsets": [0, 8000]}}, None),
+            "shape of another size": ({"x": entry | {"shape": [3]}}, None),
+            "overflowing shape": ({"x": entry | {"shape": [1 << 33] * 3}}, None),
+            "unknown dtype": ({"x": entry | {"dtype": "X9"}}, None),
+            "no network": ({"x": entry}, None),
+        }
+        for name, (header, length) in cases.items():
+            with self.subTest(case=name):
+                self.refused_model(self.raw(header, eight, length), "raw.safetensors")
+
+    def test_tensors_missing_added_misshaped(self):
+        def remove(tensors, _):
+            del tensors["conv3.weight"]
+
+        def add(tensors, _):
+            tensors["stray.weight"] = np.zeros(3, "<f4")
+
+        def reshape(tensors, _):
+            tensors["feature.0.weight"] = tensors["feature.0.weight"].reshape(-1)
+
+        self.refused_model(self.changed(remove), "conv3.weight")
+        self.refused_model(self.changed(add), "stray.weight")
+        self.refused_model(self.changed(reshape), "feature.0.weight")
+
+    def test_nan_weight_is_named(self):
+        def spoil(tensors, _):
+            tensors["conv3.weight"] = tensors["conv3.weight"].copy()
+            tensors["conv3.weight"].flat[5] = np.nan
+
+        self.refused_model(self.changed(spoil), "conv3.weight", "5")
+
+    def test_damaged_data_are_found_by_their_sum(self):
+        with open(DEMO, "rb") as f:
+            data = bytearray(f.read())
+        data[-1] ^= 1
+        self.refused_model(self.write("flipped", data), "SHA-256")
+
+    def test_verify_needs_a_sum(self):
+        path = self.changed(lambda tensors, metadata: metadata.pop("xception.sha256"))
+        self.assertEqual(self.run_bare("-m", path, pictures()[0]).returncode, 0)
+        self.assertIn("sha256", self.refused(3, "-m", path, "--verify", pictures()[0]))
+
+    def test_fifo_as_model(self):
+        path = self.path("pipe")
+        os.mkfifo(path)
+        self.refused_model(path, "pipe")
+
+
+if __name__ == "__main__":
+    unittest.main()

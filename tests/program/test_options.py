@@ -1,0 +1,97 @@
+"""The command line itself: usage errors, devices, and what it prints without pictures."""
+
+import os
+import re
+import unittest
+
+import numpy as np
+
+import program
+from program import DEMO, pictures
+
+
+class OptionsTest(program.ProgramTest):
+    def test_usage_errors(self):
+        picture = pictures()[0]
+        cases = [
+            ([], "no model"),
+            (["-m", DEMO], "no inputs"),
+            ([picture], "no model"),
+            (["-m"], "--model"),
+            (["-m", DEMO, picture, "--frobnicate"], "--frobnicate"),
+            (["-m", DEMO, picture, "-f", "xml"], "'xml'"),
+            (["-m", DEMO, picture, "-k", "0"], "--top"),
+            (["-m", DEMO, picture, "-b", "0"], "--batch"),
+            (["-m", DEMO, picture, "-j", "x"], "--jobs"),
+            (["-m", DEMO, picture, "--threshold", "nan"], "nan"),
+            (["-m", DEMO, picture, "--mean", "1,2"], "1,2"),
+            (["-m", DEMO, picture, "--std", "0,1,1"], "0,1,1"),
+            (["-m", DEMO, picture, "--size", "500"], "17 to 32"),
+            (["-m", DEMO, picture, "--crop-pct", "0.9"], "--crop-pct"),
+            (["-m", DEMO, picture, "--resize-mode", "border", "--crop-pct", "0.9"], "--crop-pct"),
+            (["-m", DEMO, picture, "--arch", "vgg"], "vgg"),
+            (["-m", DEMO, picture, "-d", "gpu"], "'gpu'"),
+            (["-m", DEMO, picture, "--labels", self.path("none")], "none"),
+            (["-m", DEMO, picture, "--labels", self.write("two", "a\nb\n")], "10"),
+            (["-m", DEMO, picture, "-q", "-v"], "--verbose"),
+            (["-m", DEMO, picture, "--info"], "--info"),
+            (["-m", DEMO, "--info", "--profile"], "--profile"),
+            (["-m", DEMO, "--info", "-f", "json"], "--format"),
+            (["-m", DEMO, picture, "--rtol", "1"], "--compare"),
+            (["-m", DEMO, picture, "-0"], "--files-from"),
+            (["-m", DEMO, picture, "--raw-input", "x.npy"], "--raw-input"),
+            (["-m", DEMO, "--raw-input", "x.npy", "--size", "20"], "--size"),
+            (["-m", DEMO, "-", "-"], "standard input"),
+            (["-m", DEMO, "-", "--files-from", "-"], "standard input"),
+            (["-m", DEMO, "--files-from", self.path("none")], "none"),
+            (["-m", DEMO, "--files-from", self.write("empty", "")], "no names"),
+            (["-m", DEMO, self.folder + "/sub"], "no images"),
+        ]
+        os.mkdir(self.path("sub"))
+        for arguments, word in cases:
+            with self.subTest(arguments=arguments):
+                self.assertIn(word, self.refused(2, *arguments))
+
+    def test_devices_and_precisions_that_are_not_here(self):
+        out, _ = self.run_demo("--list-devices")
+        self.assertRegex(out, r"(?m)^cpu ")
+        if "no CUDA" in out:
+            self.assertIn("cuda", self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda"))
+        tf32 = ["--precision", "tf32", "-d", "cpu"]
+        self.assertIn("tf32", self.refused(4, "-m", DEMO, pictures()[0], *tf32))
+
+    def test_help_and_version(self):
+        out, err = self.run_demo("--help")
+        self.assertEqual(err, "")
+        for option in ("--files-from", "--raw-input", "--dump-layers", "--fail-fast"):
+            self.assertIn(option, out)
+        version = self.run_bare("--version").stdout.decode()
+        self.assertRegex(version, r"^xception-infer \d+\.\d+\.\d+")
+        self.assertIn("seed_depthwise", version)
+
+    def test_info_adds_up(self):
+        out, err = self.run_demo("--info", "-d", "cpu", "-b", "2")
+        self.assertEqual(err, "")
+        numbers = r"(\d+x\d+x\d+x\d+) +([\d.]+) +([\d.]+) +(\d+) +(\d+)"
+        rows = re.findall(r"(?m)^ *\d+  \S+ .*? " + numbers + "$", out)
+        count, gmac, packed, arena = re.search(
+            r"layers (\d+), ([\d.]+) GMAC, packed weights (\d+) .*arena (\d+) bytes", out
+        ).groups()
+        self.assertEqual(len(rows), int(count))
+        self.assertAlmostEqual(sum(float(row[1]) for row in rows) / 1e3, float(gmac), places=3)
+        kibibytes = sum(float(row[2]) for row in rows)
+        self.assertAlmostEqual(kibibytes, int(packed) / 1024, delta=0.05 * len(rows))
+        for shape, _, _, offset, size in rows:
+            self.assertEqual(int(np.prod([int(x) for x in shape.split("x")])) * 4, int(size))
+            self.assertLessEqual(int(offset) + int(size), int(arena))
+
+    def test_profile_has_a_row_a_layer(self):
+        out, _ = self.run_demo("--profile=3", "-d", "cpu")
+        shares = [float(x) for x in re.findall(r"(?m)^ *\d+  \S+ .* ([\d.]+) +(?:[\d.]+|-)$", out)]
+        self.assertGreater(len(shares), 50)
+        self.assertAlmostEqual(sum(shares), 100, delta=0.05 * len(shares))
+        self.assertIn("median of 3", out)
+
+
+if __name__ == "__main__":
+    unittest.main()
