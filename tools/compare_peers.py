@@ -5,15 +5,15 @@ compare_peers.py --arch xception --batch 1,8 --rounds 15
 compare_peers.py --arch seed_depthwise --batch 1,32 --rounds 30
 compare_peers.py --arch xception --load --rounds 7
 
-All engines run the same drawn weights on the same pictures; that their logits agree is checked before
-anything is timed. Needs `bench` built (build/release, or --bench) and the peers from PyPI: --install
-puts them into .venv.
+All engines run the same drawn weights on the same pictures, and the logits of their first run must be
+PyTorch's: exit status 5 where they are not. Needs `bench` built (build/release, or --bench) and the
+peers from PyPI: --install puts them into .venv.
 
 How it is timed. Each engine lives in a process of its own, so that no runtime's threads or allocator
-disturb another's, and is told over a pipe when to run: `bench model --step`, and this script with
---worker for the others. A process times its own runs, from pictures in memory to logits in memory.
-The engines take turns, and each round begins with another one, so that a change of the machine's speed
-meets all of them. After a run the threads of OpenMP and of ONNX Runtime spin for a while, waiting for
+disturb another's, and is told over a pipe when to run: `bench model --step`, and peer_process.py for
+the others. A process times its own runs, from pictures in memory to logits in memory. The engines take
+turns, and each round begins with another one, so that a change of the machine's speed meets all of
+them. After a run the threads of OpenMP and of ONNX Runtime spin for a while, waiting for
 more work, and on few cores that slows down whoever comes next. So a turn begins with a pause, in which
 they fall asleep, and one run that is not timed; then --runs timed ones follow, back to back, whose
 median is the turn's time. The table has the median and the least of the turns, and the median over the
@@ -37,6 +37,9 @@ import tempfile
 import time
 from statistics import median
 
+import peer_process
+from peer_process import EngineFailed
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEERS = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 NAMES = {"ours": "xception", "ort": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
@@ -44,142 +47,7 @@ VENV = "/usr/bin/python3 -m venv --system-site-packages .venv"
 PIP = ".venv/bin/pip install onnxruntime onnx openvino numpy<2"
 # Of max |difference| / max |logit|, against PyTorch in float32.
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
-PAUSE = 0.05  # seconds before a turn
-
-
-# --- a peer in a process of its own -----------------------------------------------------------------
-
-
-def resident_bytes():
-    with open("/proc/self/statm", encoding="ascii") as f:
-        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def open_ort(args, x):
-    import onnxruntime
-
-    before = resident_bytes(), time.perf_counter()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(args.model, options, ["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return before, onnxruntime.__version__, lambda: session.run(None, {name: x})[0]
-
-
-def open_openvino(args, x):
-    import openvino
-
-    before = resident_bytes(), time.perf_counter()
-    hint = {"fp32": "f32", "bf16": "bf16"}[args.precision]
-    core = openvino.Core()
-    model = core.read_model(args.model)
-    model.reshape(list(x.shape))
-    options = {
-        "INFERENCE_NUM_THREADS": args.threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": hint,
-    }
-    request = core.compile_model(model, "CPU", options).create_infer_request()
-    version = openvino.__version__.partition("-")[0]
-    return before, version, lambda: request.infer({0: x}, share_inputs=True)[0]
-
-
-def open_torch(args, x):
-    import torch
-
-    sys.path.insert(0, os.path.join(ROOT, "weights"))
-    import model_file
-    import reference
-
-    before = resident_bytes(), time.perf_counter()
-    torch.set_num_threads(args.threads)
-    module = reference.build(args.arch).to(memory_format=torch.channels_last)
-    model_file.load_model(args.model, module)
-    images = torch.from_numpy(x).to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def run():
-        return module(images).numpy()
-
-    return before, torch.__version__.partition("a")[0], run
-
-
-def work(args):
-    """The worker's side of the protocol, which is that of `bench model --step`."""
-    import numpy as np
-
-    x = np.load(args.input)
-    open_engine = {"ort": open_ort, "openvino": open_openvino, "torch": open_torch}[args.worker]
-    (rss, start), version, run = open_engine(args, x)
-    load_ms = 1e3 * (time.perf_counter() - start)
-    ready = {"version": version, "load_ms": load_ms, "create_ms": 0, "rss_bytes_before": rss}
-    print("ready", json.dumps(ready), flush=True)
-    logits = None
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        result = run()
-        elapsed = time.perf_counter() - start
-        if logits is None and args.logits:
-            logits = result
-            np.save(args.logits, logits)
-        print(f"{1e3 * elapsed:.6f}", flush=True)
-
-
-# --- the other side of the pipe ---------------------------------------------------------------------
-
-
-class EngineFailed(Exception):
-    """An engine that does not start or stops; the text is what it said."""
-
-
-class Engine:
-    """A process that runs when it is told to."""
-
-    def __init__(self, command, environment=None):
-        self.begin = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | (environment or {}),
-        )
-        line = self.process.stdout.readline()
-        if not line.startswith("ready "):
-            self.fail()
-        self.ready = json.loads(line[len("ready ") :])
-
-    def fail(self):
-        _, error = self.process.communicate()
-        raise EngineFailed((error.strip().splitlines() or ["it ended without a word"])[-1])
-
-    def run(self):
-        """Milliseconds of one run."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            self.fail()
-        return float(line)
-
-    def turn(self, runs):
-        """Milliseconds of a turn, as the text above has it."""
-        time.sleep(PAUSE)
-        self.run()
-        return median(self.run() for _ in range(runs))
-
-    def peak_bytes(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as f:
-            line = next(line for line in f if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.stderr.close()
-        self.process.wait()
+WORKER = os.path.join(ROOT, "tools", "peer_process.py")
 
 
 class Contest:
@@ -212,11 +80,10 @@ class Contest:
         if engine == "ours":
             shape = ["-b", str(self.batch), "--size", str(args.size)]
             return [args.bench, "model", "--step", "-d", "cpu", "-m", model, *shape, *common]
-        script = [sys.executable, os.path.abspath(__file__)]
-        return [*script, "--worker", engine, "--arch", args.arch, "--model", model, *common]
+        return [sys.executable, WORKER, engine, "--arch", args.arch, "--model", model, *common]
 
     def open(self, engine):
-        return Engine(self.command(engine), self.args.ours_env if engine == "ours" else None)
+        return peer_process.Engine(self.command(engine), self.args.ours_env if engine == "ours" else None)
 
     def disagreement(self, engine):
         """max |difference| / max |logit| of what the engine wrote after its first run."""
@@ -272,7 +139,7 @@ def time_loads(contest, args):
     rows = {}
     for number in range(args.rounds):
         for name in rotated(args.engines, number):
-            time.sleep(PAUSE)
+            time.sleep(peer_process.PAUSE)
             try:
                 engine = contest.open(name)
                 first = engine.run()
@@ -456,8 +323,6 @@ def parse_arguments(argv):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--install", action="store_true", help="install the peers into .venv first")
     parser.add_argument("-o", "--output", default="md", choices=("md", "json"))
-    for hidden in ("--worker", "--model", "--input", "--logits"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     args.size = args.size or (299 if args.arch == "xception" else 32)
     args.ours_env = dict(args.ours_env)
@@ -469,7 +334,7 @@ def parse_arguments(argv):
     unknown = [name for name in args.engines[1:] if name not in PEERS]
     if unknown:
         parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(PEERS)}")
-    if args.bench is None and not args.worker:
+    if args.bench is None:
         parser.error("bench is not built: cmake --preset release && cmake --build --preset release")
     return args
 
@@ -486,9 +351,6 @@ def install():
 
 def main(argv=None):
     args = parse_arguments(argv)
-    if args.worker:
-        work(args)
-        return 0
     if args.install:
         install()
     missing = [m for p, m in PEERS.items() if p in args.engines and not has_module(m)]

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""An engine in a process of its own, which runs when it is told to: both ends of the pipe.
+
+peer_process.py ort|openvino|torch --model F --input X.npy ... is the end that runs, for the engines
+that have Python; `bench model --step` is ours. It says "ready" and a JSON object, then runs once for
+every line of standard input and answers with the milliseconds. Engine is the other end.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from statistics import median
+
+WEIGHTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "weights")
+PAUSE = 0.05  # seconds before a turn, in which the threads of whoever ran before fall asleep
+
+
+def resident_bytes():
+    with open("/proc/self/statm", encoding="ascii") as f:
+        return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_ort(args, x):
+    import onnxruntime
+
+    before = resident_bytes(), time.perf_counter()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(args.model, options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return before, onnxruntime.__version__, lambda: session.run(None, {name: x})[0]
+
+
+def open_openvino(args, x):
+    import openvino
+
+    before = resident_bytes(), time.perf_counter()
+    hint = {"fp32": "f32", "bf16": "bf16"}[args.precision]
+    core = openvino.Core()
+    model = core.read_model(args.model)
+    model.reshape(list(x.shape))
+    options = {
+        "INFERENCE_NUM_THREADS": args.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hint,
+    }
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    version = openvino.__version__.partition("-")[0]
+    return before, version, lambda: request.infer({0: x}, share_inputs=True)[0]
+
+
+def open_torch(args, x):
+    import torch
+
+    sys.path.insert(0, WEIGHTS)
+    import model_file
+    import reference
+
+    before = resident_bytes(), time.perf_counter()
+    torch.set_num_threads(args.threads)
+    module = reference.build(args.arch).to(memory_format=torch.channels_last)
+    model_file.load_model(args.model, module)
+    images = torch.from_numpy(x).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run():
+        return module(images).numpy()
+
+    return before, torch.__version__.partition("a")[0], run
+
+
+OPEN = {"ort": open_ort, "openvino": open_openvino, "torch": open_torch}
+
+
+def work(args):
+    import numpy as np
+
+    x = np.load(args.input)
+    (rss, start), version, run = OPEN[args.engine](args, x)
+    load_ms = 1e3 * (time.perf_counter() - start)
+    ready = {"version": version, "load_ms": load_ms, "create_ms": 0, "rss_bytes_before": rss}
+    print("ready", json.dumps(ready), flush=True)
+    logits = None
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        result = run()
+        elapsed = time.perf_counter() - start
+        if logits is None and args.logits:
+            logits = result
+            np.save(args.logits, logits)
+        print(f"{1e3 * elapsed:.6f}", flush=True)
+
+
+class EngineFailed(Exception):
+    """An engine that does not start or stops; the text is what it said."""
+
+
+class Engine:
+    """A process that runs when it is told to."""
+
+    def __init__(self, command, environment=None):
+        self.begin = time.perf_counter()
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | (environment or {}),
+        )
+        line = self.process.stdout.readline()
+        if not line.startswith("ready "):
+            self.fail()
+        self.ready = json.loads(line[len("ready ") :])
+
+    def fail(self):
+        _, error = self.process.communicate()
+        raise EngineFailed((error.strip().splitlines() or ["it ended without a word"])[-1])
+
+    def run(self):
+        """Milliseconds of one run."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            self.fail()
+        return float(line)
+
+    def turn(self, runs):
+        """The median milliseconds of `runs` runs, after the pause and a run that is not timed."""
+        time.sleep(PAUSE)
+        self.run()
+        return median(self.run() for _ in range(runs))
+
+    def peak_bytes(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as f:
+            line = next(line for line in f if line.startswith("VmHWM:"))
+        return 1024 * int(line.split()[1])
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        self.process.wait()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("engine", choices=OPEN)
+    parser.add_argument("--arch", required=True, help="for PyTorch, which builds it")
+    parser.add_argument("--model", required=True, help=".onnx; .safetensors for PyTorch")
+    parser.add_argument("--input", required=True, help="pictures, float32 .npy, N x 3 x H x W")
+    parser.add_argument("--logits", help=".npy for the logits of the first run")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    work(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
