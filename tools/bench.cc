@@ -13,6 +13,7 @@
 #include "bench_measure.h"
 #include "bench_options.h"
 #include "bench_report.h"
+#include "spin.h"
 
 namespace xception::bench {
 namespace {
@@ -328,6 +329,7 @@ int run(int argc, char** argv) {
 }  // namespace xception::bench
 
 int main(int argc, char** argv) {
+  xception::shorten_openmp_spin(argv);
   try {
     return xception::bench::run(argc, argv);
   } catch (const std::exception& error) {

@@ -12,6 +12,7 @@
 #include "options.h"
 #include "output.h"
 #include "plan_report.h"
+#include "spin.h"
 
 namespace {
 
@@ -43,6 +44,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using xception::cli::say;
+  xception::shorten_openmp_spin(argv);
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {
