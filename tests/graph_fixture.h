@@ -99,31 +99,4 @@ bool same_bits(const Values& a, const Values& b);
 
 float largest_magnitude(const Values& values);
 
-// A file of zeros with all the tensors of network `arch` ("fc" for 10 classes included). The zeros
-// take no memory until they are written.
-class ZeroModel {
- public:
-  explicit ZeroModel(const std::string& arch);
-  ~ZeroModel();
-  ZeroModel(const ZeroModel&) = delete;
-  ZeroModel& operator=(const ZeroModel&) = delete;
-
-  const WeightFile& file() const { return *file_; }
-  const Graph& graph() const { return graph_; }
-
- private:
-  struct Tensor {
-    std::string name;
-    std::string shape;
-    std::int64_t elements = 0;
-  };
-
-  void load(const std::vector<Tensor>& tensors);
-
-  void* memory_ = nullptr;
-  std::size_t bytes_ = 0;
-  std::shared_ptr<const WeightFile> file_;
-  Graph graph_;
-};
-
 }  // namespace xception

@@ -9,6 +9,7 @@
 
 #include "graph_fixture.h"
 #include "testing.h"
+#include "zero_model.h"
 
 namespace xception {
 namespace {

@@ -1,0 +1,255 @@
+// The CPU backend against the reference backend, on small shapes: every operation, epilogue and
+// edge case, batches of 1 to 3, one thread and two. Whole numbers must agree exactly; of normal
+// ones the difference is bounded by the roundings that a float32 sum may make.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "engine/passes.h"
+#include "graph_fixture.h"
+#include "shapes.h"
+#include "step_fixture.h"
+#include "testing.h"
+
+namespace xception {
+namespace {
+
+class CpuTest {
+ public:
+  // `exact`: the values allow no rounding.
+  void check(const StepCase& test, bool exact) {
+    const Values expected = run_case(*reference_, test, kBatch, 1).values;
+    const StepResult whole = run_case(*two_, test, kBatch);
+    INFO(describe(test.node().op) << " of " << to_string(test.src[0]) << " by "
+                                  << whole.implementation);
+    const int count = exact ? 0 : roundings(test);
+    if (count == 0) {
+      CHECK(whole.values == expected);
+    } else {
+      CHECK(excess(whole.values, expected, run_case(*reference_, absolute(test), kBatch, 1).values,
+                   count) <= 0.0F);
+    }
+    CHECK(same_bits(run_case(*one_, test, kBatch).values, whole.values));
+    for (int n = 1; n < kBatch; ++n) {
+      CAPTURE(n);
+      CHECK(same_bits(run_case(*two_, test, n).values, first_images(whole.values, n)));
+    }
+  }
+
+ private:
+  std::unique_ptr<Backend> reference_ = reference_backend();
+  std::unique_ptr<Backend> one_ = cpu_backend(1);
+  std::unique_ptr<Backend> two_ = cpu_backend(2);
+};
+
+}  // namespace
+
+TEST_CASE("convolutions of edge shapes, whole numbers") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  for (const ConvProblem& problem : edge_convs(kBatch)) {
+    if (can_be_node(problem)) {
+      cpu.check(conv_case(random, Draw::kIntegers, problem, {.bias = true}), true);
+    }
+  }
+}
+
+TEST_CASE("convolutions of edge shapes, normal numbers") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  for (const ConvProblem& problem : edge_convs(kBatch)) {
+    if (can_be_node(problem)) {
+      cpu.check(conv_case(random, Draw::kNormals, problem, {.norm = true}), false);
+    }
+  }
+}
+
+TEST_CASE("convolutions with every epilogue") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  const Window three = {3, 1, {1, 1, 1, 1}};
+  const std::vector<ConvProblem> problems = {
+      {{kBatch, 5, 7, 13}, 11, {1, 1, {}}, false}, {{kBatch, 5, 7, 16}, 32, {1, 1, {}}, false},
+      {{kBatch, 5, 7, 8}, 24, {1, 2, {}}, false},  {{kBatch, 5, 7, 3}, 9, three, false},
+      {{kBatch, 5, 7, 16}, 16, three, false},      {{kBatch, 5, 7, 13}, 13, three, true},
+      {{kBatch, 5, 7, 32}, 32, three, true}};
+  for (const ConvProblem& problem : problems) {
+    for (unsigned bits = 0; bits < 1U << 6; ++bits) {
+      const auto bit = [bits](unsigned i) { return (bits >> i & 1U) != 0; };
+      const Epilogues epilogues = {bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)};
+      if (!(epilogues.bias && epilogues.norm)) {
+        cpu.check(conv_case(random, Draw::kIntegers, problem, epilogues), true);
+        cpu.check(conv_case(random, Draw::kNormals, problem, epilogues), false);
+      }
+    }
+  }
+}
+
+TEST_CASE("max pools, with and without an add") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  for (const PoolProblem& problem : edge_pools(kBatch)) {
+    for (const PadMode mode : {PadMode::kExplicit, PadMode::kSame}) {
+      for (const bool add : {false, true}) {
+        const MaxPool op = {problem.window.size, problem.window.stride, problem.window.pad.top,
+                            mode, add};
+        const Shape dst = pool_problem(op, problem.src).dst();
+        if (dst.elements() > 0) {
+          cpu.check(op_case(random, Draw::kNormals, op, problem.src, add, dst), true);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a max pool of values that are all negative ignores its padding") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  StepCase test = op_case(random, Draw::kNormals, MaxPool{}, {kBatch, 5, 6, 13});
+  for (float& value : test.values[0]) {
+    value = -1.0F - std::abs(value);
+  }
+  cpu.check(test, true);
+  const Values pooled = run_case(*cpu_backend(1), test, kBatch).values;
+  CHECK(*std::max_element(pooled.begin(), pooled.end()) < -1.0F);
+}
+
+TEST_CASE("average pools") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  for (const int c : {1, 3, 8, 13, 728}) {
+    for (const auto& [h, w] : std::vector<std::pair<int, int>>{{2, 2}, {3, 2}, {7, 5}, {11, 13}}) {
+      const Shape src = {kBatch, h, w, c};
+      for (const int size : {1, 2}) {
+        // Division by 4 is exact.
+        cpu.check(op_case(random, Draw::kIntegers, AvgPool{size, 1}, src), true);
+        cpu.check(op_case(random, Draw::kNormals, AvgPool{size, 1}, src), false);
+      }
+      cpu.check(op_case(random, Draw::kNormals, GlobalAvgPool{}, src), false);
+    }
+    cpu.check(op_case(random, Draw::kIntegers, GlobalAvgPool{}, {kBatch, 1, 1, c}), true);
+    cpu.check(op_case(random, Draw::kIntegers, GlobalAvgPool{}, {kBatch, 4, 8, c}), true);
+  }
+}
+
+TEST_CASE("batch norms, ReLUs and adds that stand alone") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  for (const int c : {1, 3, 8, 13, 728}) {
+    for (const auto& [h, w] : std::vector<std::pair<int, int>>{{1, 1}, {2, 3}, {7, 5}}) {
+      const Shape src = {kBatch, h, w, c};
+      for (const Draw draw : {Draw::kIntegers, Draw::kNormals}) {
+        const bool integers = draw == Draw::kIntegers;
+        const BatchNorm norm = {integers ? integer_norm(random, c) : random_norm(random, c)};
+        cpu.check(op_case(random, draw, norm, src), integers);
+        cpu.check(op_case(random, draw, Relu{}, src), true);
+        cpu.check(op_case(random, draw, Add{}, src, true, src), true);
+      }
+    }
+  }
+}
+
+TEST_CASE("an add of a value to itself") {
+  XC_RANDOM(random);
+  const auto cpu = cpu_backend(2);
+  GraphMaker maker({2, 3, 5, 13});
+  maker.append("add", Add{}, {0, 0});
+  const TestGraph made = maker.finish();
+  const Values images = random.normals(made.input.elements());
+  const Values sum = run_in_arena(*cpu, made.graph, *made.file, made.input, images);
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    CHECK(sum[i] == 2 * images[i]);
+  }
+}
+
+TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {
+  XC_RANDOM(random);
+  const auto reference = reference_backend();
+  const auto cpu = cpu_backend(2);
+  for (int round = 0; round < 40; ++round) {
+    CAPTURE(round);
+    const TestGraph made = random_graph(random, random.integer(1, 14));
+    const TestGraph bounds = absolute(made);
+    const Values images = random.normals(made.input.elements());
+    const auto run = [&](Backend& backend, const Graph& graph) {
+      return run_guarded(backend, graph, *made.file, made.input, images).back();
+    };
+    const Values expected = run(*reference, made.graph);
+    const Values magnitudes =
+        run_guarded(*reference, bounds.graph, *bounds.file, bounds.input, absolute(images)).back();
+    for (const Graph& graph : {made.graph, fuse(made.graph)}) {
+      const Values apart = run(*cpu, graph);
+      // A node sums at most 9 * 9 products here, or the pixels of a picture of 11 x 11.
+      const int most = static_cast<int>(made.graph.nodes.size()) * (11 * 11 + 8);
+      CHECK(excess(apart, expected, magnitudes, most) <= 0.0F);
+      CHECK(same_bits(run_in_arena(*cpu, graph, *made.file, made.input, images), apart));
+    }
+  }
+}
+
+TEST_CASE("sessions of one model share packed weights, and repeated modules do") {
+  XC_RANDOM(random);
+  const auto cpu = cpu_backend(1);
+  const StepCase test = conv_case(random, Draw::kNormals,
+                                  {{kBatch, 5, 7, 16}, 32, {1, 1, {}}, false}, {.norm = true});
+  WeightCache cache;
+  const auto prepare = [&](const Node& node) {
+    const StepRequest request{node, {test.src[0]}, {kBatch, 5, 7, 32}, false};
+    auto step = cpu->prepare(request, *test.made.file, cache);
+    REQUIRE(step.ok());
+    return *std::move(step);
+  };
+  const auto first = prepare(test.node());
+  const auto second = prepare(test.node());
+  CHECK(first->parameters() != nullptr);
+  CHECK(first->parameters() == second->parameters());
+  CHECK(first->parameter_bytes() >= (32 * 16 + 32) * sizeof(float));
+  Node plain = test.node();
+  std::get<Conv2d>(plain.op).affine = nullptr;
+  std::get<Conv2d>(plain.op).folded = false;
+  CHECK(prepare(plain)->parameters() != first->parameters());
+}
+
+TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of the output") {
+  XC_RANDOM(random);
+  const auto cpu = cpu_backend(2, Precision::kBf16);
+  if (cpu == nullptr) {
+    return;
+  }
+  const auto reference = reference_backend(Precision::kBf16);
+  constexpr float kBf16Spacing = 0x1p-7F;  // of neighbours, relative
+  const auto check = [&](const StepCase& test, bool exact) {
+    const Values expected = run_case(*reference, test, kBatch, 1).values;
+    const Values actual = run_case(*cpu, test, kBatch).values;
+    if (exact) {
+      CHECK(actual == expected);
+    } else {
+      CHECK(excess(actual, expected, run_case(*reference, absolute(test), kBatch, 1).values,
+                   roundings(test), kBf16Spacing) <= 0.0F);
+    }
+  };
+  for (const ConvProblem& problem : edge_convs(kBatch)) {
+    if (can_be_node(problem)) {
+      check(conv_case(random, Draw::kIntegers, problem, {.bias = true, .relu = true}), true);
+      check(conv_case(random, Draw::kNormals, problem, {.norm = true, .add = true}), false);
+    }
+  }
+  const Shape src = {kBatch, 7, 5, 13};
+  check(op_case(random, Draw::kNormals, MaxPool{}, src), true);
+  check(op_case(random, Draw::kNormals, Relu{}, src), true);
+  check(op_case(random, Draw::kNormals, Add{}, src, true, src), true);
+  check(op_case(random, Draw::kNormals, AvgPool{2, 1}, src), false);
+  check(op_case(random, Draw::kNormals, GlobalAvgPool{}, src), false);
+  check(op_case(random, Draw::kNormals, BatchNorm{random_norm(random, 13)}, src), false);
+}
+
+TEST_CASE("precisions that the CPU backend does not have are refused in a sentence") {
+  SessionOptions options;
+  options.precision = Precision::kFp16;
+  const auto backend = make_cpu_backend(options);
+  REQUIRE_FALSE(backend.ok());
+  CHECK(backend.status().code() == Code::kUnsupported);
+  CHECK(backend.status().message() == "the CPU backend has no fp16; use --precision fp32 or bf16");
+}
+
+}  // namespace xception
