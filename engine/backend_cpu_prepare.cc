@@ -160,7 +160,7 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
 Status StepMaker::prepare(const Conv2d& conv) {
   Argument src = at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0);
   ConvProblem problem = conv_problem(conv, request_.src[0]);
-  if (conv.size == 1 && conv.stride > 1) {
+  if (conv.size == 1 && conv.stride > 1 && conv.pad == 0) {
     problem.src = gather_strided(conv, src);
     problem.window.stride = 1;
   }

@@ -64,6 +64,13 @@ TEST_CASE("convolutions of edge shapes, normal numbers") {
   }
 }
 
+TEST_CASE("a strided 1x1 convolution that pads") {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  const ConvProblem problem = {{kBatch, 5, 6, 13}, 8, {1, 2, {1, 1, 1, 1}}, false};
+  cpu.check(conv_case(random, Draw::kIntegers, problem, {.bias = true}), true);
+}
+
 TEST_CASE("convolutions with every epilogue") {
   XC_RANDOM(random);
   CpuTest cpu;
