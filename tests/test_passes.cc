@@ -293,6 +293,27 @@ TEST_CASE("a max pool takes an add, but no norm and no ReLU") {
   }
 }
 
+TEST_CASE("no pass reaches behind what another one has fused") {
+  XC_RANDOM(random);
+  Chain chain(random);
+  SECTION("a norm is not folded through a fused ReLU") {
+    chain.norm("bn", chain.relu("relu", chain.conv("conv", 0)));
+    const TestGraph made = chain.finish();
+    const Graph graph = fold_batch_norm(fuse_relu(made.graph));
+    CHECK(listing(graph) == Listing{"relu: conv1x1 +relu (input)", "bn: batch_norm (relu)"});
+    check_same_values(random, made, graph);
+  }
+  SECTION("nothing is added ahead of a fused last ReLU") {
+    ValueId x = chain.norm("bn", chain.relu("relu1", chain.conv("conv", 0)));
+    chain.add("add", chain.relu("relu2", x), 0);
+    const TestGraph made = chain.finish();
+    const Graph graph = fuse_add(fuse(made.graph));
+    CHECK(listing(graph) ==
+          Listing{"relu2: conv1x1 +relu +bn +relu (input)", "add: add (relu2, input)"});
+    check_same_values(random, made, graph);
+  }
+}
+
 TEST_CASE("ReLUs in a row are one") {
   XC_RANDOM(random);
   Chain chain(random);
@@ -359,6 +380,12 @@ TEST_CASE("random graphs compute the same after every pass") {
       graph = pass.run(graph);  // behind the others
       seen[pass.name] += graph.nodes.size() < nodes ? 1 : 0;
     }
+    Graph any_order = made.graph;
+    for (std::size_t i = 0; i < 2 * std::size(kPasses); ++i) {
+      const int drawn = random.integer(0, static_cast<int>(std::size(kPasses)) - 1);
+      any_order = kPasses[static_cast<std::size_t>(drawn)].run(any_order);
+    }
+    check_same_values(random, made, any_order);
     const Graph fused = fuse(made.graph);
     check_same_values(random, made, fused);
     CHECK(listing(fused) == listing(graph));
