@@ -1,0 +1,111 @@
+"""Every network against PyTorch: freshly drawn weights, logits and every layer, fused and not.
+
+xception-infer --compare is the judge: max|d| <= 1e-5 of a layer's largest value, 1e-4 of the largest
+logit in float32. XCEPTION_TEST_SEED=... repeats a run; the seed is part of every failure.
+"""
+
+import os
+import subprocess
+import unittest
+
+import torch
+
+from support import FolderTest, reference
+
+import model_file
+
+INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
+SEED = int(os.environ.get("XCEPTION_TEST_SEED", 0)) or int.from_bytes(os.urandom(3), "little")
+DEVICE_MISSING = 4  # exit code: the device or the precision is not to be had here
+
+
+@unittest.skipUnless(os.path.exists(INFER), f"no {INFER}: set XCEPTION_BUILD_DIR")
+class NetworkTest(FolderTest):
+    def draw(self, arch, **config):
+        self.arch = arch
+        self.module = reference.randomize(reference.build(arch, **config), SEED)
+        classes = reference.DEFAULT_CLASSES[arch]
+        metadata = model_file.make_metadata(arch, {"num_classes": classes} | config)
+        model_file.write_model(self.path("model"), self.module.state_dict(), metadata)
+
+    def golden(self, batch, height, width, layers=True):
+        x = reference.sample_input(batch, height, width, SEED + 1)
+        model_file.write_golden(self.path("golden"), self.module, self.arch, x, layers)
+
+    def infer(self, *options):
+        command = [INFER, "-m", self.path("model"), *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def compare(self, *options):
+        done = self.infer("--compare", self.path("golden"), *options)
+        self.assertEqual(done.returncode, 0, f"seed {SEED}\n{done.stdout[-3000:]}{done.stderr}")
+        return done.stdout
+
+    def check(self, batch, height, width):
+        """All layers, of the plan as it runs and of the one in which nothing is fused."""
+        with self.subTest(arch=self.arch, batch=batch, height=height, width=width, seed=SEED):
+            self.golden(batch, height, width)
+            self.assertIn("0 layers of the plan have no reference", self.compare())
+            self.assertIn("0 of the reference are fused away", self.compare("--fusion", "off"))
+
+    def check_bfloat16(self, *options):
+        tolerance = ("--precision", "bf16", "--rtol", "1e9", "--rtol-logits", "2e-2")
+        self.compare(*tolerance, *options)
+
+    def test_logits_vary(self):
+        for arch in reference.ARCHS:
+            module = reference.randomize(reference.build(arch), SEED)
+            size = 71 if arch == "xception" else 32
+            with torch.no_grad():
+                logits = module(reference.sample_input(4, size, size, SEED + 1))
+            self.assertGreater(float(logits.std(0).mean()), 0.05, f"{arch}: pictures, seed {SEED}")
+            self.assertGreater(float(logits.std(1).mean()), 0.05, f"{arch}: classes, seed {SEED}")
+
+    def test_seed(self):
+        self.draw("seed")
+        self.check(1, 32, 32)
+        self.check(3, 17, 32)
+        self.check(1, 28, 28)
+
+    def test_seed_depthwise(self):
+        self.draw("seed_depthwise")
+        self.check(3, 32, 32)
+        self.check(1, 17, 32)
+        self.check(3, 28, 28)
+
+    def test_without_relu_in_separable(self):
+        for arch in ("seed", "seed_depthwise"):
+            self.draw(arch, sep_relu=False, width=0.25)
+            self.check(1, 32, 32)
+            self.check(3, 28, 28)
+
+    def test_xception(self):
+        self.draw("xception")
+        self.check(1, 299, 299)
+        self.check(3, 71, 71)
+        for batch, height, width in ((1, 320, 256), (3, 299, 299)):
+            self.golden(batch, height, width, layers=False)
+            self.compare()
+
+    def test_tensorflow_padding_and_epsilon(self):
+        self.draw("xception", pool_pad="tf_same", bn_eps=1e-3)
+        self.check(1, 100, 75)
+
+    def test_bfloat16_of_a_miniature_on_the_reference_loops(self):
+        self.draw("seed_depthwise", width=0.125)
+        self.golden(1, 28, 28)
+        self.check_bfloat16("-d", "reference")
+
+    def test_bfloat16(self):
+        self.draw("seed_depthwise")
+        self.golden(3, 32, 32)
+        if self.infer("--info", "--precision", "bf16").returncode == DEVICE_MISSING:
+            self.skipTest("this CPU has no AVX512_BF16")
+        self.check_bfloat16()
+        self.draw("xception")
+        self.golden(1, 299, 299, layers=False)
+        self.check_bfloat16()
+
+
+if __name__ == "__main__":
+    unittest.main()
