@@ -121,12 +121,14 @@ ValueId GraphBuilder::global_avg_pool(const std::string& name, ValueId src) {
 
 ValueId GraphBuilder::linear(const std::string& name, ValueId src) {
   const TensorEntry* weight = parameters_.find(name + ".weight");
-  if (weight == nullptr || weight->shape.empty() || weight->shape[0] > kMaxClasses) {
-    fail({Code::kBadModel, weight == nullptr
-                               ? "tensor '" + name + ".weight' is missing"
-                               : "tensor '" + weight->name + "' has shape " +
-                                     shape_string(weight->shape) + ", expected [classes, " +
-                                     std::to_string(channels(src)) + "]"});
+  if (weight == nullptr) {
+    fail({Code::kBadModel, "tensor '" + name + ".weight' is missing"});
+    return src;
+  }
+  const std::vector<std::int64_t>& shape = weight->shape;
+  if (shape.size() != 2 || shape[0] < 1 || shape[0] > kMaxClasses || shape[1] != channels(src)) {
+    fail({Code::kBadModel, "tensor '" + weight->name + "' has shape " + shape_string(shape) +
+                               ", expected [outputs, " + std::to_string(channels(src)) + "]"});
     return src;
   }
   Conv conv;

@@ -11,8 +11,15 @@ using nlohmann::json;
 constexpr int kMaxSide = 16384;  // of the network's input, in pixels
 
 Status bad_value(const std::string& key, const std::string& value, const std::string& expected) {
-  return {Code::kBadModel,
-          "metadata '" + key + "' is '" + value.substr(0, 80) + "', expected " + expected};
+  constexpr std::size_t kMost = 80;
+  const std::string shown = value.size() > kMost ? value.substr(0, kMost) + "..." : value;
+  return {Code::kBadModel, "metadata '" + key + "' is '" + shown + "', expected " + expected};
+}
+
+// A value for a message. Lists are not written out: json.dump() calls itself for each level, and a
+// file decides how many levels there are.
+std::string shown(const json& value) {
+  return value.is_structured() ? std::string("an ") + value.type_name() : value.dump();
 }
 
 // The entry's text, or null.
@@ -131,8 +138,10 @@ bool set_preprocess(const std::string& key, const json& value, Preprocess& prepr
   if (key == "interpolation") return set_interpolation(value, preprocess.interpolation);
   if (key == "mean") return set_triple(value, kAny, preprocess.mean);
   if (key == "std") return set_triple(value, kPositive, preprocess.std);
+  if (key == "crop_mode") return set_mode(value, preprocess.mode);  // timm's name for it
   if (key == "input_size") {  // timm: [channels, height, width]
-    return value.is_array() && value.size() == 3 && set_int(value[2], 1, preprocess.size);
+    return value.is_array() && value.size() == 3 && value[1] == value[2] &&
+           set_int(value[2], 1, preprocess.size);
   }
   return true;
 }
@@ -140,24 +149,24 @@ bool set_preprocess(const std::string& key, const json& value, Preprocess& prepr
 Status set_all(const std::string& where, const json& object, Preprocess& preprocess) {
   for (const auto& [key, value] : object.items()) {
     if (!set_preprocess(key, value, preprocess)) {
-      return bad_value(where + "." + key, value.dump(), "a value as docs/weight-file.md gives it");
+      return bad_value(where + "." + key, shown(value), "a value as docs/weight-file.md gives it");
     }
   }
   return {};
 }
 
-// timm writes label names as a list, or as an object from index to name.
+// timm writes label names as a list, and may write a description of each beside it.
 std::vector<std::string> timm_labels(const json& config) {
-  const json names = config.value("label_names", json());
-  if (!is_string_list(names)) {
+  const auto names = config.find("label_names");
+  if (names == config.end() || !is_string_list(*names)) {
     return {};
   }
-  std::vector<std::string> labels = names.get<std::vector<std::string>>();
-  const json descriptions = config.value("label_descriptions", json());
-  if (descriptions.is_object()) {
+  std::vector<std::string> labels = names->get<std::vector<std::string>>();
+  const auto descriptions = config.find("label_descriptions");
+  if (descriptions != config.end() && descriptions->is_object()) {
     for (std::string& label : labels) {
-      const auto text = descriptions.find(label);
-      if (text != descriptions.end() && text->is_string()) {
+      const auto text = descriptions->find(label);
+      if (text != descriptions->end() && text->is_string()) {
         label = text->get<std::string>();
       }
     }
@@ -197,6 +206,10 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
   std::optional<double> classes;
   XC_RETURN_IF_ERROR(read_number(entries, "xception.num_classes", 0, 1 << 24, classes));
   if (classes) {
+    if (*classes != std::floor(*classes)) {
+      return bad_value("xception.num_classes", entries.at("xception.num_classes"),
+                       "a whole number");
+    }
     metadata.num_classes = static_cast<int>(*classes);
   }
   if (const std::string* labels = find(entries, "xception.labels")) {

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <new>
 
 #include "engine/metadata.h"
 
@@ -41,6 +42,16 @@ Status verify(const WeightFile& file, bool wanted) {
   return {};
 }
 
+// `load`, with memory that is not to be had as a status.
+template <class Load>
+Result<std::shared_ptr<const Model>> guarded(const std::string& name, Load&& load) {
+  try {
+    return load();
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory, "not enough memory to load model '" + name + "'");
+  }
+}
+
 Result<std::shared_ptr<const Model>> load_file(std::shared_ptr<const WeightFile> file,
                                                const std::string& config_json,
                                                const ModelOptions& options) {
@@ -67,18 +78,22 @@ const ModelInfo& Model::info() const { return impl_->network.info; }
 
 Result<std::shared_ptr<const Model>> Model::load(const std::string& path,
                                                  const ModelOptions& options) {
-  Result<std::shared_ptr<const WeightFile>> file = WeightFile::open(path);
-  XC_RETURN_IF_ERROR(file.status());
-  // Our own files say everything themselves, whatever stands beside them.
-  const bool is_ours = (*file)->metadata().count("xception.arch") > 0;
-  return load_file(*file, is_ours ? "" : read_config_beside(path), options);
+  return guarded(path, [&]() -> Result<std::shared_ptr<const Model>> {
+    Result<std::shared_ptr<const WeightFile>> file = WeightFile::open(path);
+    XC_RETURN_IF_ERROR(file.status());
+    // Our own files say everything themselves, whatever stands beside them.
+    const bool is_ours = (*file)->metadata().count("xception.arch") > 0;
+    return load_file(*file, is_ours ? "" : read_config_beside(path), options);
+  });
 }
 
 Result<std::shared_ptr<const Model>> Model::load(std::span<const std::byte> bytes,
                                                  const ModelOptions& options) {
-  Result<std::shared_ptr<const WeightFile>> file = WeightFile::from_memory(bytes);
-  XC_RETURN_IF_ERROR(file.status());
-  return load_file(*file, "", options);
+  return guarded("(memory)", [&]() -> Result<std::shared_ptr<const Model>> {
+    Result<std::shared_ptr<const WeightFile>> file = WeightFile::from_memory(bytes);
+    XC_RETURN_IF_ERROR(file.status());
+    return load_file(*file, "", options);
+  });
 }
 
 }  // namespace xception

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <initializer_list>
+#include <utility>
 
 #include "engine/builder.h"
 #include "engine/metadata.h"
@@ -253,16 +255,54 @@ Result<std::string> choose_arch(const Parameters& parameters, const Metadata& me
     }
     return arch;
   }
-  // config.json may stand beside any file: what it says counts only where it is one of ours.
-  const std::string published = resolve_alias(timm.arch);
-  if (find_known(published) != nullptr) {
-    return published;
+  if (!timm.arch.empty()) {
+    return resolve_alias(timm.arch);
   }
   const std::string guess = guess_arch(parameters);
   if (guess.empty()) {
     return unknown_network(parameters.file());
   }
   return guess;
+}
+
+// The simplest width that makes the channel counts of a seed network's tensors; where no width
+// makes all of them, that of the last one, so that the tensor that does not fit is named.
+double infer_width(const Parameters& parameters) {
+  constexpr double kMaxWidth = 16;
+  std::vector<std::pair<int, int>> counts;  // at width 1, and here
+  double low = 0;
+  double high = kMaxWidth;
+  for (const auto& [full, norm] :
+       std::initializer_list<std::pair<int, const char*>>{{32, "feature.1.weight"},
+                                                          {64, "feature.4.weight"},
+                                                          {128, "block1.0.pointwise.1.weight"},
+                                                          {256, "block2.5.weight"},
+                                                          {728, "block3.5.weight"},
+                                                          {1024, "block5.5.weight"},
+                                                          {1536, "block6.2.weight"},
+                                                          {2048, "block6.5.weight"}}) {
+    const TensorEntry* entry = parameters.find(norm);
+    if (entry == nullptr || entry->shape.size() != 1 || entry->shape[0] < 1 ||
+        static_cast<double>(entry->shape[0]) > full * kMaxWidth) {
+      continue;
+    }
+    const int count = static_cast<int>(entry->shape[0]);
+    counts.emplace_back(full, count);
+    low = std::max(low, count == 8 ? 0.0 : (count - 4.0) / full);
+    high = std::min(high, (count + 4.0) / full);
+  }
+  if (counts.empty()) {
+    return 1.0;
+  }
+  for (double unit = 1; unit <= 1e6; unit *= 10) {
+    const double width = std::round((low + high) / 2 * unit) / unit;
+    if (width > 0 && std::all_of(counts.begin(), counts.end(), [width](const auto& pair) {
+          return scaled(pair.first, width) == pair.second;
+        })) {
+      return width;
+    }
+  }
+  return static_cast<double>(counts.back().second) / counts.back().first;
 }
 
 Result<NetworkConfig> configure(const Parameters& parameters, const Metadata& metadata,
@@ -277,12 +317,7 @@ Result<NetworkConfig> configure(const Parameters& parameters, const Metadata& me
       return Status(Code::kBadModel, "metadata 'xception.pool_pad' is 'tf_same', which " + arch +
                                          " does not have; expected 'torch'");
     }
-    // Without metadata the last batch norm tells: it has 2048 channels at width 1.
-    const TensorEntry* last_norm = parameters.find("block6.5.weight");
-    const bool can_infer = last_norm != nullptr && last_norm->shape.size() == 1 &&
-                           last_norm->shape[0] > 0 && last_norm->shape[0] <= 1 << 15;
-    config.width = metadata.width.value_or(
-        can_infer ? static_cast<double>(last_norm->shape[0]) / 2048.0 : 1.0);
+    config.width = metadata.width ? *metadata.width : infer_width(parameters);
   }
   return config;
 }
@@ -330,11 +365,15 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   XC_RETURN_IF_ERROR(parameters.status());
   Result<Metadata> metadata = read_metadata(file.metadata());
   XC_RETURN_IF_ERROR(metadata.status());
+  // A config.json may stand beside any file: what it says counts only where it names a network of
+  // ours.
   Metadata timm;
   if (!config_json.empty()) {
     Result<Metadata> parsed = read_timm_config(config_json);
     XC_RETURN_IF_ERROR(parsed.status());
-    timm = *std::move(parsed);
+    if (find_known(resolve_alias(parsed->arch)) != nullptr) {
+      timm = *std::move(parsed);
+    }
   }
   const Result<std::string> chosen = choose_arch(*parameters, *metadata, timm, arch);
   XC_RETURN_IF_ERROR(chosen.status());
@@ -354,7 +393,7 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   network.info.min_side = find_known(*chosen)->min_side;
   network.info.max_side = find_known(*chosen)->max_side;
   network.info.preprocess = preset(*chosen);
-  if (!config_json.empty()) {
+  if (!timm.arch.empty()) {
     XC_RETURN_IF_ERROR(read_timm_preprocess(config_json, network.info.preprocess));
   }
   XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), network.info.preprocess));

@@ -45,8 +45,8 @@ Status check_side(const ModelInfo& info, const char* what, int side) {
 Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) {
   constexpr int kMaxBatch = 65536;
   constexpr int kMaxSide = 16384;
-  const Shape shape = {options.batch, options.height > 0 ? options.height : info.preprocess.size,
-                       options.width > 0 ? options.width : info.preprocess.size, 3};
+  const Shape shape = {options.batch, options.height != 0 ? options.height : info.preprocess.size,
+                       options.width != 0 ? options.width : info.preprocess.size, 3};
   if (shape.n < 1 || shape.n > kMaxBatch) {
     return Status(Code::kInvalidArgument, "batch " + std::to_string(shape.n) + ": expected 1 to " +
                                               std::to_string(kMaxBatch));
@@ -58,6 +58,15 @@ Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) 
                                               std::to_string(kMaxSide) + " are not supported");
   }
   return shape;
+}
+
+Status check_threads(int threads) {
+  constexpr int kMaxThreads = 1024;  // OpenMP ends the process where it cannot start a thread
+  if (threads < 0 || threads > kMaxThreads) {
+    return {Code::kInvalidArgument, "threads " + std::to_string(threads) + ": expected 1 to " +
+                                        std::to_string(kMaxThreads) + ", or 0 for the default"};
+  }
+  return {};
 }
 
 // From either layout to NHWC.
@@ -226,6 +235,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
   try {
     const Result<Shape> input = input_shape(model->info(), options);
     XC_RETURN_IF_ERROR(input.status());
+    XC_RETURN_IF_ERROR(check_threads(options.threads));
     auto impl = std::make_unique<Impl>();
     Result<std::unique_ptr<Backend>> backend = make_backend(options);
     XC_RETURN_IF_ERROR(backend.status());
@@ -237,8 +247,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     XC_RETURN_IF_ERROR(shapes.status());
     impl->shapes = *std::move(shapes);
     impl->model = std::move(model);
-    const std::string context = "model '" + impl->model->info().file + "'";
-    XC_RETURN_IF_ERROR(impl->prepare().with_context(context));
+    XC_RETURN_IF_ERROR(impl->prepare());
     XC_RETURN_IF_ERROR(impl->lay_out());
 
     impl->info.device = impl->backend->device();
@@ -277,43 +286,61 @@ Status check_shapes(const SessionInfo& info, const Shape& images, const Shape& l
   return {};
 }
 
+// A run needs memory for a layer callback, a profile and the text of a failure only.
+template <class Body>
+Status guarded(Body&& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return {Code::kOutOfMemory, "not enough memory to run the session"};
+  }
+}
+
 }  // namespace
 
 Status Session::run(TensorView<const float> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
-  to_nhwc(images, impl_->input.data());
-  return impl_->execute(logits.data);
+  return guarded([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
+    to_nhwc(images, impl_->input.data());
+    return impl_->execute(logits.data);
+  });
 }
 
 Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
-  if (images.layout != Layout::kNHWC) {
-    return {Code::kInvalidArgument, "8-bit images must be NHWC"};
-  }
-  const std::size_t pixels = impl_->input.size() / 3;
-  for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
-    for (std::size_t c = 0; c < 3; ++c) {
-      impl_->input[3 * pixel + c] = impl_->normalisation[c][images.data[3 * pixel + c]];
+  return guarded([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
+    if (images.layout != Layout::kNHWC) {
+      return {Code::kInvalidArgument, "8-bit images must be NHWC"};
     }
-  }
-  return impl_->execute(logits.data);
+    const std::size_t pixels = impl_->input.size() / 3;
+    for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
+      for (std::size_t c = 0; c < 3; ++c) {
+        impl_->input[3 * pixel + c] = impl_->normalisation[c][images.data[3 * pixel + c]];
+      }
+    }
+    return impl_->execute(logits.data);
+  });
 }
 
 Result<Profile> Session::profile(int runs) {
   using Clock = std::chrono::steady_clock;
   Profile profile;
-  for (int run = 0; run < runs; ++run) {
-    XC_RETURN_IF_ERROR(
-        impl_->backend->copy_in(impl_->input.data(), impl_->shapes.front(), impl_->at(0)));
-    std::vector<double>& row = profile.emplace_back(impl_->steps.size());
-    Clock::time_point start = Clock::now();
-    XC_RETURN_IF_ERROR(impl_->backend->run(impl_->steps, [&](std::size_t step) {
-      const Clock::time_point end = Clock::now();
-      row[step] = std::chrono::duration<double>(end - start).count();
-      start = end;
-      return Status();
-    }));
-  }
+  const Status status = guarded([&]() -> Status {
+    for (int run = 0; run < runs; ++run) {
+      XC_RETURN_IF_ERROR(
+          impl_->backend->copy_in(impl_->input.data(), impl_->shapes.front(), impl_->at(0)));
+      std::vector<double>& row = profile.emplace_back(impl_->steps.size());
+      Clock::time_point start = Clock::now();
+      XC_RETURN_IF_ERROR(impl_->backend->run(impl_->steps, [&](std::size_t step) {
+        const Clock::time_point end = Clock::now();
+        row[step] = std::chrono::duration<double>(end - start).count();
+        start = end;
+        return Status();
+      }));
+    }
+    return {};
+  });
+  XC_RETURN_IF_ERROR(status);
   return profile;
 }
 
