@@ -9,6 +9,10 @@ namespace xception::allocations {
 // Bytes asked for since the program began, freed or not.
 std::uint64_t total_bytes();
 
+// From now on what a shared library asks for that has `name` in its path is neither counted nor
+// made to fail; null: leaves out nothing. `name` must stay valid.
+void leave_out(const char* name);
+
 // The allocation `ahead` further on (0: the next one) throws std::bad_alloc, once.
 void fail_after(std::int64_t ahead);
 

@@ -1,0 +1,280 @@
+// What a file says in words: every key of our metadata and of timm's config.json, good and bad.
+#include "engine/metadata.h"
+
+#include <string>
+#include <vector>
+
+#include "testing.h"
+
+namespace xception {
+namespace {
+
+using Entries = std::map<std::string, std::string>;
+
+Metadata read(const Entries& entries) {
+  const Result<Metadata> metadata = read_metadata(entries);
+  INFO(metadata.status().message());
+  REQUIRE(metadata.ok());
+  return *metadata;
+}
+
+void check_refused(const std::string& key, const std::string& value, const std::string& expected) {
+  const Result<Metadata> metadata = read_metadata({{key, value}});
+  INFO(key << " = " << value);
+  REQUIRE_FALSE(metadata.ok());
+  CHECK(metadata.status().code() == Code::kBadModel);
+  CHECK(metadata.status().message() ==
+        "metadata '" + key + "' is '" + value + "', expected " + expected);
+}
+
+Preprocess read_object(const std::string& json_text, Preprocess preprocess = {}) {
+  const Status status = read_preprocess({{"xception.preprocess", json_text}}, preprocess);
+  INFO(json_text << ": " << status.message());
+  REQUIRE(status.ok());
+  return preprocess;
+}
+
+// `key` of an object of preprocessing, in our metadata and in timm's config.
+void check_value_refused(const std::string& key, const std::string& value,
+                         const std::string& shown) {
+  const std::string object = "{\"" + key + "\":" + value + "}";
+  INFO(object.substr(0, 100));
+  const std::string rest =
+      "." + key + "' is '" + shown + "', expected a value as docs/weight-file.md gives it";
+  Preprocess preprocess;
+  const Status ours = read_preprocess({{"xception.preprocess", object}}, preprocess);
+  CHECK(ours.code() == Code::kBadModel);
+  CHECK(ours.message() == "metadata 'xception.preprocess" + rest);
+  const Status timm = read_timm_preprocess("{\"pretrained_cfg\":" + object + "}", preprocess);
+  CHECK(timm.code() == Code::kBadModel);
+  CHECK(timm.message() == "metadata 'pretrained_cfg" + rest);
+}
+
+}  // namespace
+
+TEST_CASE("a file without metadata says nothing") {
+  for (const Entries& entries : {Entries(), Entries{{"format", "pt"}, {"xception", "seed"}}}) {
+    const Metadata metadata = read(entries);
+    CHECK(metadata.arch.empty());
+    CHECK_FALSE(metadata.bn_eps);
+    CHECK_FALSE(metadata.pool_pad_same);
+    CHECK_FALSE(metadata.sep_relu);
+    CHECK_FALSE(metadata.width);
+    CHECK_FALSE(metadata.num_classes);
+    CHECK(metadata.labels.empty());
+    CHECK(metadata.sha256.empty());
+    Preprocess preprocess;
+    CHECK(read_preprocess(entries, preprocess).ok());
+    CHECK(preprocess == Preprocess());
+  }
+}
+
+TEST_CASE("every key is read") {
+  const Metadata metadata = read({{"xception.schema", "1"},
+                                  {"xception.arch", "seed"},
+                                  {"xception.bn_eps", "1e-3"},
+                                  {"xception.pool_pad", "tf_same"},
+                                  {"xception.sep_relu", "false"},
+                                  {"xception.width", "0.25"},
+                                  {"xception.num_classes", "2"},
+                                  {"xception.labels", R"(["Katze", "\u732b"])"},
+                                  {"xception.sha256", "ab"}});
+  CHECK(metadata.arch == "seed");
+  CHECK(metadata.bn_eps == 1e-3);
+  CHECK(metadata.pool_pad_same == true);
+  CHECK(metadata.sep_relu == false);
+  CHECK(metadata.width == 0.25);
+  CHECK(metadata.num_classes == 2);
+  CHECK(metadata.labels == std::vector<std::string>{"Katze", "\xE7\x8C\xAB"});
+  CHECK(metadata.sha256 == "ab");
+
+  CHECK(read({{"xception.pool_pad", "torch"}}).pool_pad_same == false);
+  CHECK(read({{"xception.sep_relu", "true"}}).sep_relu == true);
+  CHECK(read({{"xception.width", "1"}}).width == 1.0);
+  CHECK(read({{"xception.labels", "[]"}}).labels.empty());
+}
+
+TEST_CASE("a value that is none is refused, and what would be one is said") {
+  for (const char* schema : {"0", "2", "1.0", ""}) {
+    check_refused("xception.schema", schema, "'1'; this file needs a later xception");
+  }
+  for (const char* number : {"", "x", "0", "-1e-5", "1.1", "NaN", "1e999", "\"1\"", "[1]", "1 2",
+                             "true", "null", "0x1p-3", "1,5"}) {
+    check_refused("xception.bn_eps", number, "a number from 1e-12 to 1.0");
+  }
+  for (const char* number : {"0", "-1", "16.5", "1e-4", "wide"}) {
+    check_refused("xception.width", number, "a number from 0.001 to 16.0");
+  }
+  for (const char* number : {"-1", "16777217", "1e300", "ten"}) {
+    check_refused("xception.num_classes", number, "a number from 0.0 to 16777216.0");
+  }
+  check_refused("xception.num_classes", "2.5", "a whole number");
+  for (const char* word : {"", "same", "TORCH", "torch "}) {
+    check_refused("xception.pool_pad", word, "'torch' or 'tf_same'");
+  }
+  for (const char* word : {"", "1", "True", "no"}) {
+    check_refused("xception.sep_relu", word, "'false' or 'true'");
+  }
+  for (const char* list :
+       {"", "cat", "\"cat\"", "{}", "[1]", "[\"a\", null]", "[\"a\"", "[\"\xFF\"]"}) {
+    check_refused("xception.labels", list, "a JSON list of strings");
+  }
+}
+
+TEST_CASE("a long value is shown in part") {
+  const Status status = read_metadata({{"xception.bn_eps", std::string(1000, 'x')}}).status();
+  CHECK(status.message() == "metadata 'xception.bn_eps' is '" + std::string(80, 'x') +
+                                "...', expected a number from 1e-12 to 1.0");
+}
+
+TEST_CASE("preprocessing is overwritten value by value") {
+  const Preprocess all = read_object(
+      R"({"size": 64, "keep_min": 17, "keep_max": 32, "resize_mode": "border", "crop_pct": 0.5,
+          "interpolation": "nearest", "mean": [0, 0.5, 1], "std": [0.1, 0.2, 3]})");
+  CHECK(all.size == 64);
+  CHECK(all.keep_min == 17);
+  CHECK(all.keep_max == 32);
+  CHECK(all.mode == ResizeMode::kBorder);
+  CHECK(all.crop_pct == 0.5);
+  CHECK(all.interpolation == Interpolation::kNearest);
+  CHECK(all.mean == std::array<float, 3>{0.0F, 0.5F, 1.0F});
+  CHECK(all.std == std::array<float, 3>{0.1F, 0.2F, 3.0F});
+
+  CHECK(read_object("{}", all) == all);
+  CHECK(read_object(R"({"a key of tomorrow": [[]]})", all) == all);
+  Preprocess one = all;
+  one.mode = ResizeMode::kCenter;
+  CHECK(read_object(R"({"resize_mode": "center"})", all) == one);
+  one.mode = ResizeMode::kSquash;
+  CHECK(read_object(R"({"resize_mode": "squash"})", all) == one);
+  one.interpolation = Interpolation::kBilinear;
+  CHECK(read_object(R"({"interpolation": "bilinear"})", one) == one);
+  one.interpolation = Interpolation::kBicubic;
+  CHECK(read_object(R"({"interpolation": "bicubic"})", one) == one);
+  one.crop_pct = 1.0;
+  CHECK(read_object(R"({"crop_pct": 1})", one) == one);
+}
+
+TEST_CASE("preprocessing that makes no sense is refused by key") {
+  for (const char* object : {"", "[]", "3", "{", "{\"size\": 3}}"}) {
+    Preprocess preprocess;
+    const Status status = read_preprocess({{"xception.preprocess", object}}, preprocess);
+    CHECK(status.message() == "metadata 'xception.preprocess' is '" + std::string(object) +
+                                  "', expected a JSON object");
+  }
+  for (const char* size : {"0", "-1", "16385", "1.5", "\"299\"", "true", "null",
+                           "9223372036854775808", "18446744073709551615", "1e3"}) {
+    INFO(size);
+    Preprocess preprocess;
+    const Status status = read_preprocess(
+        {{"xception.preprocess", std::string("{\"size\":") + size + "}"}}, preprocess);
+    CHECK(status.code() == Code::kBadModel);
+    CHECK(preprocess == Preprocess());
+  }
+  check_value_refused("size", "0", "0");
+  check_value_refused("size", "[299]", "an array");
+  check_value_refused("keep_min", "-1", "-1");
+  check_value_refused("keep_max", "\"x\"", "\"x\"");
+  check_value_refused("resize_mode", "\"stretch\"", "\"stretch\"");
+  check_value_refused("resize_mode", "7", "7");
+  check_value_refused("crop_mode", "\"random\"", "\"random\"");
+  check_value_refused("crop_pct", "0", "0");
+  check_value_refused("crop_pct", "1.01", "1.01");
+  check_value_refused("crop_pct", "{}", "an object");
+  check_value_refused("interpolation", "\"lanczos\"", "\"lanczos\"");
+  check_value_refused("mean", "[0.5,0.5]", "an array");
+  check_value_refused("mean", "[0.5,0.5,\"x\"]", "an array");
+  check_value_refused("mean", "[0,0,1e7]", "an array");
+  check_value_refused("std", "[1,0,1]", "an array");
+  check_value_refused("std", "[1,-1,1]", "an array");
+  check_value_refused("std", "0.5", "0.5");
+  check_value_refused("input_size", "299", "299");
+  check_value_refused("input_size", "[3,299]", "an array");
+  check_value_refused("input_size", "[3,299,300]", "an array");
+  check_value_refused("input_size", "[3,0,0]", "an array");
+}
+
+TEST_CASE("a value of ever more levels is an error, not the end of the stack") {
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  check_value_refused("size", deep, "an array");
+  check_value_refused("mean", "[0,0," + deep + "]", "an array");
+  CHECK_FALSE(read_metadata({{"xception.labels", deep}}).ok());
+  CHECK_FALSE(read_metadata({{"xception.bn_eps", deep}}).ok());
+  const Result<Metadata> timm =
+      read_timm_config("{\"label_names\":" + deep + ",\"label_descriptions\":" + deep + "}");
+  REQUIRE(timm.ok());
+  CHECK(timm->labels.empty());
+}
+
+TEST_CASE("timm's config.json is read as timm publishes it") {
+  const std::string config = R"({
+    "architecture": "legacy_xception",
+    "num_classes": 1000,
+    "num_features": 2048,
+    "pretrained_cfg": {
+      "tag": "tf_in1k",
+      "custom_load": false,
+      "input_size": [3, 331, 331],
+      "fixed_input_size": false,
+      "interpolation": "bilinear",
+      "crop_pct": 0.9,
+      "crop_mode": "squash",
+      "mean": [0.485, 0.456, 0.406],
+      "std": [0.229, 0.224, 0.225],
+      "num_classes": 1000,
+      "pool_size": [10, 10],
+      "first_conv": "conv1",
+      "classifier": "fc"
+    }
+  })";
+  const Result<Metadata> metadata = read_timm_config(config);
+  REQUIRE(metadata.ok());
+  CHECK(metadata->arch == "legacy_xception");
+  CHECK(metadata->labels.empty());
+  CHECK_FALSE(metadata->num_classes);
+  Preprocess preprocess;
+  REQUIRE(read_timm_preprocess(config, preprocess).ok());
+  CHECK(preprocess.size == 331);
+  CHECK(preprocess.interpolation == Interpolation::kBilinear);
+  CHECK(preprocess.mode == ResizeMode::kSquash);
+  CHECK(preprocess.crop_pct == 0.9);
+  CHECK(preprocess.mean == std::array<float, 3>{0.485F, 0.456F, 0.406F});
+  CHECK(preprocess.std == std::array<float, 3>{0.229F, 0.224F, 0.225F});
+}
+
+TEST_CASE("timm's labels are names, or descriptions where there are some") {
+  const auto labels = [](const std::string& json_text) {
+    const Result<Metadata> metadata = read_timm_config(json_text);
+    REQUIRE(metadata.ok());
+    return metadata->labels;
+  };
+  using List = std::vector<std::string>;
+  CHECK(labels(R"({"label_names": ["a", "b"]})") == List{"a", "b"});
+  CHECK(labels(R"({"label_names": ["a", "b"], "label_descriptions": {"b": "bee", "a": 1}})") ==
+        List{"a", "bee"});
+  CHECK(labels(R"({"label_names": ["a"], "label_descriptions": ["bee"]})") == List{"a"});
+  CHECK(labels(R"({"label_names": {"0": "a"}})").empty());
+  CHECK(labels(R"({"label_names": ["a", 1]})").empty());
+  CHECK(labels("{}").empty());
+}
+
+TEST_CASE("a config.json that is none is refused") {
+  for (const char* text : {"[]", "3", "{", "null", "\"seed\"", "# a comment"}) {
+    const Status status = read_timm_config(text).status();
+    CHECK(status.code() == Code::kBadModel);
+    CHECK(status.message() ==
+          "config.json beside the weight file is no JSON object; repair or remove it");
+    Preprocess preprocess;
+    CHECK(read_timm_preprocess(text, preprocess).message() == status.message());
+  }
+  // What it says of other things, and in other shapes, is none of our business.
+  const Result<Metadata> metadata =
+      read_timm_config(R"({"architecture": 3, "pretrained_cfg": []})");
+  REQUIRE(metadata.ok());
+  CHECK(metadata->arch.empty());
+  Preprocess preprocess;
+  CHECK(read_timm_preprocess(R"({"pretrained_cfg": []})", preprocess).ok());
+  CHECK(preprocess == Preprocess());
+}
+
+}  // namespace xception

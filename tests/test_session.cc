@@ -1,0 +1,751 @@
+// A session from creation to its last run: arguments, results that may not depend on batch, thread
+// or layout, files that change under it, and memory that is not to be had.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "allocations.h"
+#include "model_fixture.h"
+#include "testing.h"
+#include "xception/engine.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define XC_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define XC_ADDRESS_SANITIZER
+#endif
+#endif
+#ifdef XC_ADDRESS_SANITIZER
+#include <sanitizer/allocator_interface.h>
+// A test asks for more memory than there is, and wants malloc's answer.
+extern "C" const char* __asan_default_options() {  // NOLINT(bugprone-reserved-identifier)
+  return "allocator_may_return_null=1";
+}
+#else
+#include <malloc.h>
+#endif
+
+namespace xception {
+namespace {
+
+std::shared_ptr<const Model> load(const std::string& bytes) {
+  const auto model = Model::load(std::as_bytes(std::span(bytes)));
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  return *model;
+}
+
+Session create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  auto session = Session::create(std::move(model), options);
+  INFO(session.status().message());
+  REQUIRE(session.ok());
+  return *std::move(session);
+}
+
+Status create_status(const std::shared_ptr<const Model>& model, const SessionOptions& options) {
+  return Session::create(model, options).status();
+}
+
+void check_refused(const Status& status, Code code, const std::string& message) {
+  CHECK(status.code() == code);
+  CHECK(status.message() == message);
+}
+
+using Values = std::vector<float>;
+
+Status run(Session& session, const Values& images, Values& logits, Layout layout = Layout::kNHWC) {
+  logits.assign(static_cast<std::size_t>(session.info().logits.elements()),
+                std::numeric_limits<float>::quiet_NaN());
+  return session.run(TensorView<const float>{images.data(), session.info().input, layout},
+                     TensorView<float>{logits.data(), session.info().logits});
+}
+
+Values run(Session& session, const Values& images, Layout layout = Layout::kNHWC) {
+  Values logits;
+  REQUIRE(run(session, images, logits, layout).ok());
+  return logits;
+}
+
+bool same_bits(const Values& a, const Values& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// Pictures that differ in brightness too, so that their logits do.
+Values pictures(Random& random, const Shape& shape) {
+  Values values = random.normals(shape.elements(), 0.5F);
+  const std::size_t size = values.size() / static_cast<std::size_t>(shape.n);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] += 0.5F * static_cast<float>(i / size % 4) - 0.7F;
+  }
+  return values;
+}
+
+class TempFile {
+ public:
+  explicit TempFile(const std::string& bytes) {
+    std::string pattern = (std::filesystem::temp_directory_path() / "xception-XXXXXX").string();
+    const int descriptor = ::mkstemp(pattern.data());
+    REQUIRE(descriptor >= 0);
+    ::close(descriptor);
+    path_ = pattern;
+    std::ofstream(path_, std::ios::binary) << bytes;
+    // Dated to 2001, so that any later write shows in the time of modification.
+    const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+    REQUIRE(::utimensat(AT_FDCWD, path_.c_str(), times, 0) == 0);
+  }
+  ~TempFile() { std::filesystem::remove(path_); }
+  TempFile(const TempFile&) = delete;
+  TempFile& operator=(const TempFile&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace
+
+// --- arguments ---------------------------------------------------------------------------------
+
+TEST_CASE("a session tells what it is") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  const Session session = create(model, {.device = "auto", .batch = 3, .height = 17, .threads = 1});
+  const SessionInfo& info = session.info();
+  CHECK(info.device == "cpu");
+  CHECK(info.precision == Precision::kFp32);
+  CHECK(info.input == Shape{3, 17, 32, 3});
+  CHECK(info.logits == Shape{3, 1, 1, 7});
+  CHECK(info.threads == 1);
+  CHECK(info.parameter_bytes > 4 * 30'000);
+  CHECK(info.layers.back().name == "fc");
+  CHECK(info.layers.back().output == info.logits);
+  std::int64_t macs = 0;
+  std::size_t parameter_bytes = 0;
+  for (const LayerInfo& layer : info.layers) {
+    INFO(layer.name);
+    CHECK_FALSE(layer.operation.empty());
+    CHECK_FALSE(layer.implementation.empty());
+    CHECK(layer.output_bytes == static_cast<std::size_t>(layer.output.elements()) * 4);
+    CHECK(layer.arena_offset + layer.output_bytes <= info.arena_bytes);
+    macs += layer.macs;
+    parameter_bytes += layer.parameter_bytes;
+  }
+  CHECK(macs > 1'000'000);
+  CHECK(parameter_bytes == info.parameter_bytes);
+
+  const Session unfused = create(model, {.device = "cpu", .batch = 3, .height = 17, .fuse = false});
+  CHECK(unfused.info().layers.size() == 297);
+  CHECK(info.layers.size() == 92);
+  std::int64_t unfused_macs = 0;
+  for (const LayerInfo& layer : unfused.info().layers) {
+    unfused_macs += layer.macs;
+  }
+  CHECK(unfused_macs == macs);
+}
+
+TEST_CASE("sizes that a network does not take are refused") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto seed = load(bytes);
+  const auto check = [](const std::shared_ptr<const Model>& model, const SessionOptions& options,
+                        const std::string& message) {
+    check_refused(create_status(model, options), Code::kInvalidArgument, message);
+  };
+  const std::string takes = ": network 'seed_depthwise' takes 17 to 32 pixels";
+  check(seed, {.device = "cpu", .height = 16}, "input height 16" + takes);
+  check(seed, {.device = "cpu", .height = 33}, "input height 33" + takes);
+  check(seed, {.device = "cpu", .width = 16}, "input width 16" + takes);
+  check(seed, {.device = "cpu", .width = 33}, "input width 33" + takes);
+  check(seed, {.device = "cpu", .width = -1}, "input width -1" + takes);
+  check(seed, {.device = "cpu", .batch = 0}, "batch 0: expected 1 to 65536");
+  check(seed, {.device = "cpu", .batch = -1}, "batch -1: expected 1 to 65536");
+  check(seed, {.device = "cpu", .batch = 65537}, "batch 65537: expected 1 to 65536");
+  check(seed, {.device = "cpu", .threads = -1},
+        "threads -1: expected 1 to 1024, or 0 for the default");
+  check(seed, {.device = "cpu", .threads = 1025},
+        "threads 1025: expected 1 to 1024, or 0 for the default");
+
+  const std::string paper_bytes = xception_fixture().bytes();
+  const auto paper = load(paper_bytes);
+  check(paper, {.device = "cpu", .height = 70},
+        "input height 70: network 'xception' takes at least 71 pixels");
+  check(paper, {.device = "cpu", .width = 70},
+        "input width 70: network 'xception' takes at least 71 pixels");
+  check(paper, {.device = "cpu", .width = 16385},
+        "input 1x299x16385x3: sides above 16384 are not supported");
+  check(nullptr, {}, "a session needs a model, got none");
+}
+
+TEST_CASE("more than the machine has is refused") {
+  const std::string bytes = xception_fixture().bytes();
+  const Status status = create_status(
+      load(bytes), {.device = "cpu", .batch = 65536, .height = 16384, .width = 16384});
+  CHECK(status.code() == Code::kOutOfMemory);
+  CHECK_FALSE(status.message().empty());
+}
+
+TEST_CASE("devices and precisions that are not there are refused by name") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  for (const char* device : {"", "gpu", "CPU", "cudax", "cpu:0"}) {
+    check_refused(
+        create_status(model, {.device = device}), Code::kInvalidArgument,
+        "unknown device '" + std::string(device) + "'; expected auto, cpu, cuda or cuda:N");
+  }
+  for (const char* device : {"cuda", "cuda:0"}) {
+    check_refused(create_status(model, {.device = device}), Code::kDevice,
+                  "device '" + std::string(device) +
+                      "' was asked for, but this build has no CUDA backend; use --device cpu");
+  }
+  for (const Precision precision : {Precision::kFp16, Precision::kTf32}) {
+    const std::string name = precision_name(precision);
+    check_refused(create_status(model, {.device = "cpu", .precision = precision}),
+                  Code::kUnsupported,
+                  "the CPU backend has no " + name + "; use --precision fp32 or bf16");
+    check_refused(create_status(model, {.device = "reference", .precision = precision}),
+                  Code::kUnsupported,
+                  "the reference backend has no " + name + "; use fp32 or bf16");
+  }
+}
+
+TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  std::ifstream file("/proc/cpuinfo");
+  const std::string cpu((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const bool has_bf16 = cpu.find("avx512_bf16") != std::string::npos;
+  auto session = Session::create(model, {.device = "cpu", .precision = Precision::kBf16});
+  REQUIRE(session.ok() == has_bf16);
+  if (!has_bf16) {
+    check_refused(session.status(), Code::kUnsupported,
+                  "precision bf16 needs a CPU with AVX512_BF16, which this one is not; use "
+                  "--precision fp32");
+    return;
+  }
+  Session wide = create(model, {.device = "cpu", .threads = 1});
+  const Values images = pictures(random, wide.info().input);
+  const Values expected = run(wide, images);
+  const Values actual = run(*session, images);
+  float largest = 0;
+  float difference = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    difference = std::max(difference, std::abs(expected[i] - actual[i]));
+  }
+  CHECK(difference > 0);
+  CHECK(difference <= 2e-2F * largest);
+}
+
+TEST_CASE("views of other shapes are refused, and nothing is written") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session session = create(load(bytes), {.device = "cpu", .batch = 2});
+  const Shape images = session.info().input;
+  const Shape logits = session.info().logits;
+  const Values data(100'000);
+  const std::vector<std::uint8_t> samples(100'000);
+  Values result(1000, 7.0F);
+  const auto check = [&](const Shape& in, const Shape& out, const std::string& message) {
+    check_refused(session.run(TensorView<const float>{data.data(), in},
+                              TensorView<float>{result.data(), out}),
+                  Code::kInvalidArgument, message);
+    check_refused(session.run(TensorView<const std::uint8_t>{samples.data(), in},
+                              TensorView<float>{result.data(), out}),
+                  Code::kInvalidArgument, message);
+  };
+  const std::string takes = ", this session takes 2x32x32x3";
+  check({1, 32, 32, 3}, logits, "images have shape 1x32x32x3" + takes);
+  check({2, 32, 32, 1}, logits, "images have shape 2x32x32x1" + takes);
+  check({2, 31, 32, 3}, logits, "images have shape 2x31x32x3" + takes);
+  check({}, logits, "images have shape 0x0x0x0" + takes);
+  const std::string writes = ", this session writes 2x1x1x7";
+  check(images, {1, 1, 1, 7}, "logits have shape 1x1x1x7" + writes);
+  check(images, {2, 1, 1, 8}, "logits have shape 2x1x1x8" + writes);
+  check(images, {2, 7, 1, 1}, "logits have shape 2x7x1x1" + writes);
+  check_refused(session.run(TensorView<const std::uint8_t>{samples.data(), images, Layout::kNCHW},
+                            TensorView<float>{result.data(), logits}),
+                Code::kInvalidArgument, "8-bit images must be NHWC");
+  CHECK(result == Values(1000, 7.0F));
+}
+
+// --- results -----------------------------------------------------------------------------------
+
+TEST_CASE("8-bit pictures are normalised as the model says") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random);
+  fixture.metadata["xception.preprocess"] =
+      R"({"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]})";
+  const std::string bytes = fixture.bytes();
+  const auto model = load(bytes);
+  Session session =
+      create(model, {.device = "cpu", .batch = 2, .height = 20, .width = 27, .threads = 1});
+  std::vector<std::uint8_t> samples(static_cast<std::size_t>(session.info().input.elements()));
+  for (std::uint8_t& sample : samples) {
+    sample = static_cast<std::uint8_t>(random.integer(0, 255));
+  }
+  const auto check = [&](const Preprocess& preprocess) {
+    Values images(samples.size());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      images[i] = normalised(samples[i], i % 3, preprocess);
+    }
+    Values logits(14);
+    REQUIRE(session
+                .run(TensorView<const std::uint8_t>{samples.data(), session.info().input},
+                     TensorView<float>{logits.data(), session.info().logits})
+                .ok());
+    CHECK(same_bits(logits, run(session, images)));
+    return logits;
+  };
+  const Values first = check(model->info().preprocess);
+  Preprocess other;
+  other.mean = {0.1F, 0.2F, 0.3F};
+  other.std = {1.0F, 0.5F, 0.25F};
+  session.set_normalisation(other);
+  CHECK(check(other) != first);
+}
+
+TEST_CASE("planes and interleaved pictures give the same bits") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session session =
+      create(load(bytes), {.device = "cpu", .batch = 3, .height = 17, .width = 29, .threads = 1});
+  const Shape& shape = session.info().input;
+  const Values interleaved = pictures(random, shape);
+  Values planes(interleaved.size());
+  const auto pixels = static_cast<std::size_t>(shape.h * shape.w);
+  for (std::size_t i = 0; i < planes.size(); ++i) {
+    const std::size_t image = i / (3 * pixels);
+    planes[(image * 3 + i % 3) * pixels + i / 3 % pixels] = interleaved[i];
+  }
+  CHECK(same_bits(run(session, interleaved), run(session, planes, Layout::kNCHW)));
+  CHECK_FALSE(same_bits(run(session, interleaved), run(session, planes)));
+}
+
+TEST_CASE("a run repeats to the bit, and other pictures give other logits") {
+  XC_RANDOM(random);
+  for (const bool depthwise : {true, false}) {
+    const std::string bytes = seed_fixture(random, {.depthwise = depthwise}).bytes();
+    for (const char* device : {"cpu", "reference"}) {
+      for (const bool fuse : {true, false}) {
+        INFO(device << ", fuse " << fuse << ", depthwise " << depthwise);
+        Session session = create(
+            load(bytes),
+            {.device = device, .batch = 2, .height = 17, .width = 18, .threads = 1, .fuse = fuse});
+        const Values images = pictures(random, session.info().input);
+        const Values others = pictures(random, session.info().input);
+        const Values first = run(session, images);
+        const Values second = run(session, others);
+        CHECK(same_bits(run(session, images), first));
+        CHECK(same_bits(run(session, others), second));
+        float difference = 0;
+        for (std::size_t i = 0; i < first.size(); ++i) {
+          REQUIRE(std::isfinite(first[i]));
+          difference = std::max(difference, std::abs(first[i] - second[i]));
+        }
+        CHECK(difference > 1e-3F);
+        for (std::size_t i = 0; i < 7; ++i) {
+          CHECK(first[i] != first[i + 7]);
+        }
+      }
+    }
+  }
+}
+
+namespace {
+
+// The logits of the first `count` pictures, run `batch` at a time.
+Values run_in_batches(const std::shared_ptr<const Model>& model, SessionOptions options, int batch,
+                      const Values& images, int count) {
+  options.batch = batch;
+  Session session = create(model, options);
+  const auto chunk = static_cast<std::ptrdiff_t>(session.info().input.elements());
+  Values all;
+  for (int i = 0; i < count / batch; ++i) {
+    const Values logits =
+        run(session, Values(images.begin() + i * chunk, images.begin() + (i + 1) * chunk));
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
+void check_batches(const std::shared_ptr<const Model>& model, Random& random, int side,
+                   int threads) {
+  const Values images = pictures(random, {8, side, side, 3});
+  for (const bool fuse : {true, false}) {
+    INFO("side " << side << ", threads " << threads << ", fuse " << fuse);
+    const SessionOptions options = {
+        .device = "cpu", .height = side, .width = side, .threads = threads, .fuse = fuse};
+    Values expected = run_in_batches(model, options, 1, images, 8);
+    CHECK(same_bits(run_in_batches(model, options, 8, images, 8), expected));
+    expected.resize(3 * expected.size() / 8);
+    CHECK(same_bits(run_in_batches(model, options, 3, images, 3), expected));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a picture's logits do not depend on the batch that it is in") {
+  XC_RANDOM(random);
+  for (const bool depthwise : {true, false}) {
+    INFO("depthwise " << depthwise);
+    const std::string bytes = seed_fixture(random, {.depthwise = depthwise}).bytes();
+    const auto model = load(bytes);
+    check_batches(model, random, 17, 1);
+    check_batches(model, random, 32, 1);
+    check_batches(model, random, 32, 2);
+  }
+}
+
+// --- sharing -----------------------------------------------------------------------------------
+
+namespace {
+
+// Bytes that malloc has given out and not got back.
+std::size_t allocated_bytes() {
+#ifdef XC_ADDRESS_SANITIZER
+  return __sanitizer_get_current_allocated_bytes();
+#else
+  const auto info = ::mallinfo2();
+  return info.uordblks + info.hblkhd;
+#endif
+}
+
+}  // namespace
+
+TEST_CASE("the sessions of a model share its packed weights") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 1.0}).bytes();
+  const auto model = load(bytes);
+  const auto stranger = load(bytes);
+  const SessionOptions options = {.device = "cpu", .height = 17, .width = 17, .threads = 1};
+  const Session first = create(model, options);
+  const std::size_t parameters = first.info().parameter_bytes;
+  REQUIRE(parameters > 36'000'000);
+  const std::size_t before = allocated_bytes();
+  const Session second = create(model, options);
+  const std::size_t between = allocated_bytes();
+  const Session other = create(stranger, options);
+  const std::size_t after = allocated_bytes();
+  CHECK(second.info().parameter_bytes == parameters);
+  CHECK(between - before < parameters / 4);
+  CHECK(after - between > parameters);
+}
+
+TEST_CASE("two sessions on two threads give what one gives") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  const SessionOptions options = {.device = "cpu", .batch = 2, .threads = 1};
+  Session alone = create(model, options);
+  const Values images = pictures(random, alone.info().input);
+  const Values expected = run(alone, images);
+  std::vector<int> equal(2);
+  const auto work = [&](int& count) {
+    for (int i = 0; i < 5; ++i) {
+      auto session = Session::create(model, options);
+      for (int k = 0; session.ok() && k < 5; ++k) {
+        Values logits;
+        count += run(*session, images, logits).ok() && same_bits(logits, expected) ? 1 : 0;
+      }
+    }
+  };
+  std::thread other(work, std::ref(equal[0]));
+  work(equal[1]);
+  other.join();
+  CHECK(equal == std::vector<int>{25, 25});
+}
+
+TEST_CASE("a session keeps its model, and can be moved") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  auto model = load(bytes);
+  const std::weak_ptr<const Model> watch = model;
+  {
+    Session session = create(std::move(model), {.device = "cpu", .threads = 1});
+    CHECK_FALSE(watch.expired());
+    const Values images = pictures(random, session.info().input);
+    const Values expected = run(session, images);
+    Session moved = std::move(session);
+    CHECK(same_bits(run(moved, images), expected));
+    moved = create(load(bytes), {.device = "cpu", .threads = 1});
+    CHECK(watch.expired());
+    CHECK(same_bits(run(moved, images), expected));
+  }
+}
+
+namespace {
+
+using GetThreads = int (*)();
+using SetThreads = void (*)(int);
+
+}  // namespace
+
+TEST_CASE("a run leaves the caller's OpenMP settings alone") {
+  // The runtime that the engine's library brought along, whichever it is.
+  const auto get = reinterpret_cast<GetThreads>(::dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+  const auto set = reinterpret_cast<SetThreads>(::dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
+  REQUIRE((get != nullptr && set != nullptr));
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const int before = get();
+  for (const int mine : {1, 3}) {
+    set(mine);
+    for (const int threads : {0, 1, 2}) {
+      Session session = create(load(bytes), {.device = "cpu", .threads = threads});
+      CHECK(session.info().threads == (threads == 0 ? mine : threads));
+      CHECK(get() == mine);
+      run(session, pictures(random, session.info().input));
+      CHECK(get() == mine);
+      REQUIRE(session.profile(1).ok());
+      CHECK(get() == mine);
+    }
+  }
+  set(before);
+}
+
+// --- looking inside ----------------------------------------------------------------------------
+
+TEST_CASE("the layer callback sees every layer in order") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  for (const char* device : {"cpu", "reference"}) {
+    for (const bool fuse : {true, false}) {
+      INFO(device << ", fuse " << fuse);
+      Session session = create(
+          load(bytes), {.device = device, .height = 17, .width = 17, .threads = 1, .fuse = fuse});
+      const Values images = pictures(random, session.info().input);
+      const Values expected = run(session, images);
+      std::vector<std::string> seen;
+      Values last;
+      session.set_layer_callback([&](const LayerOutput& output) {
+        REQUIRE(output.layer == &session.info().layers.at(seen.size()));
+        REQUIRE(output.values.size() == static_cast<std::size_t>(output.layer->output.elements()));
+        seen.push_back(output.layer->name);
+        last.assign(output.values.begin(), output.values.end());
+        return Status();
+      });
+      CHECK(same_bits(run(session, images), expected));
+      CHECK(seen.size() == session.info().layers.size());
+      CHECK(same_bits(last, expected));
+
+      // Its error ends the run, and the next one is whole again.
+      std::size_t left = 10;
+      session.set_layer_callback([&](const LayerOutput&) {
+        return --left == 0 ? Status(Code::kIo, "the disk is full") : Status();
+      });
+      Values logits;
+      check_refused(run(session, images, logits), Code::kIo, "the disk is full");
+      CHECK(left == 0);
+      session.set_layer_callback({});
+      CHECK(same_bits(run(session, images), expected));
+    }
+  }
+}
+
+TEST_CASE("a profile has a row for each run and a time for each layer") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session session = create(load(bytes), {.device = "cpu", .threads = 1});
+  const Values images = pictures(random, session.info().input);
+  const Values expected = run(session, images);
+  for (const int runs : {0, 1, 3}) {
+    const Result<Profile> profile = session.profile(runs);
+    REQUIRE(profile.ok());
+    CHECK(profile->size() == static_cast<std::size_t>(runs));
+    for (const std::vector<double>& row : *profile) {
+      CHECK(row.size() == session.info().layers.size());
+      CHECK(*std::min_element(row.begin(), row.end()) >= 0);
+      CHECK(*std::max_element(row.begin(), row.end()) > 0);
+    }
+  }
+  CHECK(same_bits(run(session, images), expected));
+}
+
+TEST_CASE("probabilities are those of the logits") {
+  const Values logits = {0, std::log(2.0F), std::log(5.0F), 1000, 1000, -1000};
+  Values probabilities(6);
+  softmax({logits.data(), {2, 1, 1, 3}}, {probabilities.data(), {2, 1, 1, 3}});
+  const Values expected = {0.125F, 0.25F, 0.625F, 0.5F, 0.5F, 0.0F};
+  for (std::size_t i = 0; i < 6; ++i) {
+    CHECK(std::abs(probabilities[i] - expected[i]) < 1e-7F);
+  }
+  Values in_place = logits;
+  softmax({in_place.data(), {2, 1, 1, 3}}, {in_place.data(), {2, 1, 1, 3}});
+  CHECK(same_bits(in_place, probabilities));
+}
+
+// --- damage ------------------------------------------------------------------------------------
+
+TEST_CASE("a value that is none is named when its weights are packed") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random);
+  const float nan = std::nanf("");
+  std::memcpy(fixture.at("conv5.weight").data.data() + 3 * sizeof(nan), &nan, sizeof(nan));
+  const std::string bytes = fixture.bytes();
+  const auto model = load(bytes);
+  for (const char* device : {"cpu", "reference"}) {
+    check_refused(create_status(model, {.device = device}), Code::kBadModel,
+                  "tensor 'conv5.weight' of model '(memory)' is unusable: its value at index 3 is "
+                  "not a number");
+  }
+}
+
+TEST_CASE("a file that changes between load and create is an error or no matter, never a crash") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session sound = create(load(bytes), {.device = "cpu", .threads = 1});
+  const Values images = pictures(random, sound.info().input);
+  const Values expected = run(sound, images);
+
+  const auto load_path = [](const std::string& path) {
+    const auto model = Model::load(path);
+    REQUIRE(model.ok());
+    return *model;
+  };
+  const auto check_unharmed = [&](const std::shared_ptr<const Model>& model) {
+    Session session = create(model, {.device = "cpu", .threads = 1});
+    CHECK(same_bits(run(session, images), expected));
+  };
+  const auto check_changed = [&](const std::shared_ptr<const Model>& model) {
+    const Status status = create_status(model, {.device = "cpu"});
+    CHECK(status.code() == Code::kIo);
+    CHECK(status.message().rfind("model '" + model->info().file + "' ", 0) == 0);
+    CHECK(status.message().ends_with(" after it was loaded; load it again"));
+  };
+  {
+    const TempFile file(bytes);
+    const auto model = load_path(file.path());
+    std::filesystem::remove(file.path());
+    check_unharmed(model);
+  }
+  {
+    const TempFile file(bytes);
+    const auto model = load_path(file.path());
+    const TempFile other(std::string(bytes.size(), 'x'));
+    std::filesystem::rename(other.path(), file.path());
+    check_unharmed(model);
+  }
+  for (const std::size_t left : {std::size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
+    INFO(left << " bytes left");
+    const TempFile file(bytes);
+    const auto model = load_path(file.path());
+    std::filesystem::resize_file(file.path(), left);
+    check_changed(model);
+  }
+  {
+    const TempFile file(bytes);
+    const auto model = load_path(file.path());
+    Session session = create(model, {.device = "cpu", .threads = 1});  // packed: the file may go
+    std::ofstream(file.path(), std::ios::binary) << std::string(bytes.size(), 'x');
+    CHECK(same_bits(run(session, images), expected));
+  }
+  {
+    const TempFile file(bytes);
+    const auto model = load_path(file.path());
+    std::ofstream(file.path(), std::ios::binary) << std::string(bytes.size(), 'x');
+    check_changed(model);
+  }
+}
+
+// --- memory ------------------------------------------------------------------------------------
+
+namespace {
+
+// While it lives, what oneDNN allocates for itself is none of our business.
+struct WithoutOneDnn {
+  WithoutOneDnn() { allocations::leave_out("libdnnl"); }
+  ~WithoutOneDnn() { allocations::leave_out(nullptr); }
+  WithoutOneDnn(const WithoutOneDnn&) = delete;
+  WithoutOneDnn& operator=(const WithoutOneDnn&) = delete;
+};
+
+}  // namespace
+
+// oneDNN makes a small map for each primitive that it executes.
+TEST_CASE("a run allocates nothing") {
+  const WithoutOneDnn without;
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  for (const char* device : {"cpu", "reference"}) {
+    INFO(device);
+    Session session = create(load(bytes), {.device = device, .batch = 2, .threads = 1});
+    const Values images = pictures(random, session.info().input);
+    Values logits = run(session, images);
+    const TensorView<const float> view = {images.data(), session.info().input};
+    const TensorView<float> result = {logits.data(), session.info().logits};
+    const std::uint64_t before = allocations::total_bytes();
+    const Status status = session.run(view, result);
+    const std::uint64_t after = allocations::total_bytes();
+    REQUIRE(status.ok());
+    CHECK(after - before == 0);
+  }
+}
+
+namespace {
+
+// Loads, creates and runs; the first failure.
+Status all_of_it(const std::string& bytes, const SessionOptions& options, const Values& images,
+                 Values& logits) {
+  const auto model = Model::load(std::as_bytes(std::span(bytes)));
+  XC_RETURN_IF_ERROR(model.status());
+  auto session = Session::create(*model, options);
+  XC_RETURN_IF_ERROR(session.status());
+  return session->run(TensorView<const float>{images.data(), session->info().input},
+                      TensorView<float>{logits.data(), session->info().logits});
+}
+
+}  // namespace
+
+// Thousands of allocations: a random hundred of them are made to fail, others each time. Those
+// within oneDNN are left out: it does not free what it holds when one fails.
+TEST_CASE("every allocation that fails is an error, and the next run works") {
+  const WithoutOneDnn without;
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random, {.width = 0.01});
+  fixture.metadata["xception.labels"] = R"(["a label that is longer than most, and the others",
+                                            "b", "c", "d", "e", "f", "g"])";
+  const std::string bytes = fixture.bytes();
+  const Values images = pictures(random, {1, 17, 17, 3});
+  for (const char* device : {"reference", "cpu"}) {
+    const SessionOptions options = {.device = device, .height = 17, .width = 17, .threads = 1};
+    Values expected(7);
+    REQUIRE(all_of_it(bytes, options, images, expected).ok());
+    int failures = 0;
+    std::int64_t ahead = 0;
+    for (bool done = false; !done; ahead += random.integer(1, 200)) {
+      INFO(device << ", allocation " << ahead);
+      Values logits(7);
+      allocations::fail_after(ahead);
+      const Status status = all_of_it(bytes, options, images, logits);
+      done = allocations::cancel_failure();  // it lay beyond the last allocation
+      if (done || status.ok()) {
+        CHECK(status.ok());
+        CHECK(same_bits(logits, expected));
+      } else {
+        ++failures;
+        CHECK(status.code() == Code::kOutOfMemory);
+      }
+    }
+    CHECK(failures > 20);
+    Values logits(7);
+    REQUIRE(all_of_it(bytes, options, images, logits).ok());
+    CHECK(same_bits(logits, expected));
+  }
+}
+
+}  // namespace xception
