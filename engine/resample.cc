@@ -8,6 +8,7 @@
 #include <deque>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace xception {
@@ -182,10 +183,8 @@ void resample_block(const Image& image, const ResizeWindow& window, Interpolatio
   for (std::int64_t y = next.first; written < window.height; ++y) {
     while (opened < window.height && next.first <= y) {
       next.sums.assign(static_cast<std::size_t>(block_width) * 3, kHalf);
-      rows.push_back(std::move(next));
-      if (++opened < window.height) {
-        next = open(opened);
-      }
+      ++opened;
+      rows.push_back(std::exchange(next, opened < window.height ? open(opened) : OpenRow{}));
     }
     const std::uint8_t* row = horizontal(source_row(y));
     for (OpenRow& target : rows) {

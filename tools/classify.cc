@@ -110,7 +110,7 @@ class Classification {
 
   // Everything that can fail before the first picture: the output, the device, the weights.
   Status begin(const PictureSource& source);
-  Status add(Picture picture);
+  Status add(const Picture& picture);
   // Runs what waits, and closes the output.
   Status end();
   // Writes what is done and leaves the output as it is then.
@@ -166,7 +166,7 @@ Status Classification::begin(const PictureSource& source) {
   return output_.write(formatter_->begin());
 }
 
-Status Classification::add(Picture picture) {
+Status Classification::add(const Picture& picture) {
   totals_.decode += picture.decode_seconds;
   totals_.preprocess += picture.preprocess_seconds;
   if (!options_.quiet) {

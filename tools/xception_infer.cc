@@ -14,10 +14,10 @@
 #include "plan_report.h"
 #include "spin.h"
 
+namespace xception::cli {
 namespace {
 
 int run(int argc, char** argv) {
-  using namespace xception::cli;
   Options options;
   if (const std::optional<int> status = parse_options(argc, argv, options)) {
     return *status;
@@ -41,12 +41,13 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
+}  // namespace xception::cli
 
 int main(int argc, char** argv) {
   using xception::cli::say;
   xception::shorten_openmp_spin(argv);
   try {
-    return run(argc, argv);
+    return xception::cli::run(argc, argv);
   } catch (const std::bad_alloc&) {
     say("not enough memory; use a smaller --batch, or fewer --jobs");
   } catch (const std::exception& error) {
