@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 // The shortest decimal number that reads back as `value`.
 std::string shortest(float value) {
   std::array<char, 64> text{};
-  const char* end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  char* end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
   return {text.data(), end};
 }
 
