@@ -28,7 +28,10 @@
 #endif
 #endif
 #ifdef XC_ADDRESS_SANITIZER
-#include <sanitizer/allocator_interface.h>
+// From sanitizer/allocator_interface.h, which comes with clang only; gcc's runtime has it all the
+// same.
+extern "C" std::size_t
+__sanitizer_get_current_allocated_bytes();  // NOLINT(bugprone-reserved-identifier)
 // A test asks for more memory than there is, and wants malloc's answer.
 extern "C" const char* __asan_default_options() {  // NOLINT(bugprone-reserved-identifier)
   return "allocator_may_return_null=1";
