@@ -36,6 +36,7 @@ struct Totals {
   std::size_t failed = 0;
   double decode = 0;      // summed over the threads
   double preprocess = 0;  // summed over the threads
+  double prepare = 0;     // sessions for sizes of batch or picture that came anew
   double compute = 0;
   double idle = 0;  // the network waited for a picture
 };
@@ -194,8 +195,10 @@ Status Classification::run_waiting() {
       return {Code::kInvalidArgument,
               "--dump-layers takes one batch; give pictures of one size, or --size"};
     }
+    const Clock::time_point asked = Clock::now();
     Result<Session*> session = network_.session(batch_.shape.n, batch_.shape.h, batch_.shape.w);
     XC_RETURN_IF_ERROR(session.status());
+    totals_.prepare += seconds_since(asked);
     facts_.device = (*session)->info().device;
     if (!options_.dump_layers.empty()) {
       (*session)->set_layer_callback(
@@ -266,10 +269,11 @@ void Classification::report(std::size_t threads) {
     std::array<char, 320> text{};
     std::snprintf(text.data(), text.size(),
                   "%zu pictures in %.2f s (%.1f a second): decode %.2f s and preprocess %.2f s on "
-                  "%zu thread%s, compute %.2f s, network idle for want of pictures %.2f s",
+                  "%zu thread%s, prepare %.2f s, compute %.2f s, network idle for want of "
+                  "pictures %.2f s",
                   totals_.done, elapsed, static_cast<double>(totals_.done) / elapsed,
                   totals_.decode, totals_.preprocess, std::max<std::size_t>(threads, 1),
-                  threads > 1 ? "s" : "", totals_.compute, totals_.idle);
+                  threads > 1 ? "s" : "", totals_.prepare, totals_.compute, totals_.idle);
     say(text.data());
   }
   if (totals_.failed > 0 && !options_.quiet) {
