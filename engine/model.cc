@@ -1,9 +1,11 @@
 #include "engine/model.h"
 
 #include <filesystem>
-#include <fstream>
+#include <memory>
 #include <new>
+#include <span>
 
+#include "engine/byte_source.h"
 #include "engine/metadata.h"
 
 namespace xception {
@@ -14,12 +16,15 @@ constexpr std::uint64_t kVerifyBelow = std::uint64_t{64} << 20;
 
 // The text of config.json beside `path`, or nothing.
 std::string read_config_beside(const std::string& path) {
-  constexpr std::size_t kMostBytes = std::size_t{1} << 20;
-  std::ifstream file(std::filesystem::path(path).parent_path() / "config.json", std::ios::binary);
-  std::string text(kMostBytes, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(std::max<std::streamsize>(file.gcount(), 0)));
-  return text;
+  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 20;
+  const std::filesystem::path config = std::filesystem::path(path).parent_path() / "config.json";
+  // Takes regular files only: a pipe of that name would be waited for.
+  const Result<std::unique_ptr<const ByteSource>> file = ByteSource::open_file(config.string());
+  if (!file.ok() || (*file)->size() > kMostBytes) {
+    return "";
+  }
+  std::string text((*file)->size(), '\0');
+  return (*file)->read(0, std::as_writable_bytes(std::span(text))).ok() ? text : "";
 }
 
 Status verify(const WeightFile& file, bool wanted) {

@@ -35,6 +35,12 @@ class ModelsTest(program.ProgramTest):
         done = self.run_bare("-m", self.changed(lambda tensors, metadata: None), pictures()[0])
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_pipe_beside_the_model_is_not_waited_for(self):
+        model = self.changed(lambda tensors, metadata: metadata.clear())
+        os.mkfifo(self.path("config.json"))
+        done = self.run_bare("-m", model, pictures()[0])
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_missing_empty_and_directory(self):
         self.refused_model(self.path("none"), "there is no such file")
         self.refused_model(self.write("empty", b""), "empty")
