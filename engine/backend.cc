@@ -20,6 +20,16 @@ Result<std::shared_ptr<const void>> WeightCache::get(const std::string& key, con
   return made;
 }
 
+Status Backend::run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) {
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    XC_RETURN_IF_ERROR(steps[i]->run());
+    if (after) {
+      XC_RETURN_IF_ERROR(after(i));
+    }
+  }
+  return {};
+}
+
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file) {
   std::vector<float> weights(static_cast<std::size_t>(conv.weight->elements()));
   XC_RETURN_IF_ERROR(file.read(*conv.weight, weights));

@@ -86,7 +86,7 @@ class Backend {
 
   // Runs the steps in order. `after` is called behind each, where it is set.
   using AfterStep = std::function<Status(std::size_t)>;
-  virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) = 0;
+  virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after);
 };
 
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).

@@ -98,13 +98,7 @@ class CpuBackend : public Backend {
 
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override {
     const ThreadScope scope(omp_, threads_);
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-      XC_RETURN_IF_ERROR(steps[i]->run());
-      if (after) {
-        XC_RETURN_IF_ERROR(after(i));
-      }
-    }
-    return {};
+    return Backend::run(steps, after);
   }
 
  private:

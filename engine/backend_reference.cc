@@ -158,16 +158,6 @@ class ReferenceBackend : public Backend {
     return {};
   }
 
-  Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override {
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-      XC_RETURN_IF_ERROR(steps[i]->run());
-      if (after) {
-        XC_RETURN_IF_ERROR(after(i));
-      }
-    }
-    return {};
-  }
-
  private:
   bool bf16_;
 };

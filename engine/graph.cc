@@ -29,7 +29,10 @@ struct ShapeOf {
 // Channels that a node expects of its first input, or -1 where any number will do.
 int expected_channels(const Op& op) {
   if (const auto* conv = std::get_if<Conv2d>(&op)) {
-    return conv->depthwise ? conv->out_channels : static_cast<int>(conv->weight->shape[1]);
+    const std::vector<std::int64_t>& shape = conv->weight->shape;
+    // The file may leave out 1s at the end of a shape.
+    const int in_channels = shape.size() > 1 ? static_cast<int>(shape[1]) : 1;
+    return conv->depthwise ? conv->out_channels : in_channels;
   }
   if (const auto* norm = std::get_if<BatchNorm>(&op)) {
     return static_cast<int>(norm->affine->scale.size());
