@@ -41,6 +41,7 @@ struct StepRequest {
   std::vector<Shape> src;
   Shape dst;
   bool is_result = false;  // its output is what the caller gets: float32 whatever the precision
+  bool second_is_free = false;  // nothing reads src[1] afterwards (reads_second_last in plan.h)
 };
 
 // Where a step reads and writes, in the backend's memory; src in the order of node.inputs.
@@ -59,6 +60,8 @@ class Step {
   virtual std::size_t parameter_bytes() const = 0;
   // Identifies the packed weights, so that shared ones are counted once; null without weights.
   virtual const void* parameters() const = 0;
+  // Whether the output has to stand where src[1] stands: only where request.second_is_free.
+  virtual bool overwrites_second() const { return false; }
   virtual Status bind(const StepBuffers& buffers) = 0;
   virtual Status run() = 0;
 };

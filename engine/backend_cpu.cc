@@ -1,17 +1,18 @@
-// The CPU backend: every node is one oneDNN primitive, or two, on NHWC activations.
+// The CPU backend: every node is one oneDNN primitive, or two, on NHWC activations; max pooling is
+// a loop of our own.
 //
-// What stands behind a convolution or a max pool goes into the primitive's post-ops, so an
-// activation is written once. The weights' packed format is oneDNN's own choice; activations are
-// never reordered. A strided 1x1 convolution first gathers the pixels it reads into the workspace:
-// oneDNN 2.6 has no AVX2 kernel for the strided case that comes near its 1x1 kernel (77-116 against
-// 180-190 GFLOP/s on two Zen 3 cores at 64 -> 128 and 728 -> 1024 channels).
-#include <dlfcn.h>
-
+// What stands behind a convolution goes into the primitive's post-ops, and the add behind a max
+// pool into its loop, so an activation is written once. The weights' packed format is oneDNN's own
+// choice; activations are never reordered. A strided 1x1 convolution first gathers the pixels it
+// reads into the workspace: oneDNN 2.6 has no AVX2 kernel for the strided case that comes near its
+// 1x1 kernel (77-116 against 180-190 GFLOP/s on two Zen 3 cores at 64 -> 128 and 728 -> 1024
+// channels).
 #include <cstring>
 
 #include "engine/backend.h"
 #include "engine/backend_cpu_prepare.h"
 #include "engine/backend_cpu_step.h"
+#include "engine/openmp.h"
 
 namespace xception {
 namespace {
@@ -21,41 +22,6 @@ using cpu::dims_of;
 using cpu::guarded;
 using dnnl::memory;
 using Tag = memory::format_tag;
-
-// The OpenMP runtime that oneDNN runs on, looked up in the process: which one that is was decided
-// where oneDNN was built, and linking another would set the threads of the wrong one.
-struct OpenMp {
-  int (*get_max_threads)() = nullptr;
-  void (*set_num_threads)(int) = nullptr;
-
-  OpenMp() {
-    get_max_threads = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
-    set_num_threads = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
-  }
-  bool present() const { return get_max_threads != nullptr && set_num_threads != nullptr; }
-};
-
-// Sets the number of threads for the calling thread, and puts it back.
-class ThreadScope {
- public:
-  ThreadScope(const OpenMp& omp, int threads) : omp_(omp) {
-    if (omp_.present()) {
-      before_ = omp_.get_max_threads();
-      omp_.set_num_threads(threads);
-    }
-  }
-  ~ThreadScope() {
-    if (omp_.present()) {
-      omp_.set_num_threads(before_);
-    }
-  }
-  ThreadScope(const ThreadScope&) = delete;
-  ThreadScope& operator=(const ThreadScope&) = delete;
-
- private:
-  const OpenMp& omp_;
-  int before_ = 0;
-};
 
 class CpuBackend : public Backend {
  public:
@@ -72,7 +38,7 @@ class CpuBackend : public Backend {
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                         WeightCache& cache) override {
-    const ThreadScope scope(omp_, threads_);
+    const ThreadScope scope(threads_);
     return cpu::prepare_step(request, type_, file, cache, stream_);
   }
 
@@ -97,14 +63,14 @@ class CpuBackend : public Backend {
   }
 
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override {
-    const ThreadScope scope(omp_, threads_);
+    const ThreadScope scope(threads_);
     return Backend::run(steps, after);
   }
 
  private:
   Status convert(const Shape& shape, memory::data_type from, void* src, memory::data_type to,
                  void* dst) {
-    const ThreadScope scope(omp_, threads_);
+    const ThreadScope scope(threads_);
     return guarded("convert activations", [&] {
       memory source({dims_of(shape), from, Tag::nhwc}, cpu_engine(), src);
       memory target({dims_of(shape), to, Tag::nhwc}, cpu_engine(), dst);
@@ -114,7 +80,6 @@ class CpuBackend : public Backend {
     });
   }
 
-  OpenMp omp_;
   int threads_;
   memory::data_type type_;
   dnnl::stream stream_;
@@ -142,7 +107,7 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
                   "precision bf16 needs a CPU with AVX512_BF16, which this one is not; use "
                   "--precision fp32");
   }
-  const OpenMp omp;
+  const OpenMp& omp = OpenMp::find();
   if (options.threads > 0 && !omp.present()) {
     return Status(Code::kUnsupported,
                   "this oneDNN was built without OpenMP, so the number of threads cannot be set; "

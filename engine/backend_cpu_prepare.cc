@@ -1,5 +1,6 @@
 #include "engine/backend_cpu_prepare.h"
 
+#include "engine/backend_cpu_pool.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/onednn.h"
 
@@ -29,6 +30,9 @@ class StepMaker {
   }
 
   Result<std::unique_ptr<Step>> make() {
+    if (std::holds_alternative<MaxPool>(request_.node.op)) {
+      return make_max_pool_step(request_, type_ == memory::data_type::bf16);
+    }
     XC_RETURN_IF_ERROR(guarded("layer '" + request_.node.name + "'", [&] {
       return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
     }));
@@ -59,21 +63,19 @@ class StepMaker {
   }
 
   Status prepare(const Input&) { return {Code::kInternal, "an input is no step"}; }
+  Status prepare(const MaxPool&) { return {Code::kInternal, "max pooling is no primitive"}; }
   Status prepare(const Conv2d& conv);
   Status prepare(const BatchNorm& norm);
   Status prepare(const Relu&);
   Status prepare(const Add&);
-  Status prepare(const MaxPool& max);
   Status prepare(const AvgPool& pool) {
-    return average(pool_problem(pool, request_.src[0]).window);
+    return average(window_dims(pool_problem(pool, request_.src[0]).window));
   }
-  Status prepare(const GlobalAvgPool&);
-
-  Status average(const Window& window) {
-    onednn::WindowDims dims = window_dims(window);
-    return pool(dnnl::algorithm::pooling_avg_exclude_padding, dims, false);
+  Status prepare(const GlobalAvgPool&) {
+    const Shape& src = request_.src[0];
+    return average({{src.h, src.w}, {src.h, src.w}, {0, 0}, {0, 0}});
   }
-  Status pool(dnnl::algorithm algorithm, const onednn::WindowDims& window, bool add);
+  Status average(const onednn::WindowDims& window);
 
   Shape gather_strided(const Conv2d& conv, Argument& src);
   Result<std::shared_ptr<const PackedConv>> pack(const Conv2d& conv, const memory::desc& packed);
@@ -176,7 +178,13 @@ Status StepMaker::prepare(const Conv2d& conv) {
     ops.append_binary(dnnl::algorithm::binary_mul, per_channel(conv.out_channels));
     ops.append_binary(dnnl::algorithm::binary_add, per_channel(conv.out_channels));
   }
-  if (conv.add) {
+  // oneDNN adds cheapest to what stands in the destination, as the first thing after the sum.
+  const bool in_place = conv.add && ops.len() == 0 && request_.second_is_free &&
+                        (!request_.is_result || type_ == memory::data_type::f32);
+  if (in_place) {
+    ops.append_sum();
+    step_->set_overwrites_second();
+  } else if (conv.add) {
     residual = ops.len();
     ops.append_binary(dnnl::algorithm::binary_add, nhwc(request_.dst));
   }
@@ -206,7 +214,7 @@ Status StepMaker::prepare(const Conv2d& conv) {
     arguments.push_back(vector(post_op_arg(second[0]), channel, parameters.second_scale));
     arguments.push_back(vector(post_op_arg(second[1]), channel, parameters.second_shift));
   }
-  if (conv.add) {
+  if (conv.add && !in_place) {
     arguments.push_back(at(post_op_arg(residual), nhwc(request_.dst), Place::kSrc1));
   }
   step_->add_call(desc, dnnl::convolution_forward(desc), std::move(arguments));
@@ -251,28 +259,12 @@ Status StepMaker::prepare(const Add&) {
   return {};
 }
 
-Status StepMaker::prepare(const MaxPool& max) {
-  const PoolProblem problem = pool_problem(max, request_.src[0]);
-  return pool(dnnl::algorithm::pooling_max, window_dims(problem.window), max.add);
-}
-
-Status StepMaker::prepare(const GlobalAvgPool&) {
-  const Shape& src = request_.src[0];
-  return pool(dnnl::algorithm::pooling_avg_exclude_padding,
-              {{src.h, src.w}, {src.h, src.w}, {0, 0}, {0, 0}}, false);
-}
-
-Status StepMaker::pool(dnnl::algorithm algorithm, const onednn::WindowDims& window, bool add) {
-  std::vector<Argument> arguments = {at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0), dst()};
-  if (add) {
-    dnnl::post_ops ops;
-    ops.append_binary(dnnl::algorithm::binary_add, nhwc(request_.dst));
-    attr_.set_post_ops(ops);
-    arguments.push_back(at(post_op_arg(0), nhwc(request_.dst), Place::kSrc1));
-  }
-  const auto desc =
-      onednn::pooling(cpu_engine(), algorithm, nhwc(request_.src[0]), dst_desc(), window, attr_);
-  step_->add_call(desc, dnnl::pooling_forward(desc), std::move(arguments));
+Status StepMaker::average(const onednn::WindowDims& window) {
+  const memory::desc values = nhwc(request_.src[0]);
+  const auto desc = onednn::pooling(cpu_engine(), dnnl::algorithm::pooling_avg_exclude_padding,
+                                    values, dst_desc(), window, attr_);
+  step_->add_call(desc, dnnl::pooling_forward(desc),
+                  {at(DNNL_ARG_SRC, values, Place::kSrc0), dst()});
   return {};
 }
 

@@ -73,6 +73,7 @@ class CpuStep : public Step {
   std::size_t workspace_bytes() const override { return workspace_bytes_; }
   std::size_t parameter_bytes() const override { return packed_ ? packed_->bytes() : 0; }
   const void* parameters() const override { return packed_.get(); }
+  bool overwrites_second() const override { return overwrites_second_; }
 
   Status bind(const StepBuffers& buffers) override;
   // Through oneDNN's C interface, which neither allocates nor throws.
@@ -95,6 +96,7 @@ class CpuStep : public Step {
     return std::exchange(workspace_bytes_, workspace_bytes_ + (bytes + kLine - 1) / kLine * kLine);
   }
 
+  void set_overwrites_second() { overwrites_second_ = true; }
   void set_packed(std::shared_ptr<const PackedConv> packed) { packed_ = std::move(packed); }
 
   // A memory object that bind will point somewhere.
@@ -108,6 +110,7 @@ class CpuStep : public Step {
   std::shared_ptr<const PackedConv> packed_;
   std::string implementation_;
   std::size_t workspace_bytes_ = 0;
+  bool overwrites_second_ = false;
 };
 
 }  // namespace xception::cpu

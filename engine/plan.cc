@@ -62,4 +62,36 @@ std::vector<Lifetime> value_lifetimes(const Graph& graph, const std::vector<std:
   return lifetimes;
 }
 
+bool reads_second_last(const Graph& graph, ValueId node) {
+  const std::vector<ValueId>& inputs = graph.nodes[static_cast<std::size_t>(node)].inputs;
+  if (inputs.size() != 2 || inputs[0] == inputs[1]) {
+    return false;
+  }
+  return std::none_of(graph.nodes.begin() + node + 1, graph.nodes.end(), [&](const Node& later) {
+    return std::count(later.inputs.begin(), later.inputs.end(), inputs[1]) > 0;
+  });
+}
+
+ArenaMap map_graph(const Graph& graph, const std::vector<std::size_t>& value_bytes,
+                   const std::vector<StepNeeds>& needs) {
+  std::vector<Lifetime> lifetimes = value_lifetimes(graph, value_bytes);
+  std::vector<std::size_t> owner(lifetimes.size());  // of the memory in which a value stands
+  std::iota(owner.begin(), owner.end(), std::size_t{0});
+  for (std::size_t i = 0; i < needs.size(); ++i) {
+    const std::size_t node = i + 1;
+    if (needs[i].overwrites_second) {
+      owner[node] = owner[static_cast<std::size_t>(graph.nodes[node].inputs[1])];
+      lifetimes[owner[node]].last = lifetimes[node].last;
+      lifetimes[node].bytes = 0;
+    }
+    const int now = static_cast<int>(node);
+    lifetimes.push_back({needs[i].workspace_bytes, now, now});
+  }
+  ArenaMap map = map_arena(lifetimes);
+  for (std::size_t node = 0; node < owner.size(); ++node) {
+    map.offsets[node] = map.offsets[owner[node]];
+  }
+  return map;
+}
+
 }  // namespace xception

@@ -30,4 +30,19 @@ ArenaMap map_arena(const std::vector<Lifetime>& lifetimes);
 // step 0, and the last value is read after the last step.
 std::vector<Lifetime> value_lifetimes(const Graph& graph, const std::vector<std::size_t>& bytes);
 
+// Whether `node` has a second input that is not its first too and that no later node reads: it may
+// write its output over it.
+bool reads_second_last(const Graph& graph, ValueId node);
+
+// What the step of a node needs of the arena.
+struct StepNeeds {
+  std::size_t workspace_bytes = 0;
+  bool overwrites_second = false;
+};
+
+// The arena of a graph: offsets of every node's output, then of every step's workspace. `needs[i]`
+// is that of the step that makes node i + 1.
+ArenaMap map_graph(const Graph& graph, const std::vector<std::size_t>& value_bytes,
+                   const std::vector<StepNeeds>& needs);
+
 }  // namespace xception

@@ -130,7 +130,11 @@ struct Session::Impl {
 // A step for every node but the input.
 Status Session::Impl::prepare() {
   for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
-    StepRequest request{graph.nodes[i], {}, shapes[i], is_result(i)};
+    StepRequest request{graph.nodes[i],
+                        {},
+                        shapes[i],
+                        is_result(i),
+                        reads_second_last(graph, static_cast<ValueId>(i))};
     for (const ValueId id : graph.nodes[i].inputs) {
       request.src.push_back(shapes[static_cast<std::size_t>(id)]);
     }
@@ -148,12 +152,11 @@ Status Session::Impl::lay_out() {
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     bytes.push_back(backend->value_bytes(shapes[i], is_result(i)));
   }
-  std::vector<Lifetime> lifetimes = value_lifetimes(graph, bytes);
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const int now = static_cast<int>(i) + 1;
-    lifetimes.push_back({steps[i]->workspace_bytes(), now, now});
+  std::vector<StepNeeds> needs;
+  for (const std::unique_ptr<Step>& step : steps) {
+    needs.push_back({step->workspace_bytes(), step->overwrites_second()});
   }
-  const ArenaMap map = map_arena(lifetimes);
+  const ArenaMap map = map_graph(graph, bytes, needs);
   Result<std::shared_ptr<std::byte>> memory = backend->allocate(map.bytes);
   XC_RETURN_IF_ERROR(memory.status());
   arena = *std::move(memory);

@@ -278,6 +278,11 @@ StepResult run_step(Backend& backend, const StepRequest& request, const WeightFi
     Buffer dst(bytes(backend.value_bytes(request.dst, request.is_result)));
     Buffer workspace(bytes(step.workspace_bytes()));
     bound.dst = dst.data();
+    if (step.overwrites_second()) {
+      REQUIRE(request.second_is_free);
+      REQUIRE(backend.copy_in(src[1].data(), request.src[1], dst.data()).ok());
+      bound.src[1] = dst.data();
+    }
     bound.workspace = workspace.data();
     REQUIRE(step.bind(bound).ok());
     REQUIRE(backend.run(steps, {}).ok());
@@ -307,7 +312,11 @@ std::vector<Values> run_guarded(Backend& backend, const Graph& graph, const Weig
   WeightCache cache;
   std::vector<Values> values = {images};
   for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
-    StepRequest request{graph.nodes[i], {}, (*shapes)[i], i + 1 == graph.nodes.size()};
+    StepRequest request{graph.nodes[i],
+                        {},
+                        (*shapes)[i],
+                        i + 1 == graph.nodes.size(),
+                        reads_second_last(graph, static_cast<ValueId>(i))};
     std::vector<Values> src;
     for (const ValueId id : graph.nodes[i].inputs) {
       request.src.push_back((*shapes)[static_cast<std::size_t>(id)]);
@@ -328,7 +337,11 @@ Values run_in_arena(Backend& backend, const Graph& graph, const WeightFile& file
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<std::size_t> bytes = {backend.value_bytes(input, count == 1)};
   for (std::size_t i = 1; i < count; ++i) {
-    StepRequest request{graph.nodes[i], {}, (*shapes)[i], i + 1 == count};
+    StepRequest request{graph.nodes[i],
+                        {},
+                        (*shapes)[i],
+                        i + 1 == count,
+                        reads_second_last(graph, static_cast<ValueId>(i))};
     for (const ValueId id : graph.nodes[i].inputs) {
       request.src.push_back((*shapes)[static_cast<std::size_t>(id)]);
     }
@@ -338,12 +351,11 @@ Values run_in_arena(Backend& backend, const Graph& graph, const WeightFile& file
     steps.push_back(*std::move(step));
     bytes.push_back(backend.value_bytes((*shapes)[i], i + 1 == count));
   }
-  std::vector<Lifetime> lifetimes = value_lifetimes(graph, bytes);
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    const int now = static_cast<int>(i) + 1;
-    lifetimes.push_back({steps[i]->workspace_bytes(), now, now});
+  std::vector<StepNeeds> needs;
+  for (const std::unique_ptr<Step>& step : steps) {
+    needs.push_back({step->workspace_bytes(), step->overwrites_second()});
   }
-  const ArenaMap map = map_arena(lifetimes);
+  const ArenaMap map = map_graph(graph, bytes, needs);
   GuardedBuffer<std::byte> arena(static_cast<std::int64_t>(map.bytes));
   const auto at = [&](std::size_t i) { return arena.data() + map.offsets[i]; };
   for (std::size_t i = 0; i < steps.size(); ++i) {

@@ -77,7 +77,7 @@ StepCase op_case(Random& random, Draw draw, Op op, const Shape& src, bool adds,
 }
 
 StepCase absolute(const StepCase& test) {
-  StepCase bound{absolute(test.made), test.src, {}};
+  StepCase bound{absolute(test.made), test.src, {}, test.second_is_free};
   for (const Values& values : test.values) {
     bound.values.push_back(absolute(values));
   }
@@ -89,7 +89,7 @@ Values first_images(const Values& values, int n) {
 }
 
 StepResult run_case(Backend& backend, const StepCase& test, int n, int runs) {
-  StepRequest request{test.node(), {}, {}, false};
+  StepRequest request{test.node(), {}, {}, false, test.second_is_free};
   std::vector<Values> src;
   for (std::size_t i = 0; i < test.src.size(); ++i) {
     Shape shape = test.src[i];

@@ -18,6 +18,7 @@ struct StepCase {
   TestGraph made;          // the input and the node
   std::vector<Shape> src;  // of the node's inputs, for kBatch pictures
   std::vector<Values> values;
+  bool second_is_free = false;  // the output may be written over the second input
 
   const Node& node() const { return made.graph.nodes[1]; }
 };

@@ -1,0 +1,62 @@
+// The OpenMP runtime that oneDNN runs on, looked up in the process: which one that is was decided
+// where oneDNN was built, and linking another would set the threads of the wrong one, and keep two
+// sets of them.
+#pragma once
+
+#include <cstdint>
+
+namespace xception {
+
+// Functions of the runtime; all null where oneDNN was built without OpenMP.
+struct OpenMp {
+  int (*get_max_threads)() = nullptr;
+  void (*set_num_threads)(int) = nullptr;
+  int (*get_num_threads)() = nullptr;
+  int (*get_thread_num)() = nullptr;
+  // Runs body(data) on every thread of a team. What gcc makes of `omp parallel`; Intel's and LLVM's
+  // runtimes have it too.
+  void (*run_team)(void (*body)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
+
+  static const OpenMp& find();
+  bool present() const { return get_max_threads != nullptr; }
+};
+
+// Sets the number of threads for the calling thread, and puts it back.
+class ThreadScope {
+ public:
+  explicit ThreadScope(int threads);
+  ~ThreadScope();
+  ThreadScope(const ThreadScope&) = delete;
+  ThreadScope& operator=(const ThreadScope&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// body(begin, end) over [0, count) in as many pieces as the scope has threads, at the same time.
+// `body` must not throw.
+template <class Body>
+void parallel_for(int count, const Body& body) {
+  struct Job {
+    const Body& body;
+    int count;
+  } job = {body, count};
+  const OpenMp& omp = OpenMp::find();
+  if (!omp.present() || omp.get_max_threads() == 1) {
+    body(0, count);
+    return;
+  }
+  omp.run_team(
+      [](void* data) {
+        const Job& work = *static_cast<Job*>(data);
+        const OpenMp& team = OpenMp::find();
+        const auto piece = [&](std::int64_t i) {
+          return static_cast<int>(i * work.count / team.get_num_threads());
+        };
+        const int i = team.get_thread_num();
+        work.body(piece(i), piece(i + 1));
+      },
+      &job, 0, 0);
+}
+
+}  // namespace xception
