@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 namespace xception {
@@ -40,6 +41,11 @@ Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightF
     }
   }
   return weights;
+}
+
+std::uint16_t to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
 }
 
 Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes) {

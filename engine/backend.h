@@ -95,6 +95,9 @@ class Backend {
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file);
 
+// To the nearest bf16, half to even.
+std::uint16_t to_bf16(float value);
+
 // An affine's factors as the kernels take them.
 inline std::vector<float> to_floats(const std::vector<double>& values) {
   return {values.begin(), values.end()};

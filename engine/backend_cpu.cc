@@ -1,8 +1,8 @@
-// The CPU backend: every node is one oneDNN primitive, or two, on NHWC activations; max pooling is
-// a loop of our own.
+// The CPU backend: every node is one oneDNN primitive, or two, on NHWC activations; depthwise
+// convolutions and max pools are loops of our own (backend_cpu_window.h).
 //
-// What stands behind a convolution goes into the primitive's post-ops, and the add behind a max
-// pool into its loop, so an activation is written once. The weights' packed format is oneDNN's own
+// What stands behind a convolution goes into the primitive's post-ops, so an activation is written
+// once. The weights' packed format is oneDNN's own
 // choice; activations are never reordered. A strided 1x1 convolution first gathers the pixels it
 // reads into the workspace: oneDNN 2.6 has no AVX2 kernel for the strided case that comes near its
 // 1x1 kernel (77-116 against 180-190 GFLOP/s on two Zen 3 cores at 64 -> 128 and 728 -> 1024
@@ -85,14 +85,6 @@ class CpuBackend : public Backend {
   dnnl::stream stream_;
 };
 
-bool cpu_has_bf16() {
-  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
-  // ISAs are bit sets: one that contains AVX512_BF16 has all of its bits.
-  const auto bits = static_cast<unsigned>(isa);
-  const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (bits & bf16) == bf16;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options) {
@@ -102,7 +94,7 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
                                           precision_name(options.precision) +
                                           "; use --precision fp32 or bf16");
   }
-  if (bf16 && !cpu_has_bf16()) {
+  if (bf16 && !cpu::has_isa(dnnl::cpu_isa::avx512_core_bf16)) {
     return Status(Code::kUnsupported,
                   "precision bf16 needs a CPU with AVX512_BF16, which this one is not; use "
                   "--precision fp32");

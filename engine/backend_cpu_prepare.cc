@@ -1,7 +1,7 @@
 #include "engine/backend_cpu_prepare.h"
 
-#include "engine/backend_cpu_pool.h"
 #include "engine/backend_cpu_step.h"
+#include "engine/backend_cpu_window.h"
 #include "engine/onednn.h"
 
 namespace xception::cpu {
@@ -30,8 +30,12 @@ class StepMaker {
   }
 
   Result<std::unique_ptr<Step>> make() {
+    const bool bf16 = type_ == memory::data_type::bf16;
     if (std::holds_alternative<MaxPool>(request_.node.op)) {
-      return make_max_pool_step(request_, type_ == memory::data_type::bf16);
+      return make_max_pool_step(request_, bf16);
+    }
+    if (const auto* conv = std::get_if<Conv2d>(&request_.node.op); conv && conv->depthwise) {
+      return make_depthwise_step(request_, bf16, file_, cache_);
     }
     XC_RETURN_IF_ERROR(guarded("layer '" + request_.node.name + "'", [&] {
       return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
@@ -116,8 +120,7 @@ Shape StepMaker::gather_strided(const Conv2d& conv, Argument& src) {
 }
 
 memory::dims weight_dims(const Conv2d& conv, int in_channels) {
-  return conv.depthwise ? memory::dims{conv.out_channels, 1, 1, conv.size, conv.size}
-                        : memory::dims{conv.out_channels, in_channels, conv.size, conv.size};
+  return {conv.out_channels, in_channels, conv.size, conv.size};
 }
 
 // Packs into `packed`, or finds what another session or an earlier repetition packed.
@@ -128,7 +131,7 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
     XC_RETURN_IF_ERROR(weights.status());
     auto result = std::make_shared<PackedConv>();
     const memory::desc plain(weight_dims(conv, request_.src[0].c), memory::data_type::f32,
-                             conv.depthwise ? Tag::goihw : Tag::oihw);
+                             Tag::oihw);
     memory source(plain, cpu_engine(), weights->data());
     Result<std::shared_ptr<std::byte>> storage = allocate_host(packed.get_size());
     XC_RETURN_IF_ERROR(storage.status());

@@ -29,6 +29,13 @@ Status guarded(const std::string& what, F&& body) {
 // another.
 const dnnl::engine& cpu_engine();
 
+// Whether oneDNN may use an instruction set here. ISAs are bit sets: one that contains another has
+// all of its bits.
+inline bool has_isa(dnnl::cpu_isa isa) {
+  const auto bits = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bits) == bits;
+}
+
 inline dnnl::memory::dims dims_of(const Shape& s) { return {s.n, s.c, s.h, s.w}; }
 
 // A convolution's weights as its primitive wants them, with the vectors of its epilogue.

@@ -13,16 +13,10 @@
 namespace xception {
 namespace {
 
-// To the nearest bf16, half to even; kept as float32.
-float round_to_bf16(float value) {
-  auto bits = std::bit_cast<std::uint32_t>(value);
-  bits += 0x7FFFU + ((bits >> 16U) & 1U);
-  return std::bit_cast<float>(bits & 0xFFFF0000U);
-}
-
+// Kept as float32.
 void round_all(float* values, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
-    values[i] = round_to_bf16(values[i]);
+    values[i] = std::bit_cast<float>(static_cast<std::uint32_t>(to_bf16(values[i])) << 16U);
   }
 }
 

@@ -66,8 +66,8 @@ Status check_node(const Node& node, const std::vector<Shape>& src, const Shape& 
 }  // namespace
 
 ConvProblem conv_problem(const Conv2d& conv, const Shape& src) {
-  return {src, conv.out_channels, explicit_window(conv.size, conv.stride, conv.pad),
-          conv.depthwise};
+  return {src, conv.out_channels, explicit_window(conv.size, conv.stride, conv.pad), conv.depthwise,
+          conv.relu_on_load};
 }
 
 PoolProblem pool_problem(const MaxPool& pool, const Shape& src) {
@@ -105,7 +105,8 @@ std::string describe(const Op& op) {
     std::string operator()(const Input&) const { return "input"; }
     std::string operator()(const Conv2d& conv) const {
       const char* kind = conv.depthwise ? "depthwise" : "conv";
-      std::string text = window_name(kind, conv.size, conv.stride);
+      std::string text = conv.relu_on_load ? "relu+ " : "";
+      text += window_name(kind, conv.size, conv.stride);
       text += conv.folded ? " +bn" : "";
       text += conv.relu ? " +relu" : "";
       text += conv.second_affine ? " +bn" : "";

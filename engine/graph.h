@@ -27,9 +27,9 @@ struct Affine {
 // How much a window pads; `kSame` is TensorFlow's rule and depends on the extent.
 enum class PadMode { kExplicit, kSame };
 
-// Convolution, dense or depthwise, and what passes have moved behind it, in the order of the
-// fields: affine, ReLU, second affine, add of inputs[1], ReLU. A Linear is one too: 1x1 on a 1x1
-// picture.
+// Convolution, dense or depthwise, and what passes have moved before and behind it, in the order of
+// the fields: ReLU of what it reads; affine, ReLU, second affine, add of inputs[1], ReLU. A Linear
+// is one too: 1x1 on a 1x1 picture.
 struct Conv2d {
   const TensorEntry* weight = nullptr;  // [k][c][s][s], [c][1][s][s] if depthwise, or [k][c]
   int out_channels = 0;
@@ -37,6 +37,7 @@ struct Conv2d {
   int stride = 1;
   int pad = 0;
   bool depthwise = false;
+  bool relu_on_load = false;
   std::shared_ptr<const Affine> affine;  // from the start the bias (scale 1), if there is one
   bool folded = false;                   // affine holds a batch norm too
   bool relu = false;

@@ -96,6 +96,16 @@ std::optional<Op> relu_rule(const Op& producer, const Op& consumer) {
   return merged;
 }
 
+std::optional<Op> relu_on_load_rule(const Op& producer, const Op& consumer) {
+  const auto* conv = std::get_if<Conv2d>(&consumer);
+  if (conv == nullptr || !conv->depthwise || !std::holds_alternative<Relu>(producer)) {
+    return std::nullopt;
+  }
+  Conv2d merged = *conv;
+  merged.relu_on_load = true;
+  return merged;
+}
+
 std::optional<Op> second_batch_norm_rule(const Op& producer, const Op& consumer) {
   const auto* conv = std::get_if<Conv2d>(&producer);
   const auto* norm = std::get_if<BatchNorm>(&consumer);
@@ -143,9 +153,11 @@ Graph fuse_relu(const Graph& graph) { return absorb(graph, relu_rule); }
 Graph fuse_second_batch_norm(const Graph& graph) { return absorb(graph, second_batch_norm_rule); }
 Graph fuse_add(const Graph& graph) { return absorb(graph, add_rule); }
 Graph fuse_final_relu(const Graph& graph) { return absorb(graph, final_relu_rule); }
+Graph fuse_relu_on_load(const Graph& graph) { return absorb(graph, relu_on_load_rule); }
 
 Graph fuse(const Graph& graph) {
-  return fuse_final_relu(fuse_add(fuse_second_batch_norm(fuse_relu(fold_batch_norm(graph)))));
+  return fuse_relu_on_load(
+      fuse_final_relu(fuse_add(fuse_second_batch_norm(fuse_relu(fold_batch_norm(graph))))));
 }
 
 }  // namespace xception

@@ -1,7 +1,7 @@
 // Passes: pure functions from a graph to one that computes the same with fewer steps.
 //
-// Each lets a producer absorb the one node that reads it. The merged node takes the consumer's name
-// and place, since it now computes the consumer's output.
+// Each makes one node of a producer and the only node that reads it. It takes the consumer's name and
+// place, since it computes the consumer's output.
 #pragma once
 
 #include "engine/graph.h"
@@ -22,6 +22,10 @@ Graph fuse_add(const Graph& graph);
 
 // conv with a second affine or an add -> ReLU.
 Graph fuse_final_relu(const Graph& graph);
+
+// ReLU -> depthwise conv, which clamps what it reads: such a ReLU stands where others read the
+// value without it, so that no producer could take it.
+Graph fuse_relu_on_load(const Graph& graph);
 
 // All of the above, in that order.
 Graph fuse(const Graph& graph);

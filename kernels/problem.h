@@ -48,6 +48,7 @@ struct ConvProblem {
   int k = 0;  // output channels; equals src.c where depthwise
   Window window;
   bool depthwise = false;
+  bool relu_on_load = false;  // x = max(x, 0) of every value read
 
   Shape dst() const {
     return {src.n,

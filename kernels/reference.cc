@@ -73,7 +73,8 @@ double conv_sum(const ConvProblem& problem, const float* src, const float* weigh
         }
         const std::int64_t row = static_cast<std::int64_t>(k) * channels + (c - c_begin);
         const double weight = weights[(row * size + r) * size + s];
-        sum += weight * src[offset(problem.src, n, y, x, c)];
+        const double value = src[offset(problem.src, n, y, x, c)];
+        sum += weight * (problem.relu_on_load ? clamp_to_zero(value) : value);
       }
     }
   }

@@ -11,8 +11,8 @@
 
 namespace xception::reference {
 
-// Convolution, dense or depthwise, then the epilogue. Weights in PyTorch's order:
-// [k][c][size][size], or [c][1][size][size] where problem.depthwise.
+// ReLU of src where problem.relu_on_load, convolution, dense or depthwise, then the epilogue.
+// Weights in PyTorch's order: [k][c][size][size], or [c][1][size][size] where problem.depthwise.
 void conv(const ConvProblem& problem, const float* src, const float* weights,
           const Epilogue& epilogue, float* dst);
 

@@ -48,6 +48,7 @@ StepCase conv_case(Random& random, Draw draw, const ConvProblem& problem,
   op.stride = problem.window.stride;
   op.pad = problem.window.pad.top;
   op.depthwise = problem.depthwise;
+  op.relu_on_load = epilogues.relu_on_load;
   if (epilogues.norm) {
     op.affine = draw_norm(random, draw, problem.k);
     op.folded = true;

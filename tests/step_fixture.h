@@ -26,7 +26,7 @@ struct StepCase {
 // Whole numbers are small enough for every sum to be exact in float32.
 enum class Draw { kIntegers, kNormals };
 
-// What stands behind a convolution; of `bias` and `norm` (folded into the weights) one at most.
+// What stands around a convolution; of `bias` and `norm` (folded into the weights) one at most.
 struct Epilogues {
   bool bias = false;
   bool norm = false;
@@ -34,6 +34,7 @@ struct Epilogues {
   bool second_norm = false;
   bool add = false;
   bool final_relu = false;
+  bool relu_on_load = false;
 };
 
 // False where Conv2d cannot say what the problem asks for, or no window fits.

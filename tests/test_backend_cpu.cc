@@ -52,25 +52,42 @@ class CpuTest {
 
 }  // namespace
 
-TEST_CASE("convolutions of edge shapes, whole numbers") {
-  XC_RANDOM(random);
-  CpuTest cpu;
-  for (const ConvProblem& problem : edge_convs(kBatch)) {
-    if (can_be_node(problem)) {
-      cpu.check(conv_case(random, Draw::kIntegers, problem, {.bias = true}), true);
-    }
-  }
-}
+namespace {
 
-TEST_CASE("convolutions of edge shapes, normal numbers") {
+void check_edge_convs(bool depthwise) {
   XC_RANDOM(random);
   CpuTest cpu;
   for (const ConvProblem& problem : edge_convs(kBatch)) {
-    if (can_be_node(problem)) {
+    if (problem.depthwise == depthwise && can_be_node(problem)) {
+      cpu.check(conv_case(random, Draw::kIntegers, problem, {.bias = true}), true);
       cpu.check(conv_case(random, Draw::kNormals, problem, {.norm = true}), false);
     }
   }
 }
+
+void check_epilogues(const std::vector<ConvProblem>& problems) {
+  XC_RANDOM(random);
+  CpuTest cpu;
+  for (const ConvProblem& problem : problems) {
+    const unsigned count = problem.depthwise ? 7 : 6;  // a dense convolution takes no ReLU on load
+    for (unsigned bits = 0; bits < 1U << count; ++bits) {
+      const auto bit = [bits](unsigned i) { return (bits >> i & 1U) != 0; };
+      const Epilogues epilogues = {bit(0), bit(1), bit(2), bit(3), bit(4), bit(5), bit(6)};
+      if (!(epilogues.bias && epilogues.norm)) {
+        cpu.check(conv_case(random, Draw::kIntegers, problem, epilogues), true);
+        cpu.check(conv_case(random, Draw::kNormals, problem, epilogues), false);
+      }
+    }
+  }
+}
+
+constexpr Window kThree = {3, 1, {1, 1, 1, 1}};
+
+}  // namespace
+
+// Tag [loops]: what runs on our own loops; these are tested for every instruction set.
+TEST_CASE("convolutions of edge shapes") { check_edge_convs(/*depthwise=*/false); }
+TEST_CASE("depthwise convolutions of edge shapes", "[loops]") { check_edge_convs(true); }
 
 TEST_CASE("a strided 1x1 convolution that pads") {
   XC_RANDOM(random);
@@ -80,27 +97,18 @@ TEST_CASE("a strided 1x1 convolution that pads") {
 }
 
 TEST_CASE("convolutions with every epilogue") {
-  XC_RANDOM(random);
-  CpuTest cpu;
-  const Window three = {3, 1, {1, 1, 1, 1}};
-  const std::vector<ConvProblem> problems = {
-      {{kBatch, 5, 7, 13}, 11, {1, 1, {}}, false}, {{kBatch, 5, 7, 16}, 32, {1, 1, {}}, false},
-      {{kBatch, 5, 7, 8}, 24, {1, 2, {}}, false},  {{kBatch, 5, 7, 3}, 9, three, false},
-      {{kBatch, 5, 7, 16}, 16, three, false},      {{kBatch, 5, 7, 13}, 13, three, true},
-      {{kBatch, 5, 7, 32}, 32, three, true}};
-  for (const ConvProblem& problem : problems) {
-    for (unsigned bits = 0; bits < 1U << 6; ++bits) {
-      const auto bit = [bits](unsigned i) { return (bits >> i & 1U) != 0; };
-      const Epilogues epilogues = {bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)};
-      if (!(epilogues.bias && epilogues.norm)) {
-        cpu.check(conv_case(random, Draw::kIntegers, problem, epilogues), true);
-        cpu.check(conv_case(random, Draw::kNormals, problem, epilogues), false);
-      }
-    }
-  }
+  check_epilogues({{{kBatch, 5, 7, 13}, 11, {1, 1, {}}, false},
+                   {{kBatch, 5, 7, 16}, 32, {1, 1, {}}, false},
+                   {{kBatch, 5, 7, 8}, 24, {1, 2, {}}, false},
+                   {{kBatch, 5, 7, 3}, 9, kThree, false},
+                   {{kBatch, 5, 7, 16}, 16, kThree, false}});
 }
 
-TEST_CASE("max pools, with and without an add") {
+TEST_CASE("depthwise convolutions with every epilogue", "[loops]") {
+  check_epilogues({{{kBatch, 5, 7, 13}, 13, kThree, true}, {{kBatch, 5, 7, 92}, 92, kThree, true}});
+}
+
+TEST_CASE("max pools, with and without an add", "[loops]") {
   XC_RANDOM(random);
   CpuTest cpu;
   for (const PoolProblem& problem : edge_pools(kBatch)) {
@@ -117,7 +125,7 @@ TEST_CASE("max pools, with and without an add") {
   }
 }
 
-TEST_CASE("a max pool of values that are all negative ignores its padding") {
+TEST_CASE("a max pool of values that are all negative ignores its padding", "[loops]") {
   XC_RANDOM(random);
   CpuTest cpu;
   StepCase test = op_case(random, Draw::kNormals, MaxPool{}, {kBatch, 5, 6, 13});
@@ -247,6 +255,11 @@ TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of t
     if (can_be_node(problem)) {
       check(conv_case(random, Draw::kIntegers, problem, {.bias = true, .relu = true}), true);
       check(conv_case(random, Draw::kNormals, problem, {.norm = true, .add = true}), false);
+      if (problem.depthwise) {
+        const Epilogues epilogues = {.norm = true, .relu = true, .relu_on_load = true};
+        check(conv_case(random, Draw::kIntegers, problem, epilogues), true);
+        check(conv_case(random, Draw::kNormals, problem, epilogues), false);
+      }
     }
   }
   const Shape src = {kBatch, 7, 5, 13};

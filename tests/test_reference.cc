@@ -149,6 +149,21 @@ TEST_CASE("conv: depthwise is dense with weights on the diagonal") {
   }
 }
 
+TEST_CASE("conv: a ReLU on load is a ReLU before it") {
+  XC_RANDOM(random);
+  ConvProblem problem = {{2, 5, 4, 6}, 6, {3, 1, {1, 1, 1, 1}}, true};
+  const Values src = random.normals(problem.src.elements());
+  const Values weights = random.normals(weight_elements(problem));
+  Values clamped(src.size());
+  reference::relu(problem.src.elements(), src.data(), clamped.data());
+  Values expected(src.size());
+  reference::conv(problem, clamped.data(), weights.data(), {}, expected.data());
+  problem.relu_on_load = true;
+  Values actual(src.size());
+  reference::conv(problem, src.data(), weights.data(), {}, actual.data());
+  CHECK(actual == expected);
+}
+
 TEST_CASE("conv: padding is a frame of zeros, and a stride skips outputs") {
   XC_RANDOM(random);
   for (const ConvProblem& problem : edge_convs(2)) {

@@ -151,7 +151,7 @@ TEST_CASE("a session tells what it is") {
 
   const Session unfused = create(model, {.device = "cpu", .batch = 3, .height = 17, .fuse = false});
   CHECK(unfused.info().layers.size() == 297);
-  CHECK(info.layers.size() == 92);
+  CHECK(info.layers.size() == 80);
   std::int64_t unfused_macs = 0;
   for (const LayerInfo& layer : unfused.info().layers) {
     unfused_macs += layer.macs;

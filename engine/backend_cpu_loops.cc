@@ -1,0 +1,399 @@
+// Compiled once for each instruction set (engine/CMakeLists.txt). Nothing here may call an inline
+// function of a header: the linker keeps one copy of such a function for the whole program, and it
+// might keep this one.
+//
+// Depthwise, 3x3, stride 1. A thread takes a row of the output and as many channels as a vector or
+// two hold, keeps their weights in registers and goes along the row. A column of three values is
+// loaded once and added to the three outputs that see it, so that an output costs 3 loads and 9
+// multiply-adds, and the left and right edge need no code of their own; rows above and below the
+// picture are left out of the sum (kRows). What limits it is the cache that src comes from.
+// Any other window takes the loop over its taps.
+#include "engine/backend_cpu_loops.h"
+
+#include <cstdint>
+
+#if defined(__AVX512F__)
+#define XC_LOOPS kAvx512Loops
+#define XC_LOOPS_NAME "avx512"
+#define XC_LANES 16
+#elif defined(__AVX2__)
+#define XC_LOOPS kAvx2Loops
+#define XC_LOOPS_NAME "avx2"
+#define XC_LANES 8
+#else
+#define XC_LOOPS kBaselineLoops
+#define XC_LOOPS_NAME "baseline"
+#define XC_LANES 4
+#endif
+
+namespace xception::cpu {
+namespace {
+
+struct Bf16 {
+  std::uint16_t bits;
+};
+
+template <int kLanes>
+struct Vector {
+  using Float [[gnu::vector_size(4 * kLanes)]] = float;
+  using Bits [[gnu::vector_size(4 * kLanes)]] = std::uint32_t;
+  using Half [[gnu::vector_size(2 * kLanes)]] = std::uint16_t;
+};
+template <int kLanes>
+using Float = typename Vector<kLanes>::Float;
+
+template <int kLanes>
+Float<kLanes> load(const float* src) {
+  Float<kLanes> value;
+  __builtin_memcpy(&value, src, sizeof(value));
+  return value;
+}
+
+template <int kLanes>
+Float<kLanes> load(const Bf16* src) {
+  typename Vector<kLanes>::Half half;
+  __builtin_memcpy(&half, src, sizeof(half));
+  const auto bits = __builtin_convertvector(half, typename Vector<kLanes>::Bits) << 16U;
+  Float<kLanes> value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+template <int kLanes>
+void store(const Float<kLanes>& value, float* dst) {
+  __builtin_memcpy(dst, &value, sizeof(value));
+}
+
+// A bf16 in the upper half. A NaN of the processor's own has nothing in its lower half that could
+// carry.
+template <class Bits>
+Bits rounded(const Bits& bits) {
+  return bits + 0x7FFFU + ((bits >> 16U) & 1U);
+}
+
+template <int kLanes>
+void store(const Float<kLanes>& value, Bf16* dst) {
+  typename Vector<kLanes>::Bits bits;
+  __builtin_memcpy(&bits, &value, sizeof(bits));
+  const auto half = __builtin_convertvector(rounded(bits) >> 16U, typename Vector<kLanes>::Half);
+  __builtin_memcpy(dst, &half, sizeof(half));
+}
+
+// Lets a NaN through.
+template <int kLanes>
+Float<kLanes> at_least(const Float<kLanes>& value, float floor) {
+  const Float<kLanes> floors = Float<kLanes>{} + floor;
+  return value < floors ? floors : value;
+}
+
+// Neighbouring channels of kLanes elements of 32 bits: one float, or two bf16, the even and the odd
+// channels apart. A bf16 is the upper half of its float, so that taking two apart costs a shift and
+// a mask, where widening costs a shuffle and a shift for each.
+template <int kLanes, class T>
+struct Block;
+
+template <int kLanes>
+struct Block<kLanes, float> {
+  static constexpr int kParts = 1;
+  Float<kLanes> part[1];
+  void load(const float* src) { __builtin_memcpy(part, src, sizeof(part)); }
+  void store(float* dst) const { __builtin_memcpy(dst, part, sizeof(part)); }
+};
+
+template <int kLanes>
+struct Block<kLanes, Bf16> {
+  static constexpr int kParts = 2;
+  using Bits = typename Vector<kLanes>::Bits;
+  Float<kLanes> part[2];
+
+  void load(const Bf16* src) {
+    Bits bits;
+    __builtin_memcpy(&bits, src, sizeof(bits));
+    const Bits halves[2] = {bits << 16U, bits & 0xFFFF0000U};
+    __builtin_memcpy(part, halves, sizeof(part));
+  }
+  void store(Bf16* dst) const {
+    Bits halves[2];
+    __builtin_memcpy(halves, part, sizeof(part));
+    const Bits bits = (rounded(halves[0]) >> 16U) | (rounded(halves[1]) & 0xFFFF0000U);
+    __builtin_memcpy(dst, &bits, sizeof(bits));
+  }
+};
+
+constexpr float kNoFloor = -__builtin_inff();
+
+// Where row n * dst.h + p of the output reads: rows [begin, end) of the window lie in the picture.
+struct Rows {
+  int n;
+  int top;
+  int begin;
+  int end;
+};
+
+Rows rows_of(const WindowTask& task, int row) {
+  const int top = row % task.dst.h * task.window.stride - task.window.pad.top;
+  const int below = task.src.h - top;
+  return {row / task.dst.h, top, top < 0 ? -top : 0,
+          below < task.window.size ? below : task.window.size};
+}
+
+std::int64_t src_offset(const WindowTask& task, const Rows& rows, int r, int column) {
+  const std::int64_t line = static_cast<std::int64_t>(rows.n) * task.src.h + rows.top + r;
+  return (line * task.src.w + column) * task.src.c;
+}
+
+// The sum of an output, with everything that follows it.
+template <int kLanes, class Src, class Dst>
+void finish(const DepthwiseTask& task, Float<kLanes> sum, std::int64_t element, int channel) {
+  const Epilogue& epilogue = task.epilogue;
+  if (epilogue.shift != nullptr) {
+    sum += load<kLanes>(epilogue.shift + channel);
+  }
+  if (epilogue.relu) {
+    sum = at_least<kLanes>(sum, 0.0F);
+  }
+  if (epilogue.second_scale != nullptr) {
+    sum = sum * load<kLanes>(epilogue.second_scale + channel);
+    sum = sum + load<kLanes>(epilogue.second_shift + channel);
+  }
+  if (task.slide.residual != nullptr) {
+    sum += load<kLanes>(static_cast<const Src*>(task.slide.residual) + element);
+  }
+  if (epilogue.final_relu) {
+    sum = at_least<kLanes>(sum, 0.0F);
+  }
+  store<kLanes>(sum, static_cast<Dst*>(task.slide.dst_data) + element);
+}
+
+// A row of a 3x3 window of stride 1, of which kRows rows lie in the picture, for a block of
+// channels; nothing follows the sum but a shift and a ReLU. kClamps: a ReLU on load.
+template <int kLanes, class T, int kRows, bool kClamps>
+void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int channel) {
+  using Channels = Block<kLanes, T>;
+  constexpr int kParts = Channels::kParts;
+  const WindowTask& slide = task.slide;
+  const std::int64_t channels = slide.src.c;
+  const T* taps = static_cast<const T*>(task.weights) + rows.begin * 3 * channels + channel;
+  Channels weights[kRows][3];
+  for (int r = 0; r < kRows; ++r) {
+    for (int s = 0; s < 3; ++s) {
+      weights[r][s].load(taps + (r * 3 + s) * channels);
+    }
+  }
+  Channels shift{};
+  if (task.split_shift != nullptr) {
+    for (int i = 0; i < kParts; ++i) {
+      const std::int64_t part = (channels + kParts - 1) / kParts * i;
+      shift.part[i] = load<kLanes>(task.split_shift + part + channel / kParts);
+    }
+  }
+  const float floor = task.epilogue.relu ? 0.0F : kNoFloor;
+
+  const T* src =
+      static_cast<const T*>(slide.src_data) + src_offset(slide, rows, rows.begin, 0) + channel;
+  const std::int64_t line = slide.src.w * channels;
+  T* dst = static_cast<T*>(slide.dst_data) +
+           static_cast<std::int64_t>(row) * slide.dst.w * channels + channel;
+  const auto write = [&](Channels sum) {
+    for (int i = 0; i < kParts; ++i) {
+      sum.part[i] = at_least<kLanes>(sum.part[i] + shift.part[i], floor);
+    }
+    sum.store(dst);
+    dst += channels;
+  };
+  // The sums of the outputs that see a column as their last and as their middle one.
+  Channels last{};
+  Channels middle{};
+  int q = slide.window.pad.left - 2;  // the output of `last`
+  for (int column = 0; column < slide.src.w; ++column, ++q, src += channels) {
+    Channels fresh{};
+    for (int r = 0; r < kRows; ++r) {
+      Channels value;
+      value.load(src + r * line);
+      // The channels after the next ones. No hardware follows a stride of a pixel.
+      __builtin_prefetch(src + r * line + 2 * kLanes * kParts);
+      for (int i = 0; i < kParts; ++i) {
+        if constexpr (kClamps) {
+          value.part[i] = at_least<kLanes>(value.part[i], 0.0F);
+        }
+        last.part[i] += weights[r][2].part[i] * value.part[i];
+        middle.part[i] += weights[r][1].part[i] * value.part[i];
+        fresh.part[i] += weights[r][0].part[i] * value.part[i];
+      }
+    }
+    if (q >= 0) {
+      write(last);
+    }
+    last = middle;
+    middle = fresh;
+  }
+  for (; q < slide.dst.w; ++q) {
+    if (q >= 0) {
+      write(last);
+    }
+    last = middle;
+  }
+}
+
+// A row of any window, tap by tap.
+template <int kLanes, class Src, class Dst>
+void depthwise_taps(const DepthwiseTask& task, const Rows& rows, int row, int channel) {
+  const WindowTask& slide = task.slide;
+  const float floor = task.relu_on_load ? 0.0F : kNoFloor;
+  for (int q = 0; q < slide.dst.w; ++q) {
+    Float<kLanes> sum{};
+    for (int r = rows.begin; r < rows.end; ++r) {
+      for (int s = 0; s < slide.window.size; ++s) {
+        const int column = q * slide.window.stride - slide.window.pad.left + s;
+        if (column >= 0 && column < slide.src.w) {
+          const Src* src = static_cast<const Src*>(slide.src_data) +
+                           src_offset(slide, rows, r, column) + channel;
+          const Src* weight = static_cast<const Src*>(task.weights) +
+                              (r * slide.window.size + s) * slide.src.c + channel;
+          sum += load<kLanes>(weight) * at_least<kLanes>(load<kLanes>(src), floor);
+        }
+      }
+    }
+    const std::int64_t pixel = static_cast<std::int64_t>(row) * slide.dst.w + q;
+    finish<kLanes, Src, Dst>(task, sum, pixel * slide.dst.c + channel, channel);
+  }
+}
+
+template <int kLanes, class Src, class Dst>
+void taps_of_channels(const DepthwiseTask& task, const Rows& rows, int row, int channel,
+                      int channel_end) {
+  for (; channel + kLanes <= channel_end; channel += kLanes) {
+    depthwise_taps<kLanes, Src, Dst>(task, rows, row, channel);
+  }
+  if constexpr (kLanes > 1) {
+    taps_of_channels<kLanes / 2, Src, Dst>(task, rows, row, channel, channel_end);
+  }
+}
+
+// Blocks as long as they come, then shorter ones; the last few channels tap by tap.
+template <int kLanes, class T, int kRows, bool kClamps>
+void columns_of_channels(const DepthwiseTask& task, const Rows& rows, int row, int channel,
+                         int channel_end) {
+  constexpr int kBlock = kLanes * Block<kLanes, T>::kParts;
+  for (; channel + kBlock <= channel_end; channel += kBlock) {
+    depthwise_columns<kLanes, T, kRows, kClamps>(task, rows, row, channel);
+  }
+  if constexpr (kLanes > 4) {
+    columns_of_channels<kLanes / 2, T, kRows, kClamps>(task, rows, row, channel, channel_end);
+  } else {
+    taps_of_channels<kLanes, T, T>(task, rows, row, channel, channel_end);
+  }
+}
+
+template <class T, bool kClamps>
+void columns(const DepthwiseTask& task, const Rows& rows, int row, const Piece& piece) {
+  const int begin = piece.channel_begin;
+  const int end = piece.channel_end;
+  switch (rows.end - rows.begin) {
+    case 1:
+      return columns_of_channels<XC_LANES, T, 1, kClamps>(task, rows, row, begin, end);
+    case 2:
+      return columns_of_channels<XC_LANES, T, 2, kClamps>(task, rows, row, begin, end);
+    default:
+      return columns_of_channels<XC_LANES, T, 3, kClamps>(task, rows, row, begin, end);
+  }
+}
+
+template <class Src, class Dst>
+void depthwise(const DepthwiseTask& task, const Piece& piece) {
+  const WindowTask& slide = task.slide;
+  const Epilogue& epilogue = task.epilogue;
+  const bool by_columns = __is_same(Src, Dst) && slide.window.size == 3 &&
+                          slide.window.stride == 1 && epilogue.second_scale == nullptr &&
+                          slide.residual == nullptr && !epilogue.final_relu;
+  for (int row = piece.row_begin; row < piece.row_end; ++row) {
+    const Rows rows = rows_of(slide, row);
+    if (!by_columns) {
+      taps_of_channels<XC_LANES, Src, Dst>(task, rows, row, piece.channel_begin, piece.channel_end);
+    } else if (task.relu_on_load) {
+      columns<Src, true>(task, rows, row, piece);
+    } else {
+      columns<Src, false>(task, rows, row, piece);
+    }
+  }
+}
+
+// --- max pooling
+// ----------------------------------------------------------------------------------
+
+constexpr int kMostTaps = 9;
+
+// One output pixel. A window at an edge names its first tap again for those that it lacks.
+template <int kLanes, class Src, class Dst>
+void pool_channels(const Src* const* taps, const Src* residual, Dst* dst, int channel,
+                   int channel_end) {
+  for (; channel + kLanes <= channel_end; channel += kLanes) {
+    Float<kLanes> largest = load<kLanes>(taps[0] + channel);
+    for (int i = 1; i < kMostTaps; ++i) {
+      const Float<kLanes> value = load<kLanes>(taps[i] + channel);
+      largest = value > largest ? value : largest;
+    }
+    if (residual != nullptr) {
+      largest += load<kLanes>(residual + channel);
+    }
+    store<kLanes>(largest, dst + channel);
+  }
+  if constexpr (kLanes > 1) {
+    pool_channels<kLanes / 2, Src, Dst>(taps, residual, dst, channel, channel_end);
+  }
+}
+
+template <class Src, class Dst>
+void max_pool(const WindowTask& task, const Piece& piece) {
+  const Window& window = task.window;
+  for (int row = piece.row_begin; row < piece.row_end; ++row) {
+    const Rows rows = rows_of(task, row);
+    for (int q = 0; q < task.dst.w; ++q) {
+      const Src* taps[kMostTaps] = {};
+      int count = 0;
+      for (int r = rows.begin; r < rows.end; ++r) {
+        for (int s = 0; s < window.size; ++s) {
+          const int column = q * window.stride - window.pad.left + s;
+          if (column >= 0 && column < task.src.w) {
+            taps[count++] =
+                static_cast<const Src*>(task.src_data) + src_offset(task, rows, r, column);
+          }
+        }
+      }
+      for (; count < kMostTaps; ++count) {
+        taps[count] = taps[0];
+      }
+      const std::int64_t pixel = (static_cast<std::int64_t>(row) * task.dst.w + q) * task.dst.c;
+      const Src* residual = static_cast<const Src*>(task.residual);
+      pool_channels<XC_LANES, Src, Dst>(taps, residual == nullptr ? nullptr : residual + pixel,
+                                        static_cast<Dst*>(task.dst_data) + pixel,
+                                        piece.channel_begin, piece.channel_end);
+    }
+  }
+}
+
+void depthwise_of_any(const DepthwiseTask& task, const Piece& piece) {
+  if (!task.slide.src_is_bf16) {
+    depthwise<float, float>(task, piece);
+  } else if (!task.slide.dst_is_bf16) {
+    depthwise<Bf16, float>(task, piece);
+  } else {
+    depthwise<Bf16, Bf16>(task, piece);
+  }
+}
+
+void max_pool_of_any(const WindowTask& task, const Piece& piece) {
+  if (!task.src_is_bf16) {
+    max_pool<float, float>(task, piece);
+  } else if (!task.dst_is_bf16) {
+    max_pool<Bf16, float>(task, piece);
+  } else {
+    max_pool<Bf16, Bf16>(task, piece);
+  }
+}
+
+}  // namespace
+
+const Loops XC_LOOPS = {XC_LOOPS_NAME, depthwise_of_any, max_pool_of_any};
+
+}  // namespace xception::cpu

@@ -1,0 +1,212 @@
+#include "engine/backend_cpu_window.h"
+
+#include <algorithm>
+#include <dnnl.hpp>
+#include <string>
+#include <utility>
+
+#include "engine/backend_cpu_loops.h"
+#include "engine/backend_cpu_step.h"
+#include "engine/openmp.h"
+
+namespace xception::cpu {
+namespace {
+
+// By what oneDNN goes by, so that ONEDNN_MAX_CPU_ISA limits both.
+const Loops& select_loops() {
+#ifdef XC_X86_LOOPS
+  if (has_isa(dnnl::cpu_isa::avx512_core)) {
+    return kAvx512Loops;
+  }
+  if (has_isa(dnnl::cpu_isa::avx2) && __builtin_cpu_supports("fma")) {
+    return kAvx2Loops;
+  }
+#endif
+  return kBaselineLoops;
+}
+
+// Calls run(piece) on all threads at once. The pieces are those of oneDNN's 1x1 convolutions, from
+// one of which the source comes: a thread finds in its cache what it wrote. They go by channel
+// where there is one picture that has more channels than pixels, else by pixel.
+template <class Run>
+void for_pieces(const WindowTask& task, const Run& run) {
+  constexpr int kChannels = 64;
+  const int rows = task.dst.n * task.dst.h;
+  const int channels = task.dst.c;
+  if (task.src.n == 1 && task.src.h * static_cast<std::int64_t>(task.src.w) < channels) {
+    parallel_for((channels + kChannels - 1) / kChannels, [&](int begin, int end) {
+      run(Piece{0, rows, begin * kChannels, std::min(end * kChannels, channels)});
+    });
+  } else {
+    parallel_for(rows, [&](int begin, int end) { run(Piece{begin, end, 0, channels}); });
+  }
+}
+
+class MaxPoolStep : public Step {
+ public:
+  explicit MaxPoolStep(const WindowTask& task) : loops_(select_loops()), task_(task) {}
+
+  std::string implementation() const override { return std::string("own:") + loops_.name; }
+  std::size_t workspace_bytes() const override { return 0; }
+  std::size_t parameter_bytes() const override { return 0; }
+  const void* parameters() const override { return nullptr; }
+
+  Status bind(const StepBuffers& buffers) override {
+    task_.src_data = buffers.src[0];
+    task_.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
+    task_.dst_data = buffers.dst;
+    return {};
+  }
+
+  Status run() override {
+    for_pieces(task_, [this](const Piece& piece) { loops_.max_pool(task_, piece); });
+    return {};
+  }
+
+ private:
+  const Loops& loops_;
+  WindowTask task_;
+};
+
+struct DepthwiseParameters {
+  std::vector<float> weights;               // [size][size][c], or none
+  std::vector<std::uint16_t> bf16_weights;  // the same, or none
+  std::vector<float> shift;
+  std::vector<float> split_shift;
+  std::vector<float> second_scale;
+  std::vector<float> second_shift;
+};
+
+class DepthwiseStep : public Step {
+ public:
+  DepthwiseStep(DepthwiseTask task, std::shared_ptr<const DepthwiseParameters> parameters)
+      : loops_(select_loops()), task_(std::move(task)), parameters_(std::move(parameters)) {}
+
+  std::string implementation() const override { return std::string("own:") + loops_.name; }
+  std::size_t workspace_bytes() const override { return 0; }
+  std::size_t parameter_bytes() const override {
+    const DepthwiseParameters& p = *parameters_;
+    return sizeof(float) * (p.weights.size() + p.shift.size() + p.split_shift.size() +
+                            p.second_scale.size() + p.second_shift.size()) +
+           sizeof(std::uint16_t) * p.bf16_weights.size();
+  }
+  const void* parameters() const override { return parameters_.get(); }
+
+  Status bind(const StepBuffers& buffers) override {
+    task_.slide.src_data = buffers.src[0];
+    task_.slide.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
+    task_.slide.dst_data = buffers.dst;
+    return {};
+  }
+
+  Status run() override {
+    for_pieces(task_.slide, [this](const Piece& piece) { loops_.depthwise(task_, piece); });
+    return {};
+  }
+
+ private:
+  const Loops& loops_;
+  DepthwiseTask task_;
+  std::shared_ptr<const DepthwiseParameters> parameters_;
+};
+
+// What the loops take of a window: at least one pixel of every window lies in the picture.
+Status check_window(const StepRequest& request, const Window& window, int largest) {
+  const int pad = std::max({window.pad.top, window.pad.left, window.pad.bottom, window.pad.right});
+  if (window.size <= largest && pad < window.size) {
+    return {};
+  }
+  return {Code::kUnsupported, "layer '" + request.node.name + "' (" + describe(request.node.op) +
+                                  "): the CPU backend has no window of " +
+                                  std::to_string(window.size) + "x" + std::to_string(window.size) +
+                                  " padded by " + std::to_string(pad) + " for it"};
+}
+
+WindowTask window_task(const StepRequest& request, const Window& window, bool bf16) {
+  return {request.src[0], request.dst, window, bf16, bf16 && !request.is_result};
+}
+
+std::vector<float> even_then_odd(const std::vector<float>& values) {
+  std::vector<float> split(values.size() + values.size() % 2);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    split[i % 2 * (split.size() / 2) + i / 2] = values[i];
+  }
+  return split;
+}
+
+// [c][1][size][size] -> [size][size][c]
+Result<std::shared_ptr<const void>> pack_depthwise(const Conv2d& conv, bool bf16,
+                                                   const WeightFile& file) {
+  const Result<std::vector<float>> weights = read_scaled_weights(conv, file);
+  XC_RETURN_IF_ERROR(weights.status());
+  auto packed = std::make_shared<DepthwiseParameters>();
+  if (bf16) {
+    packed->bf16_weights.resize(weights->size());
+  } else {
+    packed->weights.resize(weights->size());
+  }
+  const auto channels = static_cast<std::size_t>(conv.out_channels);
+  const std::size_t taps = weights->size() / channels;
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      const float weight = (*weights)[c * taps + tap];
+      if (bf16) {
+        packed->bf16_weights[tap * channels + c] = to_bf16(weight);
+      } else {
+        packed->weights[tap * channels + c] = weight;
+      }
+    }
+  }
+  if (conv.affine != nullptr) {
+    packed->shift = to_floats(conv.affine->shift);
+    packed->split_shift = bf16 ? even_then_odd(packed->shift) : packed->shift;
+  }
+  if (conv.second_affine != nullptr) {
+    packed->second_scale = to_floats(conv.second_affine->scale);
+    packed->second_shift = to_floats(conv.second_affine->shift);
+  }
+  return std::shared_ptr<const void>(std::move(packed));
+}
+
+const float* pointer(const std::vector<float>& values) {
+  return values.empty() ? nullptr : values.data();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, bool bf16) {
+  const auto& max = std::get<MaxPool>(request.node.op);
+  const Window window = pool_problem(max, request.src[0]).window;
+  XC_RETURN_IF_ERROR(check_window(request, window, 3));
+  return std::unique_ptr<Step>(std::make_unique<MaxPoolStep>(window_task(request, window, bf16)));
+}
+
+Result<std::unique_ptr<Step>> make_depthwise_step(const StepRequest& request, bool bf16,
+                                                  const WeightFile& file, WeightCache& cache) {
+  const auto& conv = std::get<Conv2d>(request.node.op);
+  const Window window = conv_problem(conv, request.src[0]).window;
+  constexpr int kAnySize = 1 << 16;
+  XC_RETURN_IF_ERROR(check_window(request, window, kAnySize));
+  const std::string key = std::string("cpu loops|") + conv.weight->name + '|' +
+                          (conv.folded ? "folded|" : "plain|") +
+                          (conv.second_affine ? "second|" : "") + (bf16 ? "bf16" : "fp32");
+  const Result<std::shared_ptr<const void>> held =
+      cache.get(key, [&] { return pack_depthwise(conv, bf16, file); });
+  XC_RETURN_IF_ERROR(held.status());
+  auto parameters = std::static_pointer_cast<const DepthwiseParameters>(*held);
+
+  DepthwiseTask task;
+  task.slide = window_task(request, window, bf16);
+  task.relu_on_load = conv.relu_on_load;
+  task.weights = bf16 ? static_cast<const void*>(parameters->bf16_weights.data())
+                      : static_cast<const void*>(parameters->weights.data());
+  task.split_shift = pointer(parameters->split_shift);
+  task.epilogue.shift = pointer(parameters->shift);
+  task.epilogue.relu = conv.relu;
+  task.epilogue.second_scale = pointer(parameters->second_scale);
+  task.epilogue.second_shift = pointer(parameters->second_shift);
+  task.epilogue.final_relu = conv.final_relu;
+  return std::unique_ptr<Step>(std::make_unique<DepthwiseStep>(task, std::move(parameters)));
+}
+
+}  // namespace xception::cpu
