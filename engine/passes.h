@@ -1,7 +1,7 @@
 // Passes: pure functions from a graph to one that computes the same with fewer steps.
 //
-// Each makes one node of a producer and the only node that reads it. It takes the consumer's name and
-// place, since it computes the consumer's output.
+// Each makes one node of a producer and the only node that reads it. It takes the consumer's name
+// and place, since it computes the consumer's output.
 #pragma once
 
 #include "engine/graph.h"
