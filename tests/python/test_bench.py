@@ -50,6 +50,19 @@ class Bench(support.FolderTest):
         return json.loads(result.stdout)
 
 
+class Threads(Bench):
+    @unittest.skipUnless(len(os.sched_getaffinity(0)) > 1, "this process has one processor")
+    def test_bound_threads_get_a_processor_each(self):
+        command = [BENCH, "model", "--step", "-m", self.model, "--threads", "2"]
+        engine = peer_process.Engine(command, {"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "2"})
+        engine.run()
+        processors = set()
+        for thread in os.listdir(f"/proc/{engine.process.pid}/task"):
+            processors |= os.sched_getaffinity(int(thread))
+        engine.close()
+        self.assertGreater(len(processors), 1)
+
+
 class Model(Bench):
     def test_a_row_for_every_configuration(self):
         report = self.report("-b", "1,3", "--size", "32,17x24", "--threads", 1, "-r", 4,
