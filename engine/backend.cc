@@ -33,14 +33,24 @@ Status Backend::run(std::span<const std::unique_ptr<Step>> steps, const AfterSte
 
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file) {
   std::vector<float> weights(static_cast<std::size_t>(conv.weight->elements()));
-  XC_RETURN_IF_ERROR(file.read(*conv.weight, weights));
+  XC_RETURN_IF_ERROR(read_scaled_rows(conv, file, 0, weights));
+  return weights;
+}
+
+Status read_scaled_rows(const Conv2d& conv, const WeightFile& file, std::size_t first,
+                        std::span<float> rows) {
+  const std::size_t row =
+      static_cast<std::size_t>(conv.weight->elements() / std::max(conv.out_channels, 1));
+  XC_RETURN_IF_ERROR(file.read(*conv.weight, first * row, rows));
   if (conv.affine != nullptr && conv.folded) {
-    const std::size_t row = weights.size() / static_cast<std::size_t>(conv.out_channels);
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      weights[i] = static_cast<float>(weights[i] * conv.affine->scale[i / row]);
+    for (std::size_t k = 0; k < rows.size() / row; ++k) {
+      const double scale = conv.affine->scale[first + k];
+      for (float& weight : rows.subspan(k * row, row)) {
+        weight = static_cast<float>(weight * scale);
+      }
     }
   }
-  return weights;
+  return {};
 }
 
 std::uint16_t to_bf16(float value) {

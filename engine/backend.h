@@ -80,6 +80,9 @@ class Backend {
   virtual Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                                 WeightCache& cache) = 0;
 
+  // All steps are prepared: what only preparing them needs may go.
+  virtual void finish_preparing() {}
+
   // Memory of the backend, aligned to kArenaAlignment. Fails with kOutOfMemory.
   virtual Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) = 0;
 
@@ -94,6 +97,10 @@ class Backend {
 
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file);
+
+// The same of whole rows (output channels), from the `first` on, as many as fill `rows`.
+Status read_scaled_rows(const Conv2d& conv, const WeightFile& file, std::size_t first,
+                        std::span<float> rows);
 
 // To the nearest bf16, half to even.
 std::uint16_t to_bf16(float value);

@@ -39,8 +39,9 @@ class CpuBackend : public Backend {
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                         WeightCache& cache) override {
     const ThreadScope scope(threads_);
-    return cpu::prepare_step(request, type_, file, cache, stream_);
+    return cpu::prepare_step(request, type_, file, cache, stream_, staging_);
   }
+  void finish_preparing() override { staging_ = {}; }
 
   Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override {
     return allocate_host(bytes);
@@ -83,6 +84,7 @@ class CpuBackend : public Backend {
   int threads_;
   memory::data_type type_;
   dnnl::stream stream_;
+  cpu::Staging staging_;
 };
 
 }  // namespace

@@ -1,8 +1,12 @@
 #include "engine/backend_cpu_prepare.h"
 
+#include <algorithm>
+#include <mutex>
+
 #include "engine/backend_cpu_step.h"
 #include "engine/backend_cpu_window.h"
 #include "engine/onednn.h"
+#include "engine/openmp.h"
 
 namespace xception::cpu {
 namespace {
@@ -19,12 +23,13 @@ onednn::WindowDims window_dims(const Window& w) {
 class StepMaker {
  public:
   StepMaker(const StepRequest& request, memory::data_type type, const WeightFile& file,
-            WeightCache& cache, const dnnl::stream& stream)
+            WeightCache& cache, const dnnl::stream& stream, Staging& staging)
       : request_(request),
         type_(type),
         file_(file),
         cache_(cache),
         stream_(stream),
+        staging_(staging),
         step_(std::make_unique<CpuStep>(stream)) {
     attr_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   }
@@ -89,6 +94,7 @@ class StepMaker {
   const WeightFile& file_;
   WeightCache& cache_;
   const dnnl::stream& stream_;
+  Staging& staging_;
   std::unique_ptr<CpuStep> step_;
   dnnl::primitive_attr attr_;
 };
@@ -123,12 +129,43 @@ memory::dims weight_dims(const Conv2d& conv, int in_channels) {
   return {conv.out_channels, in_channels, conv.size, conv.size};
 }
 
+// All of the weights, by all threads, in pieces that are scaled while they are in the cache. The
+// failure is that of the first piece that has one.
+Status read_weights(const Conv2d& conv, const WeightFile& file, std::span<float> weights) {
+  constexpr std::size_t kPieceValues = std::size_t{1} << 16U;
+  const std::size_t rows = static_cast<std::size_t>(conv.out_channels);
+  const std::size_t row = weights.size() / rows;
+  const std::size_t piece_rows = std::max<std::size_t>(kPieceValues / row, 1);
+  const std::size_t pieces = (rows + piece_rows - 1) / piece_rows;
+  std::mutex mutex;
+  std::pair<std::size_t, Status> failure{pieces, Status()};
+  parallel_for(static_cast<int>(pieces), [&](int begin, int end) {
+    for (auto piece = static_cast<std::size_t>(begin); piece < static_cast<std::size_t>(end);
+         ++piece) {
+      const std::size_t first = piece * piece_rows;
+      const std::size_t count = std::min(piece_rows, rows - first);
+      Status status =
+          read_scaled_rows(conv, file, first, weights.subspan(first * row, count * row));
+      if (!status.ok()) {
+        const std::scoped_lock lock(mutex);
+        if (piece < failure.first) {
+          failure = {piece, std::move(status)};
+        }
+        return;
+      }
+    }
+  });
+  return std::move(failure.second);
+}
+
 // Packs into `packed`, or finds what another session or an earlier repetition packed.
 Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
                                                           const memory::desc& packed) {
   const auto make = [&]() -> Result<std::shared_ptr<const void>> {
-    Result<std::vector<float>> weights = read_scaled_weights(conv, file_);
+    const auto elements = static_cast<std::size_t>(conv.weight->elements());
+    const Result<std::span<float>> weights = staging_.take(elements);
     XC_RETURN_IF_ERROR(weights.status());
+    XC_RETURN_IF_ERROR(read_weights(conv, file_, *weights));
     auto result = std::make_shared<PackedConv>();
     const memory::desc plain(weight_dims(conv, request_.src[0].c), memory::data_type::f32,
                              Tag::oihw);
@@ -273,10 +310,20 @@ Status StepMaker::average(const onednn::WindowDims& window) {
 
 }  // namespace
 
+Result<std::span<float>> Staging::take(std::size_t count) {
+  if (count * sizeof(float) > bytes) {
+    Result<std::shared_ptr<std::byte>> larger = allocate_host(count * sizeof(float));
+    XC_RETURN_IF_ERROR(larger.status());
+    memory = *std::move(larger);
+    bytes = count * sizeof(float);
+  }
+  return std::span(reinterpret_cast<float*>(memory.get()), count);
+}
+
 Result<std::unique_ptr<Step>> prepare_step(const StepRequest& request, memory::data_type type,
                                            const WeightFile& file, WeightCache& cache,
-                                           const dnnl::stream& stream) {
-  return StepMaker(request, type, file, cache, stream).make();
+                                           const dnnl::stream& stream, Staging& staging) {
+  return StepMaker(request, type, file, cache, stream, staging).make();
 }
 
 }  // namespace xception::cpu

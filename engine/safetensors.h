@@ -72,6 +72,9 @@ class WeightFile {
   // may pass.
   Status read(const TensorEntry& entry, std::span<float> values) const;
 
+  // The same of values.size() elements, `begin` of them into the tensor.
+  Status read(const TensorEntry& entry, std::size_t begin, std::span<float> values) const;
+
   // SHA-256 of the data section in lower-case hex. Fails with kIo as read() does.
   Result<std::string> sha256() const;
 
@@ -80,6 +83,7 @@ class WeightFile {
 
   static Result<std::shared_ptr<const WeightFile>> load(std::unique_ptr<const ByteSource> source);
   Status parse();
+  Status other_tensor(const TensorEntry& entry, std::size_t values) const;
 
   std::unique_ptr<const ByteSource> source_;
   std::vector<TensorEntry> entries_;

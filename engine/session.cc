@@ -69,8 +69,9 @@ Status check_threads(int threads) {
   return {};
 }
 
-// From either layout to NHWC.
+// From either layout to NHWC, of three channels.
 void to_nhwc(const TensorView<const float>& view, float* dst) {
+  constexpr std::int64_t kChannels = 3;
   const Shape& s = view.shape;
   if (view.layout == Layout::kNHWC) {
     std::copy_n(view.data, s.elements(), dst);
@@ -78,9 +79,10 @@ void to_nhwc(const TensorView<const float>& view, float* dst) {
   }
   const std::int64_t plane = static_cast<std::int64_t>(s.h) * s.w;
   for (std::int64_t n = 0; n < s.n; ++n) {
-    for (std::int64_t pixel = 0; pixel < plane; ++pixel) {
-      for (std::int64_t c = 0; c < s.c; ++c) {
-        dst[(n * plane + pixel) * s.c + c] = view.data[(n * s.c + c) * plane + pixel];
+    const float* src = view.data + n * kChannels * plane;
+    for (std::int64_t pixel = 0; pixel < plane; ++pixel, dst += kChannels) {
+      for (std::int64_t c = 0; c < kChannels; ++c) {
+        dst[c] = src[c * plane + pixel];
       }
     }
   }
@@ -143,6 +145,7 @@ Status Session::Impl::prepare() {
     XC_RETURN_IF_ERROR(step.status());
     steps.push_back(*std::move(step));
   }
+  backend->finish_preparing();
   return {};
 }
 

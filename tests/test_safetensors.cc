@@ -283,6 +283,22 @@ TEST_CASE("values that are no numbers are refused by tensor and index") {
   }
 }
 
+TEST_CASE("a part of a tensor is read, and its faults are counted from the tensor's start") {
+  std::vector<float> floats = {0, 1, 2, 3, 4, 5};
+  floats[4] = std::numeric_limits<float>::quiet_NaN();
+  const std::string bytes = one_tensor("F32", floats);
+  const auto file = WeightFile::from_memory(std::as_bytes(std::span(bytes)));
+  REQUIRE(file.ok());
+  const TensorEntry& entry = *(*file)->find("t");
+  std::vector<float> values(3);
+  REQUIRE((*file)->read(entry, 1, values).ok());
+  CHECK(values == std::vector<float>{1, 2, 3});
+  CHECK(contains((*file)->read(entry, 3, values).message(), "index 4 is not a number"));
+  for (const std::size_t begin : {std::size_t{4}, std::size_t{7}, ~std::size_t{0}}) {
+    CHECK((*file)->read(entry, begin, values).code() == Code::kInvalidArgument);
+  }
+}
+
 TEST_CASE("read refuses what it cannot give") {
   const std::string bytes = one_tensor("F32", std::vector<float>{1, 2});
   const std::string integers = one_tensor("I64", std::vector<std::int64_t>{5});
