@@ -1,5 +1,6 @@
 #include "engine/passes.h"
 
+#include <algorithm>
 #include <optional>
 
 namespace xception {
@@ -32,8 +33,12 @@ Graph absorb(const Graph& graph, Rule rule) {
   const std::vector<int> uses = count_uses(graph);
   std::vector<bool> absorbed(nodes.size(), false);
   for (Node& consumer : nodes) {
-    // An Add names its main branch first: that is where the sum is to be computed.
-    for (std::size_t i = 0; i < consumer.inputs.size(); ++i) {
+    // An Add names its main branch first: that is where the sum is to be computed. Elsewhere a
+    // second input is what is added at the end, and none of the rules is about that.
+    const std::size_t candidates = std::holds_alternative<Add>(consumer.op)
+                                       ? consumer.inputs.size()
+                                       : std::min<std::size_t>(consumer.inputs.size(), 1);
+    for (std::size_t i = 0; i < candidates; ++i) {
       const auto id = static_cast<std::size_t>(consumer.inputs[i]);
       if (uses[id] != 1) {
         continue;

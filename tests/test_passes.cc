@@ -347,6 +347,14 @@ TEST_CASE("a depthwise convolution takes the ReLU before it, where nothing else 
           Listing{"pool: max_pool3x3 (input)", "add: relu+ depthwise3x3 +add (pool, pool)"});
     check_same_values(random, made, fuse(made.graph));
   }
+  SECTION("but not that of what it adds") {
+    const ValueId main = chain.depthwise("depthwise", 0);
+    chain.add("add", main, chain.relu("relu", 0));
+    const TestGraph made = chain.finish();
+    CHECK(listing(fuse(made.graph)) ==
+          Listing{"relu: relu (input)", "add: depthwise3x3 +add (input, relu)"});
+    check_same_values(random, made, fuse(made.graph));
+  }
   SECTION("and no other ReLU") {
     const ValueId relu = chain.relu("relu", 0);
     chain.add("add", chain.depthwise("depthwise", relu), relu);
