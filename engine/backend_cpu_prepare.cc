@@ -1,6 +1,7 @@
 #include "engine/backend_cpu_prepare.h"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 
 #include "engine/backend_cpu_step.h"
@@ -50,9 +51,10 @@ class StepMaker {
 
  private:
   memory::desc nhwc(const Shape& shape) const { return {dims_of(shape), type_, Tag::nhwc}; }
-  memory::desc dst_desc() const {
-    return {dims_of(request_.dst), request_.is_result ? memory::data_type::f32 : type_, Tag::nhwc};
+  memory::desc result_desc(const Shape& shape) const {
+    return {dims_of(shape), request_.is_result ? memory::data_type::f32 : type_, Tag::nhwc};
   }
+  memory::desc dst_desc() const { return result_desc(request_.dst); }
   Argument dst() const { return {DNNL_ARG_DST, CpuStep::unbound(dst_desc()), Place::kDst}; }
   static Argument at(int id, const memory::desc& desc, Place place) {
     return {id, CpuStep::unbound(desc), place};
@@ -199,12 +201,27 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
   }
 }
 
+// All pixels of all pictures as one row of one picture.
+Shape one_row(const Shape& shape) {
+  const std::int64_t pixels = shape.elements() / shape.c;
+  return pixels <= std::numeric_limits<int>::max() ? Shape{1, 1, static_cast<int>(pixels), shape.c}
+                                                   : shape;
+}
+
 Status StepMaker::prepare(const Conv2d& conv) {
   Argument src = at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0);
   ConvProblem problem = conv_problem(conv, request_.src[0]);
   if (conv.size == 1 && conv.stride > 1 && conv.pad == 0) {
     problem.src = gather_strided(conv, src);
     problem.window.stride = 1;
+  }
+  Shape dst = request_.dst;
+  if (problem.window == Window{}) {
+    // It takes each pixel by itself, and oneDNN multiplies a picture at a time: with maps of 4 or
+    // 16 pixels its matrices would be as small as that.
+    problem.src = one_row(problem.src);
+    dst = one_row(dst);
+    src.value = CpuStep::unbound(nhwc(problem.src));
   }
 
   dnnl::post_ops ops;
@@ -226,7 +243,7 @@ Status StepMaker::prepare(const Conv2d& conv) {
     step_->set_overwrites_second();
   } else if (conv.add) {
     residual = ops.len();
-    ops.append_binary(dnnl::algorithm::binary_add, nhwc(request_.dst));
+    ops.append_binary(dnnl::algorithm::binary_add, nhwc(dst));
   }
   if (conv.final_relu) {
     onednn::append_relu(ops);
@@ -237,14 +254,14 @@ Status StepMaker::prepare(const Conv2d& conv) {
   const memory::desc bias = conv.affine != nullptr
                                 ? memory::desc({conv.out_channels}, memory::data_type::f32, Tag::x)
                                 : memory::desc();
-  const auto desc = onednn::convolution(cpu_engine(), nhwc(problem.src), any, bias, dst_desc(),
-                                        window_dims(problem.window), attr_);
+  const auto desc = onednn::convolution(cpu_engine(), nhwc(problem.src), any, bias,
+                                        result_desc(dst), window_dims(problem.window), attr_);
   Result<std::shared_ptr<const PackedConv>> packed = pack(conv, desc.weights_desc());
   XC_RETURN_IF_ERROR(packed.status());
   const PackedConv& parameters = **packed;
   step_->set_packed(*packed);
 
-  std::vector<Argument> arguments = {src, dst()};
+  std::vector<Argument> arguments = {src, at(DNNL_ARG_DST, result_desc(dst), Place::kDst)};
   arguments.push_back({DNNL_ARG_WEIGHTS, parameters.weights, Place::kDst, 0, true});
   if (conv.affine != nullptr) {
     arguments.push_back(vector(DNNL_ARG_BIAS, bias, parameters.bias));
@@ -255,7 +272,7 @@ Status StepMaker::prepare(const Conv2d& conv) {
     arguments.push_back(vector(post_op_arg(second[1]), channel, parameters.second_shift));
   }
   if (conv.add && !in_place) {
-    arguments.push_back(at(post_op_arg(residual), nhwc(request_.dst), Place::kSrc1));
+    arguments.push_back(at(post_op_arg(residual), nhwc(dst), Place::kSrc1));
   }
   step_->add_call(desc, dnnl::convolution_forward(desc), std::move(arguments));
   return {};
