@@ -2,6 +2,9 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
+
+#include "engine/safetensors_header.h"
 
 namespace xception {
 namespace {
@@ -9,15 +12,36 @@ namespace {
 using nlohmann::json;
 
 constexpr int kMaxSide = 16384;  // of the network's input, in pixels
+// Of a text of JSON: a hundred bytes for each of forty thousand labels.
+constexpr std::size_t kMaxJsonBytes = std::size_t{4} << 20;
 
-Status bad_value(const std::string& key, const std::string& value, const std::string& expected) {
-  constexpr std::size_t kMost = 80;
-  const std::string shown = value.size() > kMost ? value.substr(0, kMost) + "..." : value;
-  return {Code::kBadModel, "metadata '" + key + "' is '" + shown + "', expected " + expected};
+// A file decides how long its values are and how deep they nest, but a document takes some twenty
+// times the memory of its text, and comparing or writing it out calls itself for each level. What
+// is beyond both limits is discarded, and so of no type.
+json parse_json(const std::string& text) {
+  constexpr int kMaxLevels = 16;
+  json document(json::value_t::discarded);
+  if (text.size() <= kMaxJsonBytes) {
+    bool deep = false;
+    const auto keep = [&deep](int level, json::parse_event_t, const json&) {
+      deep = deep || level > kMaxLevels;
+      return !deep;
+    };
+    json parsed = json::parse(text, keep, false);
+    if (!deep) {
+      document = std::move(parsed);
+    }
+  }
+  return document;
 }
 
-// A value for a message. Lists are not written out: json.dump() calls itself for each level, and a
-// file decides how many levels there are.
+Status bad_value(const std::string& key, const std::string& value, const std::string& expected) {
+  return {Code::kBadModel, "metadata '" + key + "' is " + quoted_name(value) + ", expected " +
+                               expected +
+                               (value.size() > kMaxJsonBytes ? " of at most 4 MiB" : "")};
+}
+
+// A value for a message. Lists are not written out.
 std::string shown(const json& value) {
   return value.is_structured() ? std::string("an ") + value.type_name() : value.dump();
 }
@@ -34,7 +58,7 @@ Status read_number(const std::map<std::string, std::string>& entries, const char
   if (text == nullptr) {
     return {};
   }
-  const json number = json::parse(*text, nullptr, false);
+  const json number = parse_json(*text);
   if (!number.is_number() || !(number.get<double>() >= least) || !(number.get<double>() <= most)) {
     return bad_value(key, *text,
                      "a number from " + json(least).dump() + " to " + json(most).dump());
@@ -140,8 +164,9 @@ bool set_preprocess(const std::string& key, const json& value, Preprocess& prepr
   if (key == "std") return set_triple(value, kPositive, preprocess.std);
   if (key == "crop_mode") return set_mode(value, preprocess.mode);  // timm's name for it
   if (key == "input_size") {  // timm: [channels, height, width]
-    return value.is_array() && value.size() == 3 && value[1] == value[2] &&
-           set_int(value[2], 1, preprocess.size);
+    int height = 0;
+    return value.is_array() && value.size() == 3 && set_int(value[1], 1, height) &&
+           set_int(value[2], 1, preprocess.size) && height == preprocess.size;
   }
   return true;
 }
@@ -175,11 +200,12 @@ std::vector<std::string> timm_labels(const json& config) {
 }
 
 Result<json> parse_timm_config(const std::string& json_text) {
-  json config = json::parse(json_text, nullptr, false);
+  json config = parse_json(json_text);
   if (!config.is_object()) {
-    return Status(Code::kBadModel,
-                  "config.json beside the weight file is no JSON object; repair "
-                  "or remove it");
+    return Status(
+        Code::kBadModel,
+        "config.json beside the weight file is no JSON object of at most 4 MiB; repair or "
+        "remove it");
   }
   return config;
 }
@@ -213,7 +239,7 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
     metadata.num_classes = static_cast<int>(*classes);
   }
   if (const std::string* labels = find(entries, "xception.labels")) {
-    const json list = json::parse(*labels, nullptr, false);
+    const json list = parse_json(*labels);
     if (!is_string_list(list)) {
       return bad_value("xception.labels", *labels, "a JSON list of strings");
     }
@@ -238,7 +264,7 @@ Status read_preprocess(const std::map<std::string, std::string>& entries, Prepro
   if (text == nullptr) {
     return {};
   }
-  const json object = json::parse(*text, nullptr, false);
+  const json object = parse_json(*text);
   if (!object.is_object()) {
     return bad_value("xception.preprocess", *text, "a JSON object");
   }

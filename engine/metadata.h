@@ -1,5 +1,6 @@
 // What a weight file, or the config.json beside it, says about its network in words: architecture,
-// labels, preprocessing.
+// labels, preprocessing. JSON beyond 4 MiB or 16 levels is refused unread, and messages show the
+// beginning of a value.
 #pragma once
 
 #include <map>

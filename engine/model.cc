@@ -1,5 +1,6 @@
 #include "engine/model.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <new>
@@ -14,16 +15,17 @@ namespace {
 // Files below this are checked against their SHA-256 without being asked: it takes a moment.
 constexpr std::uint64_t kVerifyBelow = std::uint64_t{64} << 20;
 
-// The text of config.json beside `path`, or nothing.
+// The text of config.json beside `path`, or nothing. Of a long one as much as it takes to be
+// refused by its reader.
 std::string read_config_beside(const std::string& path) {
-  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 20;
+  constexpr std::uint64_t kMostBytes = std::uint64_t{8} << 20;
   const std::filesystem::path config = std::filesystem::path(path).parent_path() / "config.json";
   // Takes regular files only: a pipe of that name would be waited for.
   const Result<std::unique_ptr<const ByteSource>> file = ByteSource::open_file(config.string());
-  if (!file.ok() || (*file)->size() > kMostBytes) {
+  if (!file.ok()) {
     return "";
   }
-  std::string text((*file)->size(), '\0');
+  std::string text(std::min((*file)->size(), kMostBytes), '\0');
   return (*file)->read(0, std::as_writable_bytes(std::span(text))).ok() ? text : "";
 }
 

@@ -123,8 +123,22 @@ TEST_CASE("a value that is none is refused, and what would be one is said") {
 
 TEST_CASE("a long value is shown in part") {
   const Status status = read_metadata({{"xception.bn_eps", std::string(1000, 'x')}}).status();
-  CHECK(status.message() == "metadata 'xception.bn_eps' is '" + std::string(80, 'x') +
+  CHECK(status.message() == "metadata 'xception.bn_eps' is '" + std::string(100, 'x') +
                                 "...', expected a number from 1e-12 to 1.0");
+}
+
+TEST_CASE("a list that is too long is refused by its length") {
+  std::string labels = "[\"\"";
+  while (labels.size() < std::size_t{4} << 20) {
+    labels += ",\"\"";
+  }
+  labels += "]";
+  const std::string begin = "metadata 'xception.labels' is '[\"\",";
+  const Status status = read_metadata({{"xception.labels", labels}}).status();
+  CHECK(status.message().substr(0, begin.size()) == begin);
+  CHECK(status.message().size() < 300);
+  CHECK(status.message().ends_with("expected a JSON list of strings of at most 4 MiB"));
+  CHECK_FALSE(read_timm_config("{\"label_names\":" + labels + "}").ok());
 }
 
 TEST_CASE("preprocessing is overwritten value by value") {
@@ -195,15 +209,22 @@ TEST_CASE("preprocessing that makes no sense is refused by key") {
 }
 
 TEST_CASE("a value of ever more levels is an error, not the end of the stack") {
-  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
-  check_value_refused("size", deep, "an array");
-  check_value_refused("mean", "[0,0," + deep + "]", "an array");
+  const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
   CHECK_FALSE(read_metadata({{"xception.labels", deep}}).ok());
   CHECK_FALSE(read_metadata({{"xception.bn_eps", deep}}).ok());
-  const Result<Metadata> timm =
-      read_timm_config("{\"label_names\":" + deep + ",\"label_descriptions\":" + deep + "}");
-  REQUIRE(timm.ok());
-  CHECK(timm->labels.empty());
+  for (const std::string& object :
+       {"{\"size\":" + deep + "}", "{\"mean\":[0,0," + deep + "]}",
+        "{\"input_size\":[3," + deep + "," + deep + "]}", "{\"a key of tomorrow\":" + deep + "}"}) {
+    Preprocess preprocess;
+    CHECK_FALSE(read_preprocess({{"xception.preprocess", object}}, preprocess).ok());
+    const std::string config = "{\"pretrained_cfg\":" + object + "}";
+    CHECK_FALSE(read_timm_config(config).ok());
+    CHECK_FALSE(read_timm_preprocess(config, preprocess).ok());
+  }
+  // Beyond some levels nothing is meant, and below them nothing is compared level by level.
+  const std::string nested = std::string(12, '[') + std::string(12, ']');
+  check_value_refused("input_size", "[3," + nested + "," + nested + "]", "an array");
+  CHECK(read_timm_config("{\"label_names\":" + nested + "}").ok());
 }
 
 TEST_CASE("timm's config.json is read as timm publishes it") {
@@ -263,7 +284,8 @@ TEST_CASE("a config.json that is none is refused") {
     const Status status = read_timm_config(text).status();
     CHECK(status.code() == Code::kBadModel);
     CHECK(status.message() ==
-          "config.json beside the weight file is no JSON object; repair or remove it");
+          "config.json beside the weight file is no JSON object of at most 4 MiB; repair or remove "
+          "it");
     Preprocess preprocess;
     CHECK(read_timm_preprocess(text, preprocess).message() == status.message());
   }

@@ -293,7 +293,7 @@ TEST_CASE("a config.json of something else changes nothing") {
   const Status status = load_file(fixture, "no JSON").status();
   check_ends(status,
              "model.safetensors': config.json beside the weight file is "
-             "no JSON object; repair or remove it");
+             "no JSON object of at most 4 MiB; repair or remove it");
 }
 
 TEST_CASE("other spellings of names and shapes are the same network to the bit") {
