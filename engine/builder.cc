@@ -1,6 +1,8 @@
 #include "engine/builder.h"
 
+#include <algorithm>
 #include <cmath>
+#include <string_view>
 
 namespace xception {
 namespace {
@@ -135,6 +137,64 @@ ValueId GraphBuilder::linear(const std::string& name, ValueId src) {
   conv.out = static_cast<int>(weight->shape[0]);
   conv.bias = parameters_.find(name + ".bias") != nullptr;
   return this->conv(name, src, conv);
+}
+
+// The numbers N, in order, of the Linear layers `name`.N. Fails where one has a bias only.
+std::vector<int> GraphBuilder::numbered_linears(const std::string& name) {
+  const std::string prefix = name + '.';
+  std::vector<int> numbers;
+  for (const std::string& found : parameters_.names_below(prefix)) {
+    const std::size_t dot = found.rfind('.');
+    const std::string module = found.substr(0, dot);
+    const std::string number = module.substr(std::min(prefix.size(), module.size()));
+    const bool is_number =
+        number.size() <= 4 &&
+        std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
+    if (!is_number) {
+      continue;
+    }
+    if (found.substr(dot) == ".weight" && !number.empty()) {
+      numbers.push_back(std::stoi(number));
+    } else if (found.substr(dot) == ".bias" && parameters_.find(module + ".weight") == nullptr) {
+      fail({Code::kBadModel,
+            "tensor '" + module + ".weight' is missing, while '" + found + "' is there"});
+    }
+  }
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+// softmax(0, z) is (1 - sigmoid(z), sigmoid(z)). The Linear before stays as PyTorch has it.
+ValueId GraphBuilder::two_classes(const std::string& name, ValueId logit) {
+  const auto weight = std::make_shared<TensorEntry>();
+  weight->name = name + ".weight";
+  weight->shape = {2, 1};
+  weight->constant = {0.0F, 1.0F};
+  graph_.constants.push_back(weight);
+  Conv2d op;
+  op.weight = weight.get();
+  op.out_channels = 2;
+  return append(name, std::move(op), {logit}, op.out_channels);
+}
+
+GraphBuilder::Head GraphBuilder::head(ValueId features) {
+  Head head{features, 0};
+  if (parameters_.find("fc.weight") != nullptr) {
+    head.value = linear("fc", features);
+    head.outputs = channels(head.value);
+  } else {
+    for (const int number : numbered_linears("fc")) {
+      if (head.outputs > 0) {
+        head.value = relu("fc.relu" + std::to_string(number), head.value);
+      }
+      head.value = linear("fc." + std::to_string(number), head.value);
+      head.outputs = channels(head.value);
+    }
+  }
+  if (head.outputs == 1) {
+    head.value = two_classes("fc.two_classes", head.value);
+  }
+  return head;
 }
 
 Result<Graph> GraphBuilder::finish() {

@@ -36,12 +36,22 @@ class GraphBuilder {
   ValueId global_avg_pool(const std::string& name, ValueId src);
   ValueId linear(const std::string& name, ValueId src);
 
+  struct Head {
+    ValueId value = 0;
+    int outputs = 0;  // of its last Linear; 0 where there is no head and `value` is the features
+  };
+  // Linear "fc", or those numbered as in an nn.Sequential of that name, with ReLUs between. One
+  // output z is a sigmoid's, and becomes the logits 0 and z of two classes.
+  Head head(ValueId features);
+
   int channels(ValueId value) const { return channels_[static_cast<std::size_t>(value)]; }
 
   Result<Graph> finish();
 
  private:
   void fail(const Status& status);
+  ValueId two_classes(const std::string& name, ValueId logit);
+  std::vector<int> numbered_linears(const std::string& name);
   ValueId append(const std::string& name, Op op, std::vector<ValueId> inputs, int channels);
 
   Parameters& parameters_;

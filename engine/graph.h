@@ -77,6 +77,8 @@ struct Node {
 
 struct Graph {
   std::vector<Node> nodes;  // nodes[0] is the Input, the last node makes the result
+  // Weights of nodes that stand in no file; those of the others belong to a WeightFile.
+  std::vector<std::shared_ptr<const TensorEntry>> constants;
 
   ValueId append(Node node) {
     nodes.push_back(std::move(node));

@@ -154,36 +154,6 @@ class PaperNetwork {
   PadMode pool_pad_;
 };
 
-// --- heads -------------------------------------------------------------------------------------
-
-// "fc", or the numbered Linear layers of an nn.Sequential under that name with ReLUs between.
-ValueId head(GraphBuilder& builder, const Parameters& parameters, ValueId x) {
-  if (parameters.find("fc.weight") != nullptr) {
-    return builder.linear("fc", x);
-  }
-  constexpr std::string_view kPrefix = "fc.";
-  constexpr std::string_view kSuffix = ".weight";
-  std::vector<int> numbers;
-  for (const std::string& name : parameters.names_below(kPrefix)) {
-    if (name.size() > kPrefix.size() + kSuffix.size() && name.ends_with(kSuffix)) {
-      const std::string number =
-          name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
-      if (number.size() <= 4 &&
-          std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; })) {
-        numbers.push_back(std::stoi(number));
-      }
-    }
-  }
-  std::sort(numbers.begin(), numbers.end());
-  for (std::size_t i = 0; i < numbers.size(); ++i) {
-    if (i > 0) {
-      x = builder.relu("fc.relu" + std::to_string(numbers[i]), x);
-    }
-    x = builder.linear("fc." + std::to_string(numbers[i]), x);
-  }
-  return x;
-}
-
 // --- which network is this? --------------------------------------------------------------------
 
 struct KnownNetwork {
@@ -334,17 +304,21 @@ Preprocess preset(const std::string& arch) {
   return preprocess;
 }
 
-Status fill_info(const Metadata& metadata, const Metadata& timm, int classes, ModelInfo& info) {
-  if (metadata.num_classes && *metadata.num_classes != classes) {
+Status fill_info(const Metadata& metadata, const Metadata& timm, int outputs, int classes,
+                 ModelInfo& info) {
+  if (metadata.num_classes && *metadata.num_classes != classes &&
+      *metadata.num_classes != outputs) {
     return {Code::kBadModel, "metadata 'xception.num_classes' is " +
                                  std::to_string(*metadata.num_classes) + ", the head has " +
                                  std::to_string(classes)};
   }
   info.classes = classes;
+  info.has_head = outputs > 0;
   info.labels = metadata.labels.empty() ? timm.labels : metadata.labels;
   if (!info.labels.empty() && info.labels.size() != static_cast<std::size_t>(classes)) {
     return {Code::kBadModel, "the file names " + std::to_string(info.labels.size()) +
-                                 " labels for " + std::to_string(classes) + " classes"};
+                                 " labels for " + std::to_string(classes) + " classes" +
+                                 (outputs == 1 ? ", as a head of one output has" : "")};
   }
   return {};
 }
@@ -383,7 +357,8 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   GraphBuilder builder(*parameters, config->bn_eps);
   const ValueId features = *chosen == "xception" ? PaperNetwork(builder, *config).build()
                                                  : SeedNetwork(builder, *config).build();
-  const int classes = builder.channels(head(builder, *parameters, features));
+  const GraphBuilder::Head head = builder.head(features);
+  const int classes = builder.channels(head.value);
   Result<Graph> graph = builder.finish();
   XC_RETURN_IF_ERROR(graph.status().with_context("as network '" + *chosen + "'"));
 
@@ -397,7 +372,7 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
     XC_RETURN_IF_ERROR(read_timm_preprocess(config_json, network.info.preprocess));
   }
   XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), network.info.preprocess));
-  XC_RETURN_IF_ERROR(fill_info(*metadata, timm, classes, network.info));
+  XC_RETURN_IF_ERROR(fill_info(*metadata, timm, head.outputs, classes, network.info));
   for (const TensorEntry& entry : file.entries()) {
     network.info.parameters += entry.type == StoredType::kI64 ? 0 : entry.elements();
   }

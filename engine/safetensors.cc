@@ -250,6 +250,12 @@ Status WeightFile::other_tensor(const TensorEntry& entry, std::size_t values) co
 
 Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
                         std::span<float> values) const {
+  if (!entry.constant.empty() && begin <= entry.constant.size() &&
+      values.size() <= entry.constant.size() - begin) {
+    std::copy_n(entry.constant.begin() + static_cast<std::ptrdiff_t>(begin), values.size(),
+                values.begin());
+    return {};
+  }
   try {
     if (entry.type == StoredType::kI64) {
       return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of model '" +

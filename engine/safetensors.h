@@ -36,6 +36,7 @@ struct TensorEntry {
   std::vector<std::int64_t> shape;  // empty for a scalar
   std::uint64_t begin = 0;          // bytes from the start of the data section
   std::uint64_t end = 0;
+  std::vector<float> constant;  // the values of an entry that stands in no file, else empty
 
   std::int64_t elements() const;
 };
@@ -65,11 +66,11 @@ class WeightFile {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   std::uint64_t data_bytes() const { return data_bytes_; }
 
-  // Reads a floating-point tensor of this file into `values` (entry.elements() of them), converted
-  // to float32. Fails with kIo where the file no longer holds what it held at open, and with
-  // kBadModel, naming tensor and index, where a value is NaN, infinite, or overflows float32. A
-  // change is seen by size and time of modification: one inside the clock's tick (some ms) of open
-  // may pass.
+  // Reads a floating-point tensor of this file, or a constant, into `values` (entry.elements() of
+  // them), converted to float32. Fails with kIo where the file no longer holds what it held at
+  // open, and with kBadModel, naming tensor and index, where a value is NaN, infinite, or overflows
+  // float32. A change is seen by size and time of modification: one inside the clock's tick (some
+  // ms) of open may pass.
   Status read(const TensorEntry& entry, std::span<float> values) const;
 
   // The same of values.size() elements, `begin` of them into the tensor.

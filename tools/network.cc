@@ -14,6 +14,13 @@ Result<Network> Network::load(const Options& options) {
       Model::load(options.model, {options.arch, options.verify});
   XC_RETURN_IF_ERROR(as_model_failure(model.status()));
   network.model_ = *std::move(model);
+  if (options.mode == Mode::kClassify && !network.info().has_head) {
+    return Status(Code::kBadModel,
+                  "model '" + options.model + "' has no head ('fc.weight' and 'fc.bias'), so its " +
+                      std::to_string(network.info().classes) +
+                      " outputs are features and no classes; train one, or read the features "
+                      "through the library");
+  }
   XC_RETURN_IF_ERROR(network.apply(options));
   network.labels_ = network.info().labels;
   if (!options.labels.empty()) {

@@ -86,6 +86,34 @@ class ModelsTest(program.ProgramTest):
         self.refused_model(self.changed(add), "stray.weight")
         self.refused_model(self.changed(reshape), "feature.0.weight")
 
+    def test_without_a_head_there_are_no_classes(self):
+        def behead(tensors, metadata):
+            del tensors["fc.weight"], tensors["fc.bias"]
+            metadata.pop("xception.num_classes")
+            metadata.pop("xception.labels")
+
+        path = self.changed(behead)
+        self.refused_model(path, "has no head", "fc.weight", "features")
+        done = self.run_bare("-m", path, "--info")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_head_of_one_output_is_a_sigmoid(self):
+        def narrow(tensors, metadata):
+            for name in ("fc.weight", "fc.bias"):
+                tensors[name] = tensors[name][4:5] - tensors[name][2:3]
+            metadata["xception.num_classes"] = "1"
+            metadata["xception.labels"] = '["no coat", "coat"]'
+
+        path = self.changed(narrow)
+        for picture in pictures():
+            done = self.run_bare("-m", path, "-f", "jsonl", "-k", "2", picture)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            got = {entry["index"]: entry["prob"] for entry in json.loads(done.stdout)["topk"]}
+            (record,) = self.records("-k", "10", picture)
+            prob = {entry["index"]: entry["prob"] for entry in record["topk"]}
+            self.assertAlmostEqual(got[1], prob[4] / (prob[4] + prob[2]), delta=1e-4)
+            self.assertAlmostEqual(got[0], 1 - got[1], delta=1e-6)
+
     def test_nan_weight_is_named(self):
         def spoil(tensors, _):
             tensors["conv3.weight"] = tensors["conv3.weight"].copy()

@@ -34,7 +34,8 @@ struct ModelOptions {
 struct ModelInfo {
   std::string file;  // path, or "(memory)"
   std::string arch;
-  int classes = 0;                  // length of a logits row; of features where there is no head
+  bool has_head = true;             // without one the network ends in features, not logits
+  int classes = 0;                  // length of a row of logits, or of features
   std::vector<std::string> labels;  // one a class, or empty
   Preprocess preprocess;
   std::int64_t parameters = 0;  // elements of all tensors, batch-norm statistics counted in
