@@ -35,11 +35,12 @@ json parse_json(const std::string& text) {
   return document;
 }
 
-Status bad_value(const std::string& key, const std::string& value, const std::string& expected) {
-  return {Code::kBadModel, "metadata '" + key + "' is " + quoted_name(value) + ", expected " +
-                               expected +
+Status bad_value(const std::string& where, const std::string& value, const std::string& expected) {
+  return {Code::kBadModel, where + " is " + quoted_name(value) + ", expected " + expected +
                                (value.size() > kMaxJsonBytes ? " of at most 4 MiB" : "")};
 }
+
+std::string metadata_key(const std::string& key) { return "metadata '" + key + "'"; }
 
 // A value for a message. Lists are not written out.
 std::string shown(const json& value) {
@@ -60,7 +61,7 @@ Status read_number(const std::map<std::string, std::string>& entries, const char
   }
   const json number = parse_json(*text);
   if (!number.is_number() || !(number.get<double>() >= least) || !(number.get<double>() <= most)) {
-    return bad_value(key, *text,
+    return bad_value(metadata_key(key), *text,
                      "a number from " + json(least).dump() + " to " + json(most).dump());
   }
   value = number.get<double>();
@@ -75,7 +76,7 @@ Status read_choice(const std::map<std::string, std::string>& entries, const char
     return {};
   }
   if (*text != no && *text != yes) {
-    return bad_value(key, *text, std::string("'") + no + "' or '" + yes + "'");
+    return bad_value(metadata_key(key), *text, std::string("'") + no + "' or '" + yes + "'");
   }
   value = *text == yes;
   return {};
@@ -107,13 +108,23 @@ bool set_triple(const json& list, double least, std::array<float, 3>& values) {
   return true;
 }
 
-bool set_int(const json& value, int least, int& target) {
-  if (!value.is_number_integer() || value.get<std::int64_t>() < least ||
-      value.get<std::int64_t>() > kMaxSide) {
+int largest(const Sides& sides) { return sides.most > 0 ? sides.most : kMaxSide; }
+
+bool set_side(const json& value, const Sides& sides, int& target) {
+  if (!value.is_number_integer() || value.get<std::int64_t>() < sides.least ||
+      value.get<std::int64_t>() > largest(sides)) {
     return false;
   }
   target = value.get<int>();
   return true;
+}
+
+bool set_keep(const json& value, const Sides& sides, int& target) {
+  if (value == 0) {
+    target = 0;
+    return true;
+  }
+  return set_side(value, sides, target);
 }
 
 bool set_mode(const json& value, ResizeMode& mode) {
@@ -151,12 +162,13 @@ bool set_crop_pct(const json& value, double& crop_pct) {
 }
 
 // One key of a preprocess object, ours or timm's. Unknown keys are none of our business.
-bool set_preprocess(const std::string& key, const json& value, Preprocess& preprocess) {
+bool set_preprocess(const std::string& key, const json& value, const Sides& sides,
+                    Preprocess& preprocess) {
   constexpr double kAny = -1e6;
   constexpr double kPositive = 1e-6;
-  if (key == "size") return set_int(value, 1, preprocess.size);
-  if (key == "keep_min") return set_int(value, 0, preprocess.keep_min);
-  if (key == "keep_max") return set_int(value, 0, preprocess.keep_max);
+  if (key == "size") return set_side(value, sides, preprocess.size);
+  if (key == "keep_min") return set_keep(value, sides, preprocess.keep_min);
+  if (key == "keep_max") return set_keep(value, sides, preprocess.keep_max);
   if (key == "resize_mode") return set_mode(value, preprocess.mode);
   if (key == "crop_pct") return set_crop_pct(value, preprocess.crop_pct);
   if (key == "interpolation") return set_interpolation(value, preprocess.interpolation);
@@ -165,17 +177,41 @@ bool set_preprocess(const std::string& key, const json& value, Preprocess& prepr
   if (key == "crop_mode") return set_mode(value, preprocess.mode);  // timm's name for it
   if (key == "input_size") {  // timm: [channels, height, width]
     int height = 0;
-    return value.is_array() && value.size() == 3 && set_int(value[1], 1, height) &&
-           set_int(value[2], 1, preprocess.size) && height == preprocess.size;
+    return value.is_array() && value.size() == 3 && set_side(value[1], sides, height) &&
+           set_side(value[2], sides, preprocess.size) && height == preprocess.size;
   }
   return true;
 }
 
-Status set_all(const std::string& where, const json& object, Preprocess& preprocess) {
+// What would have been a value of `key`.
+std::string expected_value(const std::string& key, const Sides& sides) {
+  const std::string range = std::to_string(sides.least) + " to " + std::to_string(largest(sides));
+  if (key == "size") return "a side that the network takes, " + range;
+  if (key == "keep_min" || key == "keep_max")
+    return "a side that the network takes, " + range + ", or 0";
+  if (key == "input_size") return "[3, side, side] with a side that the network takes, " + range;
+  return "a value as docs/weight-file.md gives it";
+}
+
+// `where` is what stands before the key in a message.
+Status set_all(const std::string& where, const json& object, const Sides& sides,
+               Preprocess& preprocess) {
   for (const auto& [key, value] : object.items()) {
-    if (!set_preprocess(key, value, preprocess)) {
-      return bad_value(where + "." + key, shown(value), "a value as docs/weight-file.md gives it");
+    if (!set_preprocess(key, value, sides, preprocess)) {
+      return bad_value(where + "." + key + "'", shown(value), expected_value(key, sides));
     }
+  }
+  if (preprocess.keep_max == 0 && !object.contains("keep_min")) {
+    preprocess.keep_min = 0;  // switched off by one of the two
+  }
+  // A picture that is taken as it is must be one that the network takes.
+  if (preprocess.keep_min > preprocess.keep_max ||
+      (preprocess.keep_max > 0 && preprocess.keep_min == 0)) {
+    return bad_value(where + ".keep_min'", std::to_string(preprocess.keep_min),
+                     preprocess.keep_max == 0
+                         ? "0, as keep_max is"
+                         : std::to_string(sides.least) + " to keep_max, which is " +
+                               std::to_string(preprocess.keep_max));
   }
   return {};
 }
@@ -216,7 +252,8 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
   Metadata metadata;
   if (const std::string* schema = find(entries, "xception.schema");
       schema != nullptr && *schema != "1") {
-    return bad_value("xception.schema", *schema, "'1'; this file needs a later xception");
+    return bad_value(metadata_key("xception.schema"), *schema,
+                     "'1'; this file needs a later xception");
   }
   if (const std::string* arch = find(entries, "xception.arch")) {
     metadata.arch = *arch;
@@ -233,7 +270,7 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
   XC_RETURN_IF_ERROR(read_number(entries, "xception.num_classes", 0, 1 << 24, classes));
   if (classes) {
     if (*classes != std::floor(*classes)) {
-      return bad_value("xception.num_classes", entries.at("xception.num_classes"),
+      return bad_value(metadata_key("xception.num_classes"), entries.at("xception.num_classes"),
                        "a whole number");
     }
     metadata.num_classes = static_cast<int>(*classes);
@@ -241,7 +278,7 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
   if (const std::string* labels = find(entries, "xception.labels")) {
     const json list = parse_json(*labels);
     if (!is_string_list(list)) {
-      return bad_value("xception.labels", *labels, "a JSON list of strings");
+      return bad_value(metadata_key("xception.labels"), *labels, "a JSON list of strings");
     }
     metadata.labels = list.get<std::vector<std::string>>();
   }
@@ -259,26 +296,29 @@ Result<Metadata> read_timm_config(const std::string& json_text) {
   return metadata;
 }
 
-Status read_preprocess(const std::map<std::string, std::string>& entries, Preprocess& preprocess) {
+Status read_preprocess(const std::map<std::string, std::string>& entries, const Sides& sides,
+                       Preprocess& preprocess) {
   const std::string* text = find(entries, "xception.preprocess");
   if (text == nullptr) {
     return {};
   }
   const json object = parse_json(*text);
   if (!object.is_object()) {
-    return bad_value("xception.preprocess", *text, "a JSON object");
+    return bad_value(metadata_key("xception.preprocess"), *text, "a JSON object");
   }
-  return set_all("xception.preprocess", object, preprocess);
+  return set_all("metadata 'xception.preprocess", object, sides, preprocess);
 }
 
-Status read_timm_preprocess(const std::string& json_text, Preprocess& preprocess) {
+Status read_timm_preprocess(const std::string& json_text, const Sides& sides,
+                            Preprocess& preprocess) {
   Result<json> config = parse_timm_config(json_text);
   XC_RETURN_IF_ERROR(config.status());
   const auto pretrained = config->find("pretrained_cfg");
   if (pretrained == config->end() || !pretrained->is_object()) {
     return {};
   }
-  return set_all("pretrained_cfg", *pretrained, preprocess);
+  return set_all("config.json beside the weight file: 'pretrained_cfg", *pretrained, sides,
+                 preprocess);
 }
 
 }  // namespace xception

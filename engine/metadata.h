@@ -25,15 +25,24 @@ struct Metadata {
   std::string sha256;
 };
 
+// Heights and widths that a network takes, in pixels.
+struct Sides {
+  int least = 1;
+  int most = 0;  // 0: no limit
+};
+
 // Reads the "xception.*" entries of a safetensors header. Fails with kBadModel, naming the key,
-// where a value is not what the key needs.
+// where it is unknown or its value is not what it needs.
 Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries);
 
 // Reads timm's config.json: architecture and label names.
 Result<Metadata> read_timm_config(const std::string& json_text);
 
-// Overwrites in `preprocess` what "xception.preprocess" or timm's pretrained_cfg gives.
-Status read_preprocess(const std::map<std::string, std::string>& entries, Preprocess& preprocess);
-Status read_timm_preprocess(const std::string& json_text, Preprocess& preprocess);
+// Overwrites in `preprocess` what "xception.preprocess" or timm's pretrained_cfg gives. Fails with
+// kBadModel, naming the key, on a value that is none or that makes pictures of other sides.
+Status read_preprocess(const std::map<std::string, std::string>& entries, const Sides& sides,
+                       Preprocess& preprocess);
+Status read_timm_preprocess(const std::string& json_text, const Sides& sides,
+                            Preprocess& preprocess);
 
 }  // namespace xception

@@ -158,11 +158,10 @@ class PaperNetwork {
 
 struct KnownNetwork {
   const char* arch;
-  int min_side;
-  int max_side;  // 0: none
+  Sides sides;
 };
 constexpr std::array<KnownNetwork, 3> kKnown = {
-    {{"seed", 17, 32}, {"seed_depthwise", 17, 32}, {"xception", 71, 0}}};
+    {{"seed", {17, 32}}, {"seed_depthwise", {17, 32}}, {"xception", {71, 0}}}};
 
 const KnownNetwork* find_known(const std::string& arch) {
   const auto* known = std::find_if(kKnown.begin(), kKnown.end(),
@@ -365,13 +364,14 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   Network network{*config, {}, std::move(*graph)};
   network.info.file = file.name();
   network.info.arch = *chosen;
-  network.info.min_side = find_known(*chosen)->min_side;
-  network.info.max_side = find_known(*chosen)->max_side;
+  const Sides sides = find_known(*chosen)->sides;
+  network.info.min_side = sides.least;
+  network.info.max_side = sides.most;
   network.info.preprocess = preset(*chosen);
   if (!timm.arch.empty()) {
-    XC_RETURN_IF_ERROR(read_timm_preprocess(config_json, network.info.preprocess));
+    XC_RETURN_IF_ERROR(read_timm_preprocess(config_json, sides, network.info.preprocess));
   }
-  XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), network.info.preprocess));
+  XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), sides, network.info.preprocess));
   XC_RETURN_IF_ERROR(fill_info(*metadata, timm, head.outputs, classes, network.info));
   for (const TensorEntry& entry : file.entries()) {
     network.info.parameters += entry.type == StoredType::kI64 ? 0 : entry.elements();

@@ -28,26 +28,33 @@ void check_refused(const std::string& key, const std::string& value, const std::
 }
 
 Preprocess read_object(const std::string& json_text, Preprocess preprocess = {}) {
-  const Status status = read_preprocess({{"xception.preprocess", json_text}}, preprocess);
+  const Status status = read_preprocess({{"xception.preprocess", json_text}}, Sides(), preprocess);
   INFO(json_text << ": " << status.message());
   REQUIRE(status.ok());
   return preprocess;
 }
 
 // `key` of an object of preprocessing, in our metadata and in timm's config.
-void check_value_refused(const std::string& key, const std::string& value,
-                         const std::string& shown) {
+void check_value_refused(const std::string& key, const std::string& value, const std::string& shown,
+                         const Sides& sides = {}) {
+  const std::string range =
+      std::to_string(sides.least) + " to " + std::to_string(sides.most > 0 ? sides.most : 16384);
+  const std::string side = "a side that the network takes, " + range;
+  const std::string expected = key == "size"              ? side
+                               : key.starts_with("keep_") ? side + ", or 0"
+                               : key == "input_size"      ? "[3, side, side] with " + side
+                                                     : "a value as docs/weight-file.md gives it";
   const std::string object = "{\"" + key + "\":" + value + "}";
   INFO(object.substr(0, 100));
-  const std::string rest =
-      "." + key + "' is '" + shown + "', expected a value as docs/weight-file.md gives it";
+  const std::string rest = "." + key + "' is '" + shown + "', expected " + expected;
   Preprocess preprocess;
-  const Status ours = read_preprocess({{"xception.preprocess", object}}, preprocess);
+  const Status ours = read_preprocess({{"xception.preprocess", object}}, sides, preprocess);
   CHECK(ours.code() == Code::kBadModel);
   CHECK(ours.message() == "metadata 'xception.preprocess" + rest);
-  const Status timm = read_timm_preprocess("{\"pretrained_cfg\":" + object + "}", preprocess);
+  const Status timm =
+      read_timm_preprocess("{\"pretrained_cfg\":" + object + "}", sides, preprocess);
   CHECK(timm.code() == Code::kBadModel);
-  CHECK(timm.message() == "metadata 'pretrained_cfg" + rest);
+  CHECK(timm.message() == "config.json beside the weight file: 'pretrained_cfg" + rest);
 }
 
 }  // namespace
@@ -64,7 +71,7 @@ TEST_CASE("a file without metadata says nothing") {
     CHECK(metadata.labels.empty());
     CHECK(metadata.sha256.empty());
     Preprocess preprocess;
-    CHECK(read_preprocess(entries, preprocess).ok());
+    CHECK(read_preprocess(entries, Sides(), preprocess).ok());
     CHECK(preprocess == Preprocess());
   }
 }
@@ -172,7 +179,7 @@ TEST_CASE("preprocessing is overwritten value by value") {
 TEST_CASE("preprocessing that makes no sense is refused by key") {
   for (const char* object : {"", "[]", "3", "{", "{\"size\": 3}}"}) {
     Preprocess preprocess;
-    const Status status = read_preprocess({{"xception.preprocess", object}}, preprocess);
+    const Status status = read_preprocess({{"xception.preprocess", object}}, Sides(), preprocess);
     CHECK(status.message() == "metadata 'xception.preprocess' is '" + std::string(object) +
                                   "', expected a JSON object");
   }
@@ -181,7 +188,7 @@ TEST_CASE("preprocessing that makes no sense is refused by key") {
     INFO(size);
     Preprocess preprocess;
     const Status status = read_preprocess(
-        {{"xception.preprocess", std::string("{\"size\":") + size + "}"}}, preprocess);
+        {{"xception.preprocess", std::string("{\"size\":") + size + "}"}}, Sides(), preprocess);
     CHECK(status.code() == Code::kBadModel);
     CHECK(preprocess == Preprocess());
   }
@@ -208,6 +215,37 @@ TEST_CASE("preprocessing that makes no sense is refused by key") {
   check_value_refused("input_size", "[3,0,0]", "an array");
 }
 
+TEST_CASE("preprocessing has to make pictures that the network takes") {
+  const Sides seed = {17, 32};
+  check_value_refused("size", "299", "299", seed);
+  check_value_refused("size", "16", "16", seed);
+  check_value_refused("input_size", "[3,299,299]", "an array", seed);
+  check_value_refused("keep_min", "8", "8", seed);
+  check_value_refused("keep_max", "64", "64", seed);
+  check_value_refused("size", "70", "70", {71, 0});
+  check_value_refused("size", "16385", "16385", {71, 0});
+
+  const auto read = [&seed](const std::string& object) {
+    Preprocess preprocess;
+    preprocess.keep_min = 17;
+    preprocess.keep_max = 32;
+    const Status status = read_preprocess({{"xception.preprocess", object}}, seed, preprocess);
+    return status.ok()
+               ? std::to_string(preprocess.keep_min) + " " + std::to_string(preprocess.keep_max)
+               : status.message();
+  };
+  CHECK(read("{}") == "17 32");
+  CHECK(read(R"({"keep_min": 20, "keep_max": 24})") == "20 24");
+  CHECK(read(R"({"keep_min": 20})") == "20 32");
+  CHECK(read(R"({"keep_min": 0, "keep_max": 0})") == "0 0");
+  CHECK(read(R"({"keep_max": 0})") == "0 0");
+  const std::string begin = "metadata 'xception.preprocess.keep_min' is ";
+  CHECK(read(R"({"keep_min": 30, "keep_max": 20})") ==
+        begin + "'30', expected 17 to keep_max, which is 20");
+  CHECK(read(R"({"keep_min": 0})") == begin + "'0', expected 17 to keep_max, which is 32");
+  CHECK(read(R"({"keep_min": 17, "keep_max": 0})") == begin + "'17', expected 0, as keep_max is");
+}
+
 TEST_CASE("a value of ever more levels is an error, not the end of the stack") {
   const std::string deep = std::string(300'000, '[') + std::string(300'000, ']');
   CHECK_FALSE(read_metadata({{"xception.labels", deep}}).ok());
@@ -216,10 +254,10 @@ TEST_CASE("a value of ever more levels is an error, not the end of the stack") {
        {"{\"size\":" + deep + "}", "{\"mean\":[0,0," + deep + "]}",
         "{\"input_size\":[3," + deep + "," + deep + "]}", "{\"a key of tomorrow\":" + deep + "}"}) {
     Preprocess preprocess;
-    CHECK_FALSE(read_preprocess({{"xception.preprocess", object}}, preprocess).ok());
+    CHECK_FALSE(read_preprocess({{"xception.preprocess", object}}, Sides(), preprocess).ok());
     const std::string config = "{\"pretrained_cfg\":" + object + "}";
     CHECK_FALSE(read_timm_config(config).ok());
-    CHECK_FALSE(read_timm_preprocess(config, preprocess).ok());
+    CHECK_FALSE(read_timm_preprocess(config, Sides(), preprocess).ok());
   }
   // Beyond some levels nothing is meant, and below them nothing is compared level by level.
   const std::string nested = std::string(12, '[') + std::string(12, ']');
@@ -254,7 +292,7 @@ TEST_CASE("timm's config.json is read as timm publishes it") {
   CHECK(metadata->labels.empty());
   CHECK_FALSE(metadata->num_classes);
   Preprocess preprocess;
-  REQUIRE(read_timm_preprocess(config, preprocess).ok());
+  REQUIRE(read_timm_preprocess(config, Sides(), preprocess).ok());
   CHECK(preprocess.size == 331);
   CHECK(preprocess.interpolation == Interpolation::kBilinear);
   CHECK(preprocess.mode == ResizeMode::kSquash);
@@ -287,7 +325,7 @@ TEST_CASE("a config.json that is none is refused") {
           "config.json beside the weight file is no JSON object of at most 4 MiB; repair or remove "
           "it");
     Preprocess preprocess;
-    CHECK(read_timm_preprocess(text, preprocess).message() == status.message());
+    CHECK(read_timm_preprocess(text, Sides(), preprocess).message() == status.message());
   }
   // What it says of other things, and in other shapes, is none of our business.
   const Result<Metadata> metadata =
@@ -295,7 +333,7 @@ TEST_CASE("a config.json that is none is refused") {
   REQUIRE(metadata.ok());
   CHECK(metadata->arch.empty());
   Preprocess preprocess;
-  CHECK(read_timm_preprocess(R"({"pretrained_cfg": []})", preprocess).ok());
+  CHECK(read_timm_preprocess(R"({"pretrained_cfg": []})", Sides(), preprocess).ok());
   CHECK(preprocess == Preprocess());
 }
 

@@ -15,6 +15,8 @@ using xception::Code;
 using xception::Preprocess;
 using xception::Status;
 
+constexpr xception::Sides kSides = {17, 400};
+
 void require(bool condition, const char* what) {
   if (!condition) {
     std::fprintf(stderr, "broken promise: %s\n", what);
@@ -30,7 +32,13 @@ void check_status(const Status& status) {
 
 void check_preprocess(const Status& status, const Preprocess& preprocess) {
   check_status(status);
-  require(preprocess.size >= 1, "the size is positive");
+  const auto taken = [](int side) { return side >= kSides.least && side <= kSides.most; };
+  require(preprocess.size == Preprocess().size || taken(preprocess.size),
+          "the network takes the size");
+  require(!status.ok() || (preprocess.keep_min == 0 && preprocess.keep_max == 0) ||
+              (taken(preprocess.keep_min) && taken(preprocess.keep_max) &&
+               preprocess.keep_min <= preprocess.keep_max),
+          "the network takes what is kept");
   require(preprocess.crop_pct > 0 && preprocess.crop_pct <= 1, "the crop is a part");
   for (std::size_t c = 0; c < 3; ++c) {
     require(std::isfinite(preprocess.mean[c]), "the mean is finite");
@@ -49,11 +57,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   check_status(xception::read_metadata({{text, "1"}}).status());
   Preprocess ours;
-  check_preprocess(xception::read_preprocess({{"xception.preprocess", text}}, ours), ours);
+  check_preprocess(xception::read_preprocess({{"xception.preprocess", text}}, kSides, ours), ours);
   check_status(xception::read_timm_config(text).status());
   for (const std::string& config : {text, "{\"pretrained_cfg\":" + text + "}"}) {
     Preprocess timm;
-    check_preprocess(xception::read_timm_preprocess(config, timm), timm);
+    check_preprocess(xception::read_timm_preprocess(config, kSides, timm), timm);
   }
   return 0;
 }

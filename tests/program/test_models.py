@@ -86,6 +86,20 @@ class ModelsTest(program.ProgramTest):
         self.refused_model(self.changed(add), "stray.weight")
         self.refused_model(self.changed(reshape), "feature.0.weight")
 
+    def test_preprocessing_that_the_network_does_not_take(self):
+        for values, words in (
+            ({"keep_min": 8, "keep_max": 64}, ("xception.preprocess.keep_max", "17 to 32")),
+            ({"size": 299}, ("xception.preprocess.size", "17 to 32")),
+            ({"keep_min": 30, "keep_max": 20}, ("xception.preprocess.keep_min", "20")),
+        ):
+            with self.subTest(values=values):
+
+                def prescribe(_, metadata, values=values):
+                    preprocess = json.loads(metadata["xception.preprocess"]) | values
+                    metadata["xception.preprocess"] = json.dumps(preprocess)
+
+                self.refused_model(self.changed(prescribe), *words)
+
     def test_without_a_head_there_are_no_classes(self):
         def behead(tensors, metadata):
             del tensors["fc.weight"], tensors["fc.bias"]
