@@ -1,7 +1,10 @@
 #include "engine/metadata.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 
 #include "engine/safetensors_header.h"
@@ -45,6 +48,27 @@ std::string metadata_key(const std::string& key) { return "metadata '" + key + "
 // A value for a message. Lists are not written out.
 std::string shown(const json& value) {
   return value.is_structured() ? std::string("an ") + value.type_name() : value.dump();
+}
+
+// A key that is misspelt, or that says something of another program's network, would be left out of
+// account in silence, and the results would be wrong.
+Status check_keys(const std::map<std::string, std::string>& entries) {
+  const std::string prefix = "xception.";
+  constexpr std::array<std::string_view, 10> kKeys = {
+      "schema", "arch",        "bn_eps", "pool_pad",   "sep_relu",
+      "width",  "num_classes", "labels", "preprocess", "sha256"};
+  for (auto entry = entries.lower_bound(prefix);
+       entry != entries.end() && entry->first.starts_with(prefix); ++entry) {
+    if (std::find(kKeys.begin(), kKeys.end(), entry->first.substr(prefix.size())) == kKeys.end()) {
+      std::string known;
+      for (const std::string_view key : kKeys) {
+        known += (known.empty() ? "" : ", ") + prefix + std::string(key);
+      }
+      return {Code::kBadModel,
+              "metadata " + quoted_name(entry->first) + " is no known key; known keys: " + known};
+    }
+  }
+  return {};
 }
 
 // The entry's text, or null.
@@ -255,6 +279,7 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
     return bad_value(metadata_key("xception.schema"), *schema,
                      "'1'; this file needs a later xception");
   }
+  XC_RETURN_IF_ERROR(check_keys(entries));
   if (const std::string* arch = find(entries, "xception.arch")) {
     metadata.arch = *arch;
   }

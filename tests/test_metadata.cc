@@ -128,6 +128,26 @@ TEST_CASE("a value that is none is refused, and what would be one is said") {
   }
 }
 
+TEST_CASE("a key that is not known is refused, others' keys are not ours") {
+  const std::string known =
+      " is no known key; known keys: xception.schema, xception.arch, xception.bn_eps, "
+      "xception.pool_pad, xception.sep_relu, xception.width, xception.num_classes, "
+      "xception.labels, xception.preprocess, xception.sha256";
+  const std::string long_key = "xception." + std::string(200, 'x');
+  for (const std::string& key : {std::string("xception.bn_epsilon"),
+                                 std::string("xception.sep_order"), std::string("xception.")}) {
+    const Status status = read_metadata({{"xception.arch", "seed"}, {key, "1"}}).status();
+    CHECK(status.code() == Code::kBadModel);
+    CHECK(status.message() == "metadata '" + key + "'" + known);
+  }
+  CHECK(read_metadata({{long_key, "1"}}).status().message() ==
+        "metadata '" + long_key.substr(0, 100) + "...'" + known);
+  // What a later version added is a matter of its schema.
+  CHECK(read_metadata({{"xception.schema", "2"}, {"xception.new", "1"}}).status().message() ==
+        "metadata 'xception.schema' is '2', expected '1'; this file needs a later xception");
+  CHECK(read_metadata({{"xceptional", "1"}, {"Xception.arch", "1"}, {"format", "pt"}}).ok());
+}
+
 TEST_CASE("a long value is shown in part") {
   const Status status = read_metadata({{"xception.bn_eps", std::string(1000, 'x')}}).status();
   CHECK(status.message() == "metadata 'xception.bn_eps' is '" + std::string(100, 'x') +

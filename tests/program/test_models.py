@@ -86,6 +86,11 @@ class ModelsTest(program.ProgramTest):
         self.refused_model(self.changed(add), "stray.weight")
         self.refused_model(self.changed(reshape), "feature.0.weight")
 
+    def test_unknown_metadata_are_named(self):
+        for key in ("xception.bn_epsilon", "xception.sep_order"):
+            path = self.changed(lambda tensors, metadata, key=key: metadata.update({key: "1"}))
+            self.refused_model(path, key, "xception.bn_eps,")
+
     def test_preprocessing_that_the_network_does_not_take(self):
         for values, words in (
             ({"keep_min": 8, "keep_max": 64}, ("xception.preprocess.keep_max", "17 to 32")),
