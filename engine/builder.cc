@@ -1,6 +1,8 @@
 #include "engine/builder.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <cmath>
 #include <string_view>
 
@@ -9,6 +11,14 @@ namespace {
 
 constexpr int kImageChannels = 3;
 constexpr std::int64_t kMaxClasses = 1 << 24;
+
+Status negative_variance(const std::string& name, float value, std::size_t index) {
+  std::array<char, 32> text{};
+  const std::to_chars_result end = std::to_chars(text.data(), text.data() + text.size(), value);
+  return {Code::kBadModel, "tensor '" + name + "' has the value " +
+                               std::string(text.data(), end.ptr) + " at index " +
+                               std::to_string(index) + "; a variance cannot be negative"};
+}
 
 }  // namespace
 
@@ -83,13 +93,12 @@ ValueId GraphBuilder::batch_norm(const std::string& name, ValueId src) {
     if (status_.ok()) {
       auto norm = std::make_shared<Affine>();
       for (std::size_t c = 0; c < static_cast<std::size_t>(count); ++c) {
-        const double scale = (*gamma)[c] / std::sqrt((*variance)[c] + bn_eps_);
-        if (!std::isfinite(scale)) {
-          fail({Code::kBadModel, "tensor '" + name + ".running_var' has the value " +
-                                     std::to_string((*variance)[c]) + " at index " +
-                                     std::to_string(c) + "; a variance cannot be negative"});
+        // Below 0 by less than epsilon the root would exist, but no variance is.
+        if ((*variance)[c] < 0) {
+          fail(negative_variance(name + ".running_var", (*variance)[c], c));
           break;
         }
+        const double scale = (*gamma)[c] / std::sqrt((*variance)[c] + bn_eps_);
         norm->scale.push_back(scale);
         norm->shift.push_back((*beta)[c] - (*mean)[c] * scale);
       }

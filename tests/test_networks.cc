@@ -701,11 +701,16 @@ TEST_CASE("a batch norm whose values cannot be is refused") {
   XC_RANDOM(random);
   const ModelFixture fixture = seed_fixture(random);
   ModelFixture negative = fixture;
-  set_value(negative, "block2.2.running_var", 5, -0.5F);
-  check_refused(
-      negative,
-      "as network 'seed_depthwise': tensor 'block2.2.running_var' has the value -0.500000 "
-      "at index 5; a variance cannot be negative");
+  for (const auto& [value, text] : {std::pair(-0.5F, "-0.5"), std::pair(-1e-7F, "-1e-07")}) {
+    set_value(negative, "block2.2.running_var", 5, value);
+    check_refused(negative,
+                  "as network 'seed_depthwise': tensor 'block2.2.running_var' has the value " +
+                      std::string(text) + " at index 5; a variance cannot be negative");
+  }
+  for (const float zero : {0.0F, -0.0F}) {
+    set_value(negative, "block2.2.running_var", 5, zero);
+    CHECK(load(negative).info().classes == 7);
+  }
   ModelFixture nan = fixture;
   set_value(nan, "block2.2.bias", 1, std::nanf(""));
   check_refused(nan,
