@@ -373,9 +373,7 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   }
   XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), sides, network.info.preprocess));
   XC_RETURN_IF_ERROR(fill_info(*metadata, timm, head.outputs, classes, network.info));
-  for (const TensorEntry& entry : file.entries()) {
-    network.info.parameters += entry.type == StoredType::kI64 ? 0 : entry.elements();
-  }
+  network.info.parameters = parameters->count();
   return network;
 }
 

@@ -23,11 +23,6 @@ std::string canonical_name(std::string_view name) {
   return std::string(name);
 }
 
-bool is_counter(std::string_view name) {
-  constexpr std::string_view kSuffix = "num_batches_tracked";
-  return name.size() >= kSuffix.size() && name.substr(name.size() - kSuffix.size()) == kSuffix;
-}
-
 // Equal, but for 1s missing at the end of `actual`.
 bool shape_matches(const std::vector<std::int64_t>& expected,
                    const std::vector<std::int64_t>& actual) {
@@ -45,7 +40,7 @@ Result<Parameters> Parameters::create(const WeightFile& file) {
   Parameters parameters;
   parameters.file_ = &file;
   for (const TensorEntry& entry : file.entries()) {
-    if (is_counter(entry.name)) {
+    if (entry.name.ends_with("num_batches_tracked")) {
       continue;
     }
     const auto [slot, is_new] =
@@ -91,6 +86,15 @@ Result<std::vector<float>> Parameters::take_values(const std::string& name, std:
   std::vector<float> values(static_cast<std::size_t>(length));
   XC_RETURN_IF_ERROR(file_->read(**entry, values));
   return values;
+}
+
+std::int64_t Parameters::count() const {
+  std::int64_t count = 0;
+  for (const auto& [name, slot] : slots_) {
+    const bool is_statistic = name.ends_with(".running_mean") || name.ends_with(".running_var");
+    count += is_statistic ? 0 : slot.entry->elements();
+  }
+  return count;
 }
 
 std::vector<std::string> Parameters::names_below(std::string_view prefix) const {

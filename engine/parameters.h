@@ -31,6 +31,10 @@ class Parameters {
   // The same, and reads the values: for vectors as long as a channel count.
   Result<std::vector<float>> take_values(const std::string& name, std::int64_t length);
 
+  // Elements of all tensors but the running statistics of batch norms, as PyTorch's parameters()
+  // counts them.
+  std::int64_t count() const;
+
   // Canonical names that start with `prefix`, sorted.
   std::vector<std::string> names_below(std::string_view prefix) const;
 

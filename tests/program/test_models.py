@@ -35,6 +35,10 @@ class ModelsTest(program.ProgramTest):
         done = self.run_bare("-m", self.changed(lambda tensors, metadata: None), pictures()[0])
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_parameters_are_counted_as_pytorch_counts_them(self):
+        out, _ = self.run_demo("--info")
+        self.assertRegex(out, r"parameters +164202\n")
+
     def test_pipe_beside_the_model_is_not_waited_for(self):
         model = self.changed(lambda tensors, metadata: metadata.clear())
         os.mkfifo(self.path("config.json"))

@@ -38,7 +38,7 @@ struct ModelInfo {
   int classes = 0;                  // length of a row of logits, or of features
   std::vector<std::string> labels;  // one a class, or empty
   Preprocess preprocess;
-  std::int64_t parameters = 0;  // elements of all tensors, batch-norm statistics counted in
+  std::int64_t parameters = 0;  // elements of all tensors but batch-norm statistics
   int min_side = 0;             // smallest height and width, in pixels, that the network accepts
   int max_side = 0;             // largest, 0 for no limit
 };
