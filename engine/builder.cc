@@ -6,6 +6,8 @@
 #include <cmath>
 #include <string_view>
 
+#include "engine/safetensors_header.h"
+
 namespace xception {
 namespace {
 
@@ -138,8 +140,9 @@ ValueId GraphBuilder::linear(const std::string& name, ValueId src) {
   }
   const std::vector<std::int64_t>& shape = weight->shape;
   if (shape.size() != 2 || shape[0] < 1 || shape[0] > kMaxClasses || shape[1] != channels(src)) {
-    fail({Code::kBadModel, "tensor '" + weight->name + "' has shape " + shape_string(shape) +
-                               ", expected [outputs, " + std::to_string(channels(src)) + "]"});
+    fail({Code::kBadModel, "tensor " + quoted_name(weight->name) + " has shape " +
+                               shape_string(shape) + ", expected [outputs, " +
+                               std::to_string(channels(src)) + "]"});
     return src;
   }
   Conv conv;

@@ -8,6 +8,7 @@
 
 #include "engine/byte_source.h"
 #include "engine/metadata.h"
+#include "engine/safetensors_header.h"
 
 namespace xception {
 namespace {
@@ -44,7 +45,8 @@ Status verify(const WeightFile& file, bool wanted) {
   XC_RETURN_IF_ERROR(actual.status());
   if (*actual != expected->second) {
     return {Code::kBadModel, "its data have SHA-256 " + *actual + ", its header promises " +
-                                 expected->second + "; the file is damaged, fetch it again"};
+                                 quoted_name(expected->second) +
+                                 "; the file is damaged, fetch it again"};
   }
   return {};
 }

@@ -8,6 +8,7 @@
 
 #include "engine/builder.h"
 #include "engine/metadata.h"
+#include "engine/safetensors_header.h"
 
 namespace xception {
 namespace {
@@ -197,7 +198,7 @@ std::string guess_arch(const Parameters& parameters) {
 Status unknown_network(const WeightFile& file) {
   std::string names;
   for (std::size_t i = 0; i < std::min<std::size_t>(3, file.entries().size()); ++i) {
-    names += (i == 0 ? "" : ", ") + file.entries()[i].name;
+    names += (i == 0 ? "" : ", ") + quoted_name(file.entries()[i].name);
   }
   return {Code::kBadModel, "no network of ours has tensors named like these (" +
                                (names.empty() ? "there are none" : names) +
@@ -219,8 +220,8 @@ Result<std::string> choose_arch(const Parameters& parameters, const Metadata& me
   if (!metadata.arch.empty()) {
     const std::string arch = resolve_alias(metadata.arch);
     if (find_known(arch) == nullptr) {
-      return Status(Code::kBadModel, "metadata 'xception.arch' is '" + metadata.arch +
-                                         "'; known networks: " + list_known());
+      return Status(Code::kBadModel, "metadata 'xception.arch' is " + quoted_name(metadata.arch) +
+                                         "; known networks: " + list_known());
     }
     return arch;
   }
@@ -303,6 +304,26 @@ Preprocess preset(const std::string& arch) {
   return preprocess;
 }
 
+// Whether the file's own metadata leave nothing for a config.json to say but the network's name.
+bool says_all(const WeightFile& file) {
+  return file.metadata().count("xception.preprocess") > 0 &&
+         file.metadata().count("xception.labels") > 0;
+}
+
+// A config.json may stand beside any file: what it says counts only where it names a network of
+// ours. One that cannot be read is an error, since the pictures might want what it said.
+Result<Metadata> read_config(const std::string& config_json, bool settled) {
+  if (config_json.empty()) {
+    return Metadata();
+  }
+  Result<Metadata> timm = read_timm_config(config_json);
+  if (!timm.ok() && !settled) {
+    return timm.status();
+  }
+  const bool ours = timm.ok() && find_known(resolve_alias(timm->arch)) != nullptr;
+  return ours ? *std::move(timm) : Metadata();
+}
+
 Status fill_info(const Metadata& metadata, const Metadata& timm, int outputs, int classes,
                  ModelInfo& info) {
   if (metadata.num_classes && *metadata.num_classes != classes &&
@@ -338,17 +359,9 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   XC_RETURN_IF_ERROR(parameters.status());
   Result<Metadata> metadata = read_metadata(file.metadata());
   XC_RETURN_IF_ERROR(metadata.status());
-  // A config.json may stand beside any file: what it says counts only where it names a network of
-  // ours.
-  Metadata timm;
-  if (!config_json.empty()) {
-    Result<Metadata> parsed = read_timm_config(config_json);
-    XC_RETURN_IF_ERROR(parsed.status());
-    if (find_known(resolve_alias(parsed->arch)) != nullptr) {
-      timm = *std::move(parsed);
-    }
-  }
-  const Result<std::string> chosen = choose_arch(*parameters, *metadata, timm, arch);
+  Result<Metadata> timm = read_config(config_json, !arch.empty() && says_all(file));
+  XC_RETURN_IF_ERROR(timm.status());
+  const Result<std::string> chosen = choose_arch(*parameters, *metadata, *timm, arch);
   XC_RETURN_IF_ERROR(chosen.status());
   Result<NetworkConfig> config = configure(*parameters, *metadata, *chosen);
   XC_RETURN_IF_ERROR(config.status());
@@ -368,11 +381,13 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   network.info.min_side = sides.least;
   network.info.max_side = sides.most;
   network.info.preprocess = preset(*chosen);
-  if (!timm.arch.empty()) {
+  if (resolve_alias(timm->arch) != *chosen) {
+    *timm = {};  // it tells of another network
+  } else {
     XC_RETURN_IF_ERROR(read_timm_preprocess(config_json, sides, network.info.preprocess));
   }
   XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), sides, network.info.preprocess));
-  XC_RETURN_IF_ERROR(fill_info(*metadata, timm, head.outputs, classes, network.info));
+  XC_RETURN_IF_ERROR(fill_info(*metadata, *timm, head.outputs, classes, network.info));
   network.info.parameters = parameters->count();
   return network;
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/safetensors_header.h"
+
 namespace xception {
 namespace {
 
@@ -46,9 +48,9 @@ Result<Parameters> Parameters::create(const WeightFile& file) {
     const auto [slot, is_new] =
         parameters.slots_.try_emplace(canonical_name(entry.name), Slot{&entry, false});
     if (!is_new) {
-      return Status(Code::kBadModel, "tensors '" + slot->second.entry->name + "' and '" +
-                                         entry.name + "' both stand for parameter '" + slot->first +
-                                         "'; remove one of them");
+      return Status(Code::kBadModel, "tensors " + quoted_name(slot->second.entry->name) + " and " +
+                                         quoted_name(entry.name) + " both stand for parameter " +
+                                         quoted_name(slot->first) + "; remove one of them");
     }
   }
   return parameters;
@@ -68,13 +70,13 @@ Result<const TensorEntry*> Parameters::take(const std::string& name,
   }
   const TensorEntry& entry = *slot->second.entry;
   if (!shape_matches(shape, entry.shape)) {
-    return Status(Code::kBadModel, "tensor '" + entry.name + "' has shape " +
+    return Status(Code::kBadModel, "tensor " + quoted_name(entry.name) + " has shape " +
                                        shape_string(entry.shape) + ", expected " +
                                        shape_string(shape));
   }
   if (entry.type == StoredType::kI64) {
-    return Status(Code::kBadModel,
-                  "tensor '" + entry.name + "' holds I64, expected F32, F16, BF16 or F64");
+    return Status(Code::kBadModel, "tensor " + quoted_name(entry.name) +
+                                       " holds I64, expected F32, F16, BF16 or F64");
   }
   slot->second.taken = true;
   return &entry;
@@ -109,7 +111,7 @@ std::vector<std::string> Parameters::names_below(std::string_view prefix) const 
 Status Parameters::check_all_taken() const {
   for (const auto& [name, slot] : slots_) {
     if (!slot.taken) {
-      return {Code::kBadModel, "tensor '" + slot.entry->name + "' " +
+      return {Code::kBadModel, "tensor " + quoted_name(slot.entry->name) + " " +
                                    shape_string(slot.entry->shape) +
                                    " is no parameter of this network; is it another --arch?"};
     }

@@ -228,8 +228,9 @@ TEST_CASE("a file of another network is refused by its first names") {
     fixture.add(name, {2}, {1, 2});
   }
   check_refused(fixture,
-                "no network of ours has tensors named like these (layer1.weight, layer1.bias, "
-                "layer2.weight, ...); known networks: seed, seed_depthwise, xception. Convert the "
+                "no network of ours has tensors named like these ('layer1.weight', "
+                "'layer1.bias', 'layer2.weight', ...); known networks: seed, seed_depthwise, "
+                "xception. Convert the "
                 "checkpoint with weights/export.py, or name the network with --arch");
 }
 
@@ -295,6 +296,67 @@ TEST_CASE("a config.json of something else changes nothing") {
   check_ends(status,
              "model.safetensors': config.json beside the weight file is "
              "no JSON object of at most 4 MiB; repair or remove it");
+}
+
+TEST_CASE("a config.json that cannot be read counts where it might have said something") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random);
+  const std::string end =
+      "config.json beside the weight file is no JSON object of at most 4 MiB; repair or remove it";
+  const ModelOptions named = {.arch = "seed_depthwise"};
+  check_ends(load_file(fixture, "no JSON", named).status(), end);
+  check_ends(load_file(fixture, std::string(5 << 20, ' ') + "{}").status(), end);
+  fixture.metadata["xception.preprocess"] = R"({"size": 20})";
+  check_ends(load_file(fixture, "no JSON", named).status(), end);
+  fixture.metadata["xception.labels"] = "[]";
+  CHECK(load_file(fixture, "no JSON", named).ok());
+  check_ends(load_file(fixture, "no JSON").status(), end);
+}
+
+TEST_CASE("a config.json of another network than --arch changes nothing") {
+  XC_RANDOM(random);
+  const auto model = load_file(
+      seed_fixture(random),
+      R"({"architecture": "xception", "label_names": ["a"], "pretrained_cfg": {"crop_pct": 0.5}})",
+      {.arch = "seed_depthwise"});
+  INFO(model.status().message());
+  REQUIRE(model.ok());
+  CHECK((*model)->info().labels.empty());
+  CHECK((*model)->info().preprocess.crop_pct != 0.5);
+}
+
+TEST_CASE("a bad value of a config.json is said to be there") {
+  check_ends(load_file(xception_fixture(), R"({"architecture": "xception",
+                                               "pretrained_cfg": {"crop_pct": 2}})")
+                 .status(),
+             "model.safetensors': config.json beside the weight file: 'pretrained_cfg.crop_pct' is "
+             "'2', expected a value as docs/weight-file.md gives it");
+}
+
+TEST_CASE("names that never end are shown in part") {
+  XC_RANDOM(random);
+  const std::string endless(1'000'000, 'x');
+  const auto check = [&](const ModelFixture& fixture) {
+    const std::string bytes = fixture.bytes();
+    const Status status = Model::load(memory(bytes)).status();
+    CHECK(status.code() == Code::kBadModel);
+    CHECK(status.message().find("xxx...'") != std::string::npos);
+    CHECK(status.message().size() < 1000);
+  };
+  const ModelFixture seed = seed_fixture(random);
+  ModelFixture stray = seed;
+  stray.add(endless, {1}, {1});
+  check(stray);
+  stray.add("module." + endless, {1}, {1});  // twice the same
+  check(stray);
+  ModelFixture other;
+  other.add(endless, {1}, {1});
+  check(other);
+  for (const char* key : {"xception.arch", "xception.sha256"}) {
+    ModelFixture told = seed;
+    told.metadata[key] = endless;
+    check(told);
+  }
 }
 
 TEST_CASE("other spellings of names and shapes are the same network to the bit") {
@@ -732,7 +794,8 @@ TEST_CASE("the file's own SHA-256 is checked") {
   const std::string before = "model '(memory)': its data have SHA-256 ";
   REQUIRE(starts_with(status.message(), before));
   CHECK(status.message().substr(before.size() + 64) ==
-        ", its header promises " + std::string(64, '0') + "; the file is damaged, fetch it again");
+        ", its header promises '" + std::string(64, '0') +
+            "'; the file is damaged, fetch it again");
   fixture.metadata["xception.sha256"] = status.message().substr(before.size(), 64);
   CHECK(load(fixture).info().classes == 7);
 }
