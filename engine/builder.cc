@@ -186,7 +186,7 @@ ValueId GraphBuilder::two_classes(const std::string& name, ValueId logit) {
   Conv2d op;
   op.weight = weight.get();
   op.out_channels = 2;
-  return append(name, std::move(op), {logit}, op.out_channels);
+  return append(name, std::move(op), {logit}, 2);
 }
 
 GraphBuilder::Head GraphBuilder::head(ValueId features) {
