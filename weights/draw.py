@@ -31,12 +31,16 @@ def main(argv=None):
         "pool_pad": args.pool_pad,
     }
     try:
+        golden_input = model_file.golden_input(args, args.arch)
         module = reference.randomize(reference.build(args.arch, **config), args.seed)
         metadata = model_file.make_metadata(args.arch, config)
         model_file.write_model(args.output, module.state_dict(), metadata, args.dtype)
         if args.dtype != "f32":  # the golden values are those of the weights as stored
             model_file.load_model(args.output, module)
-        model_file.write_golden_as_asked(args, module, args.arch)
+        if golden_input is not None:
+            model_file.write_golden(
+                args.golden, module, args.arch, golden_input, not args.no_layers
+            )
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

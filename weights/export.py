@@ -80,9 +80,9 @@ def parse_arguments(argv):
 
     image = parser.add_argument_group("preprocessing, where it differs from the network's own")
     image.add_argument("--image-size", type=positive(int), dest="size", metavar="S")
-    image.add_argument("--resize-mode", choices=("center", "squash", "border"))
+    image.add_argument("--resize-mode", choices=model_file.CHOICES["resize_mode"])
     image.add_argument("--crop-pct", type=fraction, metavar="P")
-    image.add_argument("--interpolation", choices=("bicubic", "bilinear", "nearest"))
+    image.add_argument("--interpolation", choices=model_file.CHOICES["interpolation"])
     image.add_argument("--mean", type=three_numbers, metavar="R,G,B")
     image.add_argument("--std", type=three_numbers, metavar="R,G,B")
     image.add_argument(
@@ -114,6 +114,13 @@ def known_value(known, key, parse, default):
         raise checkpoint.Refused(f"its metadata '{key}' is '{known[key]}' ({error})") from error
 
 
+def json_object(text):
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    return value
+
+
 def configure(args, tensors, known):
     """(arch, build()'s arguments) from the options, else the metadata `known`, else the tensors."""
     arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
@@ -137,7 +144,7 @@ def describe(args, arch, config, known):
     if args.labels:
         with open(args.labels, encoding="utf-8") as f:
             labels = f.read().splitlines()
-    preprocess = known_value(known, "xception.preprocess", json.loads, {}) | args.preprocess
+    preprocess = known_value(known, "xception.preprocess", json_object, {}) | args.preprocess
     return model_file.make_metadata(arch, config, labels, preprocess)
 
 
@@ -147,15 +154,16 @@ def export(args):
     tensors = checkpoint.canonical_names(tensors)
     arch, config = configure(args, tensors, known)
     metadata = describe(args, arch, config, known)
+    golden_input = model_file.golden_input(args, arch)
     module = reference.build(arch, **config)
     state = checkpoint.fit(tensors, module)
     try:
         model_file.write_model(args.output, state, metadata, args.dtype)
     except ValueError as error:
         raise checkpoint.Refused(str(error)) from error
-    if args.golden:  # of the weights as they are stored
+    if golden_input is not None:  # of the weights as they are stored
         model_file.load_model(args.output, module)
-        model_file.write_golden_as_asked(args, module, arch)
+        model_file.write_golden(args.golden, module, arch, golden_input, not args.no_layers)
     return metadata
 
 

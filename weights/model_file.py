@@ -7,6 +7,7 @@ The golden file holds an input and what every layer makes of it, as the truth fo
 
 import copy
 import json
+import math
 
 import numpy as np
 import torch
@@ -39,13 +40,59 @@ PREPROCESS = {
         "keep_max": 0,
     },
 }
+CHOICES = {
+    "resize_mode": ("center", "squash", "border"),
+    "interpolation": ("bicubic", "bilinear", "nearest"),
+}
+
+
+def is_number(value, kinds=(int, float)):
+    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_preprocess(arch, preprocess):
+    """Raises ValueError where the engine would refuse `preprocess`, which has every key, or would
+    make an input of it that the network does not take."""
+    low, high = reference.SIDES[arch]
+
+    def three(value, least):
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == 3
+            and all(is_number(v) and least <= v < 1e6 for v in value)
+        )
+
+    size, crop_pct = preprocess["size"], preprocess["crop_pct"]
+    keep = preprocess["keep_min"], preprocess["keep_max"]
+    for key, value, sound, wanted in (
+        ("size", size, is_number(size, int) and low <= size <= high, f"{low} to {high} pixels"),
+        (
+            "keep_min and keep_max",
+            list(keep),
+            all(is_number(k, int) for k in keep)
+            and (keep == (0, 0) or low <= keep[0] <= keep[1] <= high),
+            f"the smaller and the larger of two sides of {low} to {high} pixels, or 0 and 0",
+        ),
+        ("crop_pct", crop_pct, is_number(crop_pct) and 0.01 < crop_pct <= 1, "above 0.01, up to 1"),
+        ("mean", preprocess["mean"], three(preprocess["mean"], -1e6), "three numbers"),
+        ("std", preprocess["std"], three(preprocess["std"], 1e-6), "three numbers from 1e-6"),
+        *(
+            (key, preprocess[key], preprocess[key] in known, f"one of {', '.join(known)}")
+            for key, known in CHOICES.items()
+        ),
+    ):
+        if not sound:
+            raise ValueError(f"preprocessing: {key} of {arch} should be {wanted}, not {value}")
 
 
 def make_metadata(arch, config, labels=(), preprocess=None):
     """The metadata of a weight file. `config` holds build()'s keyword arguments, num_classes among
-    them; `preprocess` overrides single values of the network's own preprocessing."""
+    them; `preprocess` overrides single values of the network's own preprocessing. Raises ValueError
+    for labels or preprocessing that do not fit the network."""
     if labels and len(labels) != config["num_classes"]:
         raise ValueError(f"there are {len(labels)} labels for {config['num_classes']} classes")
+    preprocess = PREPROCESS[arch] | (preprocess or {})
+    check_preprocess(arch, preprocess)
     # Nothing stands inside the paper's separable convolution.
     sep_relu = config.get("sep_relu", True) and arch != "xception"
     return {
@@ -57,7 +104,7 @@ def make_metadata(arch, config, labels=(), preprocess=None):
         "xception.width": repr(float(config.get("width", 1.0))),
         "xception.num_classes": str(config["num_classes"]),
         "xception.labels": json.dumps(list(labels), ensure_ascii=False),
-        "xception.preprocess": json.dumps(PREPROCESS[arch] | (preprocess or {})),
+        "xception.preprocess": json.dumps(preprocess),
         "xception.sha256": "",  # safetensors_io.write knows it
     }
 
@@ -130,6 +177,7 @@ def add_golden_arguments(parser):
     parser.add_argument("--input", metavar="X.npy", help="that input, float32 N x C x H x W")
     parser.add_argument(
         "--size",
+        dest="golden_size",
         metavar="HxW",
         type=parse_size,
         help="size of a drawn input (default: the network's own)",
@@ -139,16 +187,21 @@ def add_golden_arguments(parser):
     parser.add_argument("--no-layers", action="store_true", help="only the input and the logits")
 
 
-def write_golden_as_asked(args, module, arch):
-    """write_golden for the options of add_golden_arguments, if they ask for it."""
+def golden_input(args, arch):
+    """The input that the options of add_golden_arguments ask for; None where they ask for no golden
+    file. Raises ValueError for one that the network does not take."""
     if not args.golden:
-        return
-    if args.input:
-        x = torch.from_numpy(np.load(args.input).astype("<f4"))
-    else:
-        size = args.size or (PREPROCESS[arch]["size"],) * 2
-        x = reference.sample_input(args.batch, *size, seed=args.seed + 1000)
-    try:
-        write_golden(args.golden, module, arch, x, layers=not args.no_layers)
-    except RuntimeError as error:  # a size that the network's poolings do not allow, say
-        raise ValueError(f"{arch} does not run on an input of {list(x.shape)}: {error}") from error
+        return None
+    given = np.load(args.input).astype("<f4") if args.input else None
+    size = args.golden_size or (PREPROCESS[arch]["size"],) * 2
+    shape = (args.batch, 3, *size) if given is None else given.shape
+    low, high = reference.SIDES[arch]
+    sound = len(shape) == 4 and shape[0] > 0 and shape[1] == 3
+    if not sound or min(shape[2:]) < low or max(shape[2:]) > high:
+        raise ValueError(
+            f"the golden file's input would be {list(shape)}, but {arch} takes [N, 3, H, W] with "
+            f"sides of {low} to {high} pixels; give another {'--input' if args.input else '--size'}"
+        )
+    if given is not None:
+        return torch.from_numpy(given)
+    return reference.sample_input(args.batch, *size, seed=args.seed + 1000)

@@ -24,6 +24,8 @@ from torch import nn
 
 ARCHS = ("seed", "seed_depthwise", "xception")
 DEFAULT_CLASSES = {"seed": 100, "seed_depthwise": 100, "xception": 1000}
+# The sides that an input may have. Above 71 the engine sets a limit, the network has none.
+SIDES = {"seed": (17, 32), "seed_depthwise": (17, 32), "xception": (71, 16384)}
 MIDDLE_REPEATS = 8
 
 

@@ -86,6 +86,27 @@ class Export(support.FolderTest):
              "mean": [0.1, 0.2, 0.3], "std": [1, 1, 2], "keep_min": 0, "keep_max": 0},
         )  # fmt: skip
 
+    def test_the_size_of_the_golden_input_is_none_of_the_preprocessing(self):
+        golden = self.path("g.safetensors")
+        for arguments, size, shape in (
+            (("--size", "28x20"), 32, (1, 3, 28, 20)),
+            (("--image-size", 24), 24, (1, 3, 32, 32)),
+            (("--image-size", 24, "--size", 20), 24, (1, 3, 20, 20)),
+        ):
+            result = self.export(self.state, "--golden", golden, *arguments)
+            preprocess = json.loads(self.assert_exported(result)["xception.preprocess"])
+            self.assertEqual(preprocess["size"], size, arguments)
+            self.assertEqual(safetensors_io.read(golden)[0]["input"].shape, shape, arguments)
+
+    def test_the_sides_that_xception_takes(self):
+        state = reference.build("xception", num_classes=2).state_dict()
+        for arguments in (("--image-size", 70), ("--keep", "70,80"), ("--keep", "0,80")):
+            self.assert_refused(self.export(state, *arguments), 2, "71 to 16384 pixels")
+        result = self.export(state, "--image-size", 71, "--keep", "71,16384")
+        preprocess = json.loads(self.assert_exported(result, state)["xception.preprocess"])
+        keep = [preprocess[key] for key in ("size", "keep_min", "keep_max")]
+        self.assertEqual(keep, [71, 71, 16384])
+
     def test_older_pth(self):
         self.assert_exported(self.export(self.state, _use_new_zipfile_serialization=False))
 
@@ -267,6 +288,15 @@ class Export(support.FolderTest):
             (("--keep", "5,3"), "MIN,MAX"),
             (("--bn-eps", "0"), "above 0"),
             (("--pool-pad", "tf_same"), "tf_same"),
+            (("--image-size", "16"), "size of seed_depthwise should be 17 to 32 pixels, not 16"),
+            (("--image-size", "64"), "17 to 32 pixels, not 64"),
+            (("--keep", "0,32"), "keep_min and keep_max of seed_depthwise"),
+            (("--keep", "17,33"), "not [17, 33]"),
+            (("--mean", "0,0,1e7"), "mean of seed_depthwise should be three numbers"),
+            (("--std", "1,1,nan"), "std of seed_depthwise"),
+            (("--golden", self.path("g"), "--size", "28x33"), "[1, 3, 28, 33]"),
+            (("--golden", self.path("g"), "--size", "0"), "[1, 3, 0, 0]"),
+            (("--golden", self.path("g"), "--batch", "0"), "[0, 3, 32, 32]"),
         ):
             self.assert_refused(self.export(self.state, *arguments), 2, text)
 
@@ -277,9 +307,22 @@ class Export(support.FolderTest):
             ({"xception.arch": "xception99"}, "xception99"),
             ({"xception.bn_eps": "small"}, "small"),
             ({"xception.preprocess": "[1"}, "preprocess"),
+            ({"xception.preprocess": "[1]"}, "no JSON object"),
         ):
             safetensors_io.write(source, arrays, metadata)
             self.assert_refused(run_export(source, "-o", self.output), 3, text)
+
+    def test_preprocessing_of_the_source(self):
+        source = self.path("source.safetensors")
+        arrays = {name: t.numpy() for name, t in self.state.items()}
+        for key, value in (
+            ("size", "32"), ("size", 299), ("size", True), ("resize_mode", "crop"), ("mean", 0.5),
+            ("interpolation", None), ("crop_pct", 0), ("keep_min", 17.5), ("keep_max", 16),
+        ):  # fmt: skip
+            safetensors_io.write(source, arrays, {"xception.preprocess": json.dumps({key: value})})
+            self.assert_refused(run_export(source, "-o", self.output), 2, key, str(value))
+        safetensors_io.write(source, arrays, {"xception.preprocess": '{"size": 299}'})
+        self.assert_exported(run_export(source, "-o", self.output, "--image-size", 24))
 
 
 if __name__ == "__main__":
