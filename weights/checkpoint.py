@@ -91,17 +91,20 @@ def unwrap(content):
 
 
 def canonical_names(tensors):
-    """The same tensors under our names: no wrapper's prefix, the head named fc, and no
-    num_batches_tracked, which inference does not use."""
+    """The same tensors under our names: no wrapper's prefix, the head named fc, with numbers where
+    it has several Linear layers, and no num_batches_tracked, which inference does not use."""
     names = {name: name for name in tensors}
     while True:
         prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in names.values())), None)
         if prefix is None:
             break
         names = {source: name[len(prefix) :] for source, name in names.items()}
+    names = {source: re.sub(r"^(last_linear|head\.fc)\.", "fc.", n) for source, n in names.items()}
+    numbered = r"^fc\.\d+\."
+    one_layer = len({m[0] for m in (re.match(numbered, n) for n in names.values()) if m}) == 1
     result = {}
     for source, name in names.items():
-        name = re.sub(r"^(last_linear|fc)(\.\d+)?\.(weight|bias)$", r"fc.\3", name)
+        name = re.sub(numbered, "fc.", name) if one_layer else name
         if name.endswith("num_batches_tracked"):
             continue
         if name in result:
@@ -152,12 +155,22 @@ def guess_width(tensors):
     return count / base
 
 
-def guess_classes(tensors):
-    head = tensors.get("fc.weight")
-    if head is None or head.dim() != 2 or head.shape[0] == 0:
-        there = "it is not there" if head is None else f"it is {list(head.shape)}"
-        raise Refused(f"tensor 'fc.weight' should be [classes, channels]; {there}")
-    return head.shape[0]
+def guess_head(tensors):
+    """(num_classes, head) of build(): `head` is None where one Linear layer is all of it."""
+
+    def outputs(name):
+        weight = tensors.get(name)
+        if weight is None or weight.dim() != 2 or weight.shape[0] == 0:
+            there = "it is not there" if weight is None else f"it is {list(weight.shape)}"
+            raise Refused(f"tensor '{name}' should be [classes, channels]; {there}")
+        return weight.shape[0]
+
+    matches = (re.match(r"fc\.(\d{1,4})\.weight$", name) for name in tensors)
+    numbers = sorted(int(m[1]) for m in matches if m)
+    if not numbers or "fc.weight" in tensors:
+        return outputs("fc.weight"), None
+    head = [(number, outputs(f"fc.{number}.weight")) for number in numbers]
+    return head[-1][1], head
 
 
 def fit(tensors, module):

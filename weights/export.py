@@ -129,8 +129,10 @@ def configure(args, tensors, known):
             f"the file says it is '{arch}'; known networks are " f"{', '.join(reference.ARCHS)}"
         )
     sep_relu = args.sep_relu or known.get("xception.sep_relu", "true")
+    num_classes, head = checkpoint.guess_head(tensors)
     return arch, {
-        "num_classes": checkpoint.guess_classes(tensors),
+        "num_classes": num_classes,
+        "head": head,
         "width": 1.0 if arch == "xception" else checkpoint.guess_width(tensors),
         "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", float, 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",

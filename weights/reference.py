@@ -53,6 +53,20 @@ class MaxPoolSame(nn.MaxPool2d):
         return F.max_pool2d(F.pad(x, pads, value=-math.inf), self.kernel_size, self.stride)
 
 
+def make_head(channels, num_classes, head):
+    """What stands behind the global pooling: one Linear layer, or those of `head` (see build) with
+    ReLUs between, named as the engine names them so that a golden file holds them."""
+    if head is None:
+        return nn.Linear(channels, num_classes)
+    layers = OrderedDict()
+    for number, outputs in head:
+        if layers:
+            layers[f"relu{number}"] = nn.ReLU()
+        layers[str(number)] = nn.Linear(channels, outputs)
+        channels = outputs
+    return nn.Sequential(layers)
+
+
 class SeedSeparable(nn.Module):
     """The post's SeparableConv2d: conv 3x3, BN, ReLU, conv 1x1, BN, ReLU; the spatial size stays.
     Without `sep_relu` (the post's first listing) the two ReLUs are not there."""
@@ -96,7 +110,7 @@ class Seed(nn.Module):
     128 x 16 x 16, block2 256 x 8 x 8, block3 and block4 728 x 4 x 4, block5 1024 x 2 x 2, block6
     2048 x 1 x 1."""
 
-    def __init__(self, num_classes, width, bn_eps, depthwise, sep_relu):
+    def __init__(self, num_classes, width, bn_eps, depthwise, sep_relu, head):
         super().__init__()
         c32, c64, c128, c256, c728, c1024, c1536, c2048 = (
             scale_channels(c, width) for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)
@@ -140,7 +154,7 @@ class Seed(nn.Module):
         self.block6 = nn.Sequential(
             *relu_sep_bn(c1024, c1536), *relu_sep_bn(c1536, c2048), nn.AvgPool2d(2, stride=1)
         )
-        self.fc = nn.Linear(c2048, num_classes)
+        self.fc = make_head(c2048, num_classes, head)
 
     def forward(self, x):
         x = self.feature(x)
@@ -200,7 +214,7 @@ class Xception(nn.Module):
     block1 128 x 74 x 74, block2 256 x 37 x 37, block3..11 728 x 19 x 19, block12 1024 x 10 x 10,
     conv4 2048 x 10 x 10."""
 
-    def __init__(self, num_classes, bn_eps, pool_pad):
+    def __init__(self, num_classes, bn_eps, pool_pad, head):
         super().__init__()
 
         def pool():
@@ -227,7 +241,7 @@ class Xception(nn.Module):
         self.bn4 = nn.BatchNorm2d(2048, eps=bn_eps)
         self.act4 = nn.ReLU()
         self.global_pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(2048, num_classes)
+        self.fc = make_head(2048, num_classes, head)
 
     def forward(self, x):
         x = self.act1(self.bn1(self.conv1(x)))
@@ -239,11 +253,15 @@ class Xception(nn.Module):
         return self.fc(self.global_pool(x).flatten(1))
 
 
-def build(arch, num_classes=None, width=1.0, bn_eps=1e-5, sep_relu=True, pool_pad="torch"):
+def build(
+    arch, num_classes=None, width=1.0, bn_eps=1e-5, sep_relu=True, pool_pad="torch", head=None
+):
     """The network `arch` in eval mode, with PyTorch's own initial weights.
 
     `width` scales every channel count but the input's and the classes (scale_channels); it and
     `sep_relu` concern the seed networks only, `pool_pad` ("torch" or "tf_same") xception only.
+    `head` describes a head of several Linear layers, as an nn.Sequential numbers them: a pair
+    (number, outputs) for each, the last one with num_classes outputs.
     Raises ValueError for a name or value it does not know."""
     if arch not in ARCHS:
         raise ValueError(f"unknown arch '{arch}': known are {', '.join(ARCHS)}")
@@ -252,9 +270,11 @@ def build(arch, num_classes=None, width=1.0, bn_eps=1e-5, sep_relu=True, pool_pa
     if not 0 < width <= 8 or (width != 1 and arch == "xception"):
         raise ValueError(f"width {width} does not exist for arch '{arch}'")
     num_classes = DEFAULT_CLASSES[arch] if num_classes is None else num_classes
+    if head is not None and (not head or head[-1][1] != num_classes):
+        raise ValueError(f"head {head} does not end in {num_classes} classes")
     if arch == "xception":
-        return Xception(num_classes, bn_eps, pool_pad).eval()
-    return Seed(num_classes, width, bn_eps, arch == "seed_depthwise", sep_relu).eval()
+        return Xception(num_classes, bn_eps, pool_pad, head).eval()
+    return Seed(num_classes, width, bn_eps, arch == "seed_depthwise", sep_relu, head).eval()
 
 
 def sample_input(batch, height, width, seed=0):

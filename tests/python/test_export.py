@@ -135,9 +135,39 @@ class Export(support.FolderTest):
             self.assert_exported(self.export(content))
 
     def test_other_names_of_the_head(self):
-        for head in ("last_linear", "last_linear.1", "fc.1"):
+        for head in ("last_linear", "last_linear.1", "fc.1", "head.fc", "head.fc.0"):
             renamed = {n.replace("fc.", head + "."): t for n, t in self.state.items()}
             self.assert_exported(self.export(renamed))
+
+    def test_heads_of_several_layers(self):
+        module = support.small(num_classes=3, head=[(2, 12), (5, 9), (10, 3)])
+        state, golden = module.state_dict(), self.path("g.safetensors")
+        self.assertEqual(state["fc.10.weight"].shape, (3, 9))
+        for head in ("fc", "last_linear", "head.fc"):
+            renamed = {n.replace("fc.", head + "."): t for n, t in reversed(state.items())}
+            result = self.export(renamed, "--golden", golden)
+            metadata = self.assert_exported(result, state)
+            self.assertEqual(metadata["xception.num_classes"], "3")
+        tensors, _ = safetensors_io.read(golden)
+        self.assertEqual(
+            [n for n in tensors if "fc" in n],
+            [f"layer.fc.{n}" for n in ("2", "relu5", "5", "relu10", "10")],
+        )
+        x = torch.from_numpy(tensors["input"].copy()).double()
+        with torch.no_grad():
+            logits = module.double()(x).float().numpy()
+        np.testing.assert_array_equal(tensors["logits"], logits)
+
+    def test_heads_that_are_refused(self):
+        state = support.small(num_classes=3, head=[(0, 12), (3, 3)]).state_dict()
+        for change, text in (
+            ({"fc.1.weight": torch.ones(12)}, "'fc.1.weight' should be [classes, channels]"),
+            ({"fc.3.weight": torch.ones(3, 8)}, "'fc.3.weight' should be [3, 12]"),
+            ({"fc.1.running_mean": torch.ones(12)}, "'fc.1.running_mean' [12] has no place"),
+            ({"fc.weight": torch.ones(3, 8)}, "'fc.0.weight' [12, 104] has no place"),
+            ({"head.fc.0.bias": torch.ones(12)}, "'fc.0.bias'"),
+        ):
+            self.assert_refused(self.export(state | change), 3, text)
 
     def test_pointwise_weights_with_two_sides(self):
         flat = {n: t.flatten(1) if t.shape[2:] == (1, 1) else t for n, t in self.state.items()}

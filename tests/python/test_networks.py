@@ -12,7 +12,7 @@ import unittest
 
 import torch
 
-from support import FolderTest, reference
+from support import FolderTest, reference, run_export
 
 import model_file
 
@@ -107,6 +107,19 @@ class NetworkTest(FolderTest):
             self.draw(arch, sep_relu=False, width=0.25)
             self.check(1, 32, 32)
             self.check(3, 28, 28)
+
+    def test_exported_heads(self):
+        """Of several layers, under the names that fine-tuning gives them."""
+        for arch, width, name in (("seed_depthwise", 0.125, "fc"), ("xception", 1, "last_linear")):
+            head = [(1, 24), (4, 16), (11, 5)]
+            module = reference.build(arch, num_classes=5, width=width, head=head)
+            state = reference.randomize(module, SEED).state_dict()
+            torch.save({n.replace("fc.", name + "."): t for n, t in state.items()}, self.path("pth"))
+            size = ("--size", 71) if arch == "xception" else ("--size", "20x31")
+            golden = ("--golden", self.path("golden"), "--seed", SEED, "--batch", 2, *size)
+            self.assertEqual(run_export(self.path("pth"), "-o", self.path("model"), *golden)[0], 0)
+            self.assertIn("0 layers of the plan have no reference", self.compare())
+            self.assertIn("0 of the reference are fused away", self.compare("--fusion", "off"))
 
     def test_xception(self):
         self.draw("xception")

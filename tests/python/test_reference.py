@@ -55,6 +55,8 @@ class Parameters(unittest.TestCase):
             ("xception", {"pool_pad": "same"}),
             ("xception", {"width": 0.5}),
             ("seed", {"width": 0}),
+            ("seed", {"head": [(0, 12), (3, 9)], "num_classes": 10}),
+            ("xception", {"head": []}),
         ):
             with self.assertRaises(ValueError, msg=f"{arch} {config}"):
                 reference.build(arch, **config)
