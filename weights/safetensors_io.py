@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import struct
 
 import numpy as np
@@ -29,12 +30,26 @@ def from_bfloat16(halves):
     return (halves.astype("<u4") << 16).view("<f4")
 
 
+def target_of(path):
+    """The file that is to be replaced by what is written to `path`: where it is a symbolic link, what
+    that points to. Raises OSError for what a file must not take the place of: devices, pipes."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return os.path.realpath(path)
+    if not stat.S_ISREG(mode):
+        raise OSError(f"{path} is no regular file and is not replaced; choose another path")
+    return os.path.realpath(path)
+
+
 def write(path, tensors, metadata=None, bfloat16=()):
     """Writes `tensors`, a dict from name to array, in its order; `metadata` maps str to str.
 
     The names in `bfloat16` are float32 arrays to be stored as BF16. The file appears under its name
-    when it is complete: it is written beside it first. Returns the SHA-256 of the data section in
-    hexadecimal, which the metadata key "xception.sha256" gets too if it is there."""
+    when it is complete: it is written beside it first, and a symbolic link stays one. Returns the
+    SHA-256 of the data section in hexadecimal, which the metadata key "xception.sha256" gets too if
+    it is there. Raises OSError."""
+    target = target_of(path)
     header, blobs, offset, sha = {}, [], 0, hashlib.sha256()
     names = {np.dtype(d): name for name, d in DTYPES.items()}
     for name, array in tensors.items():
@@ -52,12 +67,12 @@ def write(path, tensors, metadata=None, bfloat16=()):
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
 
-    temporary = f"{path}.{os.getpid()}.part"
+    temporary = f"{target}.{os.getpid()}.part"
     try:
         with open(temporary, "wb") as f:
             f.write(struct.pack("<Q", len(text)) + text)
             f.writelines(blobs)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

@@ -265,6 +265,9 @@ class Export(support.FolderTest):
         torch.save(self.state, self.source)
         result = run_export(self.source, "-o", self.path("no/m.safetensors"))
         self.assert_refused(result, 2, "no/m.safetensors")
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        self.assert_refused(run_export(self.source, "-o", pipe), 2, pipe, "no regular file")
 
     def test_tensors_that_do_not_fit(self):
         def without(name):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 import struct
 import unittest
 
@@ -82,6 +83,33 @@ class SafetensorsIo(support.FolderTest):
         with self.assertRaises(OSError):
             safetensors_io.write(self.path("no/m.safetensors"), TENSORS)
         self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_link_stays_one(self):
+        os.mkdir(self.path("far"))
+        for name, content in (("there", b"old"), ("new", None)):
+            link, target = self.path(name), self.path(f"far/{name}.safetensors")
+            os.symlink(target, link)
+            if content:
+                write_bytes(target, content)
+            safetensors_io.write(link, TENSORS)
+            self.assertTrue(os.path.islink(link))
+            self.assertFalse(os.path.islink(target))
+            self.assertEqual(list(safetensors_io.read(target)[0]), list(TENSORS))
+        self.assertEqual(sorted(os.listdir(self.path("far"))), ["new.safetensors", "there.safetensors"])
+        self.assertEqual(sorted(os.listdir(self.folder)), ["far", "new", "there"])
+
+    def test_what_is_no_regular_file_is_left_alone(self):
+        pipe, link, loop = self.path("pipe"), self.path("link"), self.path("loop")
+        os.mkfifo(pipe)
+        os.symlink(pipe, link)
+        os.symlink(loop, loop)
+        for path in (pipe, link, self.folder):
+            with self.assertRaisesRegex(OSError, "no regular file"):
+                safetensors_io.write(path, TENSORS)
+        with self.assertRaises(OSError):
+            safetensors_io.write(loop, TENSORS)
+        self.assertTrue(stat.S_ISFIFO(os.stat(pipe).st_mode) and os.path.islink(link))
+        self.assertEqual(sorted(os.listdir(self.folder)), ["link", "loop", "pipe"])
 
     def test_damaged_files_are_refused(self):
         path = self.path("m.safetensors")
