@@ -7,7 +7,8 @@ configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TOOLS=OFF -DXCEPTION_
 run(${command})
 run("${CMAKE_COMMAND}" --build "${BINARY_DIR}" -j 2 --target image_dump)
 execute_process(
-  COMMAND "${PYTHON}" "${SOURCE_DIR}/tests/image_judge/judge.py" "${BINARY_DIR}/tests/image_dump" --jpeg
+  COMMAND "${PYTHON}" "${SOURCE_DIR}/tests/image_judge/judge.py" --jpeg
+    "${BINARY_DIR}/tests/image_dump"
   OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
 message("${text}")
 if(result EQUAL 77)
