@@ -1,6 +1,5 @@
 #include "batch.h"
 
-#include "interrupt.h"
 #include "message.h"
 #include "xception/image.h"
 
@@ -54,7 +53,7 @@ Status run_batch(Network& network, const Batch& batch, std::vector<float>& logit
 
 Result<Batch> gather(const PictureSource& source) {
   Batch batch;
-  for (std::size_t i = 0; i < source.count && interrupted() == 0; ++i) {
+  for (std::size_t i = 0; i < source.count; ++i) {
     const Picture picture = source.load(i);
     XC_RETURN_IF_ERROR(picture.status);
     if (!batch.takes(picture)) {

@@ -47,10 +47,12 @@ std::size_t choose_batch(const Options& options, std::size_t count) {
   return std::min(count, options.batch > 0 ? static_cast<std::size_t>(options.batch) : most);
 }
 
-// 0 where a thread of its own gains nothing: one picture, or one core.
-std::size_t choose_threads(const Options& options, std::size_t count) {
+// 0 where a thread of its own gains nothing: one picture, or one core. Where a read may wait there
+// is always one, since the main thread has to see a signal.
+std::size_t choose_threads(const Options& options, const PictureSource& source) {
+  const std::size_t count = source.count;
   const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
-  if (count < 2 || (options.jobs == 0 && cores == 1)) {
+  if (!source.may_wait && (count < 2 || (options.jobs == 0 && cores == 1))) {
     return 0;
   }
   const std::size_t wanted =
@@ -162,6 +164,7 @@ Status Classification::begin(const PictureSource& source) {
           std::to_string(info.threads) + " threads, batches of " + std::to_string(batch_size_));
     }
   }
+  catch_interrupts();  // from here on there is something to save, and nothing waits unseen
   XC_RETURN_IF_ERROR(output_.open(options_.output));
   totals_.start = Clock::now();
   return output_.write(formatter_->begin());
@@ -319,9 +322,9 @@ int classify(const Options& options) {
   Classification run(options, *std::move(network), source->count, source->name_width);
   Status status = run.begin(*source);
   if (!status.ok()) {
-    return failure(status);
+    return interrupted() != 0 ? 128 + interrupted() : failure(status);
   }
-  const std::size_t threads = choose_threads(options, source->count);
+  const std::size_t threads = choose_threads(options, *source);
   PictureQueue queue(*source, threads, 2 * run.batch_size() + threads);
   status = feed(queue, run);
   if (const int signal = interrupted(); signal != 0 && status.ok()) {

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -12,8 +13,6 @@
 #include <set>
 #include <string_view>
 #include <utility>
-
-#include "interrupt.h"
 
 namespace xception::cli {
 namespace {
@@ -50,6 +49,11 @@ int list_names(const std::string& path, std::vector<std::string>& names) {
   return error;
 }
 
+bool is_regular(int fd) {
+  struct stat info {};
+  return ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+}
+
 class Lister {
  public:
   Lister(bool recursive, std::vector<Input>& inputs) : recursive_(recursive), inputs_(inputs) {}
@@ -58,18 +62,20 @@ class Lister {
   bool add(const std::string& name) {
     const std::size_t before = inputs_.size();
     struct stat info {};
-    if (::stat(name.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+    const bool found = ::stat(name.c_str(), &info) == 0;
+    if (found && S_ISDIR(info.st_mode)) {
       visited_.clear();
       add_folder(name, info);
     } else {
-      inputs_.push_back({name, name, {}});  // one that is not there is told of when it is opened
+      // One that is not there is told of when it is opened.
+      inputs_.push_back({name, name, {}, found && !S_ISREG(info.st_mode)});
     }
     return inputs_.size() > before;
   }
 
  private:
   void add_folder(const std::string& path, const struct stat& info) {
-    if (!visited_.emplace(info.st_dev, info.st_ino).second || interrupted() != 0) {
+    if (!visited_.emplace(info.st_dev, info.st_ino).second) {
       return;
     }
     std::vector<std::string> names;
@@ -138,7 +144,7 @@ Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::
   };
   for (const std::string& name : options.inputs) {
     if (name == "-") {
-      inputs.push_back({name, "", {}});
+      inputs.push_back({name, "", {}, !is_regular(STDIN_FILENO)});
     } else {
       add(name);
     }

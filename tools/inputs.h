@@ -10,9 +10,10 @@
 namespace xception::cli {
 
 struct Input {
-  std::string name;  // as records show it; "-" is standard input
-  std::string path;  // to open; empty for standard input
-  Status status;     // why there is nothing to open: a folder that cannot be listed, say
+  std::string name;       // as records show it; "-" is standard input
+  std::string path;       // to open; empty for standard input
+  Status status;          // why there is nothing to open: a folder that cannot be listed, say
+  bool may_wait = false;  // no regular file: reading it may wait for somebody to write
 };
 
 // All inputs in the order of the command line, those of --files-from last. A folder's pictures are

@@ -3,9 +3,13 @@
 
 namespace xception::cli {
 
-// From now on SIGINT and SIGTERM set the flag; a second one ends the program at once. SIGPIPE and
-// SIGXFSZ are ignored: a closed pipe and a full quota are seen where it is written.
+// From now on SIGINT and SIGTERM set the flag; a second one ends the program at once. Only for work
+// that looks at the flag and waits in no system call: elsewhere the signals' default is the right
+// answer, since nothing is half done.
 void catch_interrupts();
+
+// SIGPIPE and SIGXFSZ: a closed pipe and a full quota are seen where it is written.
+void ignore_write_signals();
 
 // The signal that came (SIGINT or SIGTERM), or 0.
 int interrupted();

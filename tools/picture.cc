@@ -114,16 +114,17 @@ PictureSource picture_files(std::vector<Input> inputs, const Options& options,
   loader->decode.max_pixels = options.max_pixels;
   loader->decode.apply_exif = options.apply_exif;
   loader->preprocess = preprocess;
-  std::size_t width = 0;
+  PictureSource source;
+  source.count = loader->inputs.size();
   for (const Input& input : loader->inputs) {
-    width = std::max(width, text_width(printable(input.name)));
+    source.name_width = std::max(source.name_width, text_width(printable(input.name)));
+    source.may_wait = source.may_wait || input.may_wait;
   }
-  return {loader->inputs.size(),
-          [loader](std::size_t i) {
-            const Input& input = loader->inputs[i];
-            return guarded(input.name, [&](Picture& p) { return loader->load(input, p); });
-          },
-          width};
+  source.load = [loader](std::size_t i) {
+    const Input& input = loader->inputs[i];
+    return guarded(input.name, [&](Picture& p) { return loader->load(input, p); });
+  };
+  return source;
 }
 
 Result<PictureSource> picture_array(const std::string& path, const Options& options) {

@@ -30,6 +30,7 @@ struct PictureSource {
   std::size_t count = 0;
   std::function<Picture(std::size_t)> load;
   std::size_t name_width = 0;  // of the longest name
+  bool may_wait = false;       // a load may wait for somebody to write
 };
 
 PictureSource picture_files(std::vector<Input> inputs, const Options& options,

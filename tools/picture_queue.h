@@ -13,7 +13,8 @@ namespace xception::cli {
 // memory stays bounded however slow the network is. One thread takes.
 class PictureQueue {
  public:
-  // With 0 threads the pictures are made in next(), on the caller's thread.
+  // With 0 threads the pictures are made in next(), on the caller's thread, and a signal that comes
+  // while one is read or decoded shows only when it is finished.
   PictureQueue(PictureSource source, std::size_t threads, std::size_t capacity);
   // Does not wait: a thread may be reading a pipe that nobody writes to. It ends by itself.
   ~PictureQueue();

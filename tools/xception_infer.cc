@@ -22,7 +22,6 @@ int run(int argc, char** argv) {
   if (const std::optional<int> status = parse_options(argc, argv, options)) {
     return *status;
   }
-  catch_interrupts();
   switch (options.mode) {
     case Mode::kClassify:
       return classify(options);
@@ -46,6 +45,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   using xception::cli::say;
   xception::shorten_openmp_spin(argv);
+  xception::cli::ignore_write_signals();
   try {
     return xception::cli::run(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -183,6 +183,59 @@ class OutputTest(program.ProgramTest):
         self.assertEqual(process.returncode, 130)
         self.assertTrue(first.startswith(pictures()[0].encode()))
 
+    def test_signal_ends_whatever_waits_for_input(self):
+        """One signal is enough, whether the program dies of it or ends as a shell would say it."""
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        keep_open = os.open(fifo, os.O_RDWR)
+        self.addCleanup(os.close, keep_open)
+        cases = [
+            ["-"],
+            [fifo],
+            [fifo, "-j1"],
+            ["--raw-input", fifo],
+            ["--raw-input", "-"],
+            ["--files-from", fifo],
+            ["--files-from", "-"],
+            ["--labels", fifo, pictures()[0]],
+            ["--compare", DEMO, "-"],
+            ["--profile", fifo],
+            ["--profile=1000000"],
+        ]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for case in cases:
+                with self.subTest(case=case, number=number):
+                    process = subprocess.Popen(
+                        [BINARY, "-m", DEMO, *case],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                    )
+                    self.addCleanup(process.kill)
+                    time.sleep(0.4)
+                    self.assertIsNone(process.poll())
+                    process.send_signal(number)
+                    # Not communicate(): it would close standard input, and that ends a wait too.
+                    status = process.wait(timeout=10)
+                    self.assertIn(status, (-number, 128 + number))
+                    self.assertEqual(process.stdout.read(), b"")
+                    for stream in (process.stdin, process.stdout, process.stderr):
+                        stream.close()
+
+    def test_signal_while_reading_names_leaves_the_older_file(self):
+        target = self.write("results.txt", "older")
+        process = subprocess.Popen(
+            [BINARY, "-m", DEMO, "--files-from", "-", "-o", target], stdin=subprocess.PIPE
+        )
+        self.addCleanup(process.kill)
+        time.sleep(0.4)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(timeout=10), -signal.SIGINT)
+        process.stdin.close()
+        self.assertEqual(os.listdir(self.folder), ["results.txt"])
+        with open(target) as f:
+            self.assertEqual(f.read(), "older")
+
     def test_closed_pipe_ends_quietly(self):
         process = self.start_long("-f", "jsonl")
         json.loads(process.stdout.readline())
