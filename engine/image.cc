@@ -118,15 +118,20 @@ Status unknown_format(Bytes file) {
       "; " + kKnownFormats + " are read");
 }
 
-Status check_extent(std::int64_t width, std::int64_t height, std::int64_t max_pixels) {
+Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
+                    const DecodeOptions& options) {
   if (width <= 0 || height <= 0) {
     return bad_image("the picture claims " + std::to_string(width) + " x " +
                      std::to_string(height) + " pixels; its header is damaged");
   }
-  if (width > INT32_MAX || height > INT32_MAX || width * height > max_pixels) {
+  if (width > INT32_MAX || height > INT32_MAX || width * height > options.max_pixels) {
     return bad_image("the picture claims " + std::to_string(width) + " x " +
-                     std::to_string(height) + " pixels, limit " + std::to_string(max_pixels) +
-                     " pixels in all; scale it down or raise the limit");
+                     std::to_string(height) + " pixels, limit " +
+                     std::to_string(options.max_pixels) +
+                     " pixels in all; scale it down or raise the limit (--max-pixels)");
+  }
+  if (options.before_allocating) {
+    options.before_allocating(width * height * pixel_bytes);
   }
   return Status();
 }
@@ -146,22 +151,22 @@ namespace {
 using decoders::Format;
 
 Result<DecodedImage> decode_as(Format format, std::span<const std::byte> bytes,
-                               std::int64_t max_pixels) {
+                               const DecodeOptions& options) {
   switch (format) {
     case Format::kJpeg:
-      return decoders::decode_jpeg(bytes, max_pixels);
+      return decoders::decode_jpeg(bytes, options);
     case Format::kPng:
-      return decoders::decode_png(bytes, max_pixels);
+      return decoders::decode_png(bytes, options);
     case Format::kBmp:
-      return decoders::decode_bmp(bytes, max_pixels);
+      return decoders::decode_bmp(bytes, options);
     case Format::kGif:
-      return decoders::decode_gif(bytes, max_pixels);
+      return decoders::decode_gif(bytes, options);
     case Format::kPnm:
-      return decoders::decode_pnm(bytes, max_pixels);
+      return decoders::decode_pnm(bytes, options);
     case Format::kTga:
-      return decoders::decode_tga(bytes, max_pixels);
+      return decoders::decode_tga(bytes, options);
     case Format::kPsd:
-      return decoders::decode_psd(bytes, max_pixels);
+      return decoders::decode_psd(bytes, options);
     case Format::kUnknown:
       break;
   }
@@ -175,11 +180,11 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
     return decoders::bad_image("the file is empty");
   }
   if (bytes.size() > static_cast<std::size_t>(decoders::kMaxWorkingBytes)) {
-    return decoders::bad_image("the file holds more than 1 GiB, which is no input for this");
+    return decoders::bad_image("the file holds more than 1 GiB, which is no picture for this");
   }
   try {
     const Format format = decoders::recognise(bytes);
-    Result<DecodedImage> decoded = decode_as(format, bytes, options.max_pixels);
+    Result<DecodedImage> decoded = decode_as(format, bytes, options);
     if (decoded.ok() && options.apply_exif) {
       const int orientation = decoders::exif_orientation(bytes, format);
       decoded->image = decoders::apply_orientation(std::move(decoded->image), orientation);
@@ -191,7 +196,14 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
 }
 
 Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options) {
-  Result<std::vector<std::byte>> bytes = read_file(path);
+  FileLimits limits;
+  limits.bytes = std::size_t{512} << 20;
+  limits.check_head = [](std::span<const std::byte> head) {
+    const bool known = decoders::recognise(head) != Format::kUnknown;
+    return known ? Status() : decoders::unknown_format(head);
+  };
+  limits.before_allocating = options.before_allocating;
+  Result<std::vector<std::byte>> bytes = read_file(path, limits);
   if (!bytes.ok()) {
     return bytes.status();
   }

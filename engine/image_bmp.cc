@@ -123,13 +123,13 @@ Status psd_truncated() {
 
 }  // namespace
 
-Result<DecodedImage> decode_bmp(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_bmp(Bytes file, const DecodeOptions& options) {
   Result<BmpHeader> header = read_bmp_header(file);
   if (!header.ok()) {
     return header.status();
   }
   const std::int64_t height = std::abs(header->height);
-  XC_RETURN_IF_ERROR(check_extent(header->width, height, max_pixels));
+  XC_RETURN_IF_ERROR(check_extent(header->width, height, 7, options));
   if (header->compression == 1 || header->compression == 2) {
     return bad_image("the BMP file is run-length coded, which is not read; convert it to PNG");
   }
@@ -146,10 +146,10 @@ Result<DecodedImage> decode_bmp(Bytes file, std::int64_t max_pixels) {
   return stb_decode_rgb(*plain, "BMP", header->width, height);
 }
 
-Result<DecodedImage> decode_tga(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options) {
   const std::int64_t width = le16(file, 12);
   const std::int64_t height = le16(file, 14);
-  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  XC_RETURN_IF_ERROR(check_extent(width, height, 8, options));
   if ((u8(file, 17) & 0x10) != 0 || le16(file, 3) != 0) {
     return bad_image(
         "the TGA file is stored right to left or with part of a palette, which is "
@@ -168,7 +168,7 @@ Result<DecodedImage> decode_tga(Bytes file, std::int64_t max_pixels) {
 
 // The channels after the third are left out: stb_image would take alpha for a white matte and
 // rework the colours with it.
-Result<DecodedImage> decode_psd(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options) {
   constexpr std::size_t kHeader = 26;
   std::size_t at = kHeader;
   if (file.size() < kHeader) {
@@ -177,7 +177,7 @@ Result<DecodedImage> decode_psd(Bytes file, std::int64_t max_pixels) {
   const std::size_t channels = be16(file, 12);
   const std::int64_t height = be32(file, 14);
   const std::int64_t width = be32(file, 18);
-  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  XC_RETURN_IF_ERROR(check_extent(width, height, 8, options));
   if (be16(file, 24) != 3 || channels < 3) {
     return bad_image("the PSD file is not in RGB colours, which alone are read; convert it to PNG");
   }

@@ -1,6 +1,6 @@
 // The decoders behind decode_image, one function a format, and what they share. Private to the
-// image library. Each checks width * height against `max_pixels` before it allocates for pixels,
-// and fails with kBadImage on damage and truncation. std::bad_alloc is left to decode_image.
+// image library. Each passes its extent through check_extent before it allocates for pixels, and
+// fails with kBadImage on damage and truncation. std::bad_alloc is left to decode_image.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ using Bytes = std::span<const std::byte>;
 
 enum class Format { kUnknown, kJpeg, kPng, kBmp, kGif, kPnm, kTga, kPsd };
 
-// No file above this is decoded, and no decoder holds more than this beside the finished picture.
+// The file, what its decoder holds and the finished picture together stay below this, or nearly.
 inline constexpr std::int64_t kMaxWorkingBytes = std::int64_t{1} << 30;
 
 Format recognise(Bytes file);
@@ -26,18 +26,20 @@ Format recognise(Bytes file);
 Status unknown_format(Bytes file);
 
 Status bad_image(const std::string& message);
-// Both sides are positive and their product stays within the limit.
-Status check_extent(std::int64_t width, std::int64_t height, std::int64_t max_pixels);
+// Both sides are positive and their product stays within the limit; then options.before_allocating
+// has its say. `pixel_bytes` is what a pixel costs at most, the finished one included.
+Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
+                    const DecodeOptions& options);
 // A black picture; its extent has passed check_extent.
 Image blank_image(std::int64_t width, std::int64_t height);
 
-Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels);
-Result<DecodedImage> decode_png(Bytes file, std::int64_t max_pixels);
-Result<DecodedImage> decode_bmp(Bytes file, std::int64_t max_pixels);
-Result<DecodedImage> decode_gif(Bytes file, std::int64_t max_pixels);
-Result<DecodedImage> decode_pnm(Bytes file, std::int64_t max_pixels);
-Result<DecodedImage> decode_tga(Bytes file, std::int64_t max_pixels);
-Result<DecodedImage> decode_psd(Bytes file, std::int64_t max_pixels);
+Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options);
+Result<DecodedImage> decode_png(Bytes file, const DecodeOptions& options);
+Result<DecodedImage> decode_bmp(Bytes file, const DecodeOptions& options);
+Result<DecodedImage> decode_gif(Bytes file, const DecodeOptions& options);
+Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options);
+Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options);
+Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options);
 
 // What stb_image made of a file: 8-bit samples, gray, gray + alpha, RGB or RGBA.
 struct StbPixels {
@@ -48,6 +50,9 @@ struct StbPixels {
 };
 // `name` ("PNG") is for messages. Memory is bounded by the extent that the caller has checked.
 Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width, std::int64_t height);
+// Inflates zlib data that makes exactly out.size() bytes. False where it is damaged or makes
+// another number of them.
+bool stb_inflate(Bytes data, std::span<std::uint8_t> out);
 // Gray replicated, alpha dropped.
 DecodedImage stb_to_rgb(const StbPixels& pixels);
 // stb_decode and stb_to_rgb.

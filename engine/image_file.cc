@@ -12,8 +12,8 @@
 namespace xception {
 namespace {
 
-constexpr std::size_t kMaxFileBytes = std::size_t{1} << 30;
 constexpr std::size_t kFirstChunk = std::size_t{64} << 10;
+constexpr std::size_t kHead = 4096;
 
 // Closes what it opened; standard input is not ours to close.
 class FileDescriptor {
@@ -38,12 +38,26 @@ Status io_error(const std::string& name, int error) {
                 "cannot read " + name + ": " + std::strerror(error));
 }
 
-Result<std::vector<std::byte>> read_all(int fd, const std::string& name, std::size_t expected) {
-  std::vector<std::byte> bytes(expected > 0 ? expected + 1 : kFirstChunk);
+Status too_long(const std::string& name, std::size_t limit) {
+  return Status(Code::kBadImage, name + " holds more than " + std::to_string(limit >> 20) +
+                                     " MiB, which is no input for this");
+}
+
+Result<std::vector<std::byte>> read_all(int fd, const std::string& name, std::size_t expected,
+                                        const FileLimits& limits) {
+  std::vector<std::byte> bytes(kFirstChunk);
   std::size_t filled = 0;
-  for (;;) {
+  bool checked = !limits.check_head;
+  for (bool ended = false; !ended;) {
     if (filled == bytes.size()) {
-      bytes.resize(std::min(bytes.size() * 2, kMaxFileBytes + 1));
+      // One byte more than is expected, to see the end.
+      const std::size_t grown = filled <= expected          ? expected + 1
+                                : filled * 2 < limits.bytes ? filled * 2
+                                                            : limits.bytes + 1;
+      if (limits.before_allocating) {
+        limits.before_allocating(static_cast<std::int64_t>(grown));
+      }
+      bytes.resize(grown);
     }
     const ssize_t got = ::read(fd, bytes.data() + filled, bytes.size() - filled);
     if (got < 0 && errno == EINTR) {
@@ -52,12 +66,14 @@ Result<std::vector<std::byte>> read_all(int fd, const std::string& name, std::si
     if (got < 0) {
       return io_error(name, errno);
     }
-    if (got == 0) {
-      break;
-    }
     filled += static_cast<std::size_t>(got);
-    if (filled > kMaxFileBytes) {
-      return Status(Code::kBadImage, name + " holds more than 1 GiB, which is no input for this");
+    ended = got == 0;
+    if (filled > limits.bytes) {
+      return too_long(name, limits.bytes);
+    }
+    if (!checked && filled > 0 && (ended || filled >= kHead)) {
+      XC_RETURN_IF_ERROR(limits.check_head({bytes.data(), filled}).with_context(name));
+      checked = true;
     }
   }
   if (filled == 0) {
@@ -69,7 +85,7 @@ Result<std::vector<std::byte>> read_all(int fd, const std::string& name, std::si
 
 }  // namespace
 
-Result<std::vector<std::byte>> read_file(const std::string& path) {
+Result<std::vector<std::byte>> read_file(const std::string& path, const FileLimits& limits) {
   const bool is_stdin = path == "-";
   const std::string name = is_stdin ? "standard input" : "'" + path + "'";
   const FileDescriptor fd(is_stdin ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC),
@@ -85,11 +101,11 @@ Result<std::vector<std::byte>> read_file(const std::string& path) {
     return Status(Code::kIo, "cannot read " + name + ": it is a directory, not a file");
   }
   const std::size_t size = S_ISREG(info.st_mode) ? static_cast<std::size_t>(info.st_size) : 0;
-  if (size > kMaxFileBytes) {
-    return Status(Code::kBadImage, name + " holds more than 1 GiB, which is no input for this");
+  if (size > limits.bytes) {
+    return too_long(name, limits.bytes);
   }
   try {
-    return read_all(fd.get(), name, size);
+    return read_all(fd.get(), name, size, limits);
   } catch (const std::bad_alloc&) {
     return Status(Code::kOutOfMemory, "not enough memory to read " + name);
   }

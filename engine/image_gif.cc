@@ -161,12 +161,12 @@ bool place(const StbPixels& pixels, const Frame& frame, Image* screen) {
 
 }  // namespace
 
-Result<DecodedImage> decode_gif(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_gif(Bytes file, const DecodeOptions& options) {
   Result<Frame> frame = read_frame(file);
   if (!frame.ok()) {
     return frame.status();
   }
-  XC_RETURN_IF_ERROR(check_extent(frame->screen_width, frame->screen_height, max_pixels));
+  XC_RETURN_IF_ERROR(check_extent(frame->screen_width, frame->screen_height, 8, options));
   if (frame->width == 0 || frame->height == 0 || frame->left + frame->width > frame->screen_width ||
       frame->top + frame->height > frame->screen_height) {
     return bad_image("the GIF file is damaged: its first picture lies outside the screen");

@@ -130,24 +130,30 @@ bool read_pixels(Decoder* decoder, std::uint8_t* pixels, std::uint8_t* row) {
   return true;
 }
 
+Status too_large() {
+  return bad_image("decoding the JPEG file needs more than 1 GiB; scale it down");
+}
+
 Status damaged(const Decoder& decoder) {
   const int code = decoder.errors.msg_code;
   if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER) {
     return bad_image("the JPEG file ends before its picture does; it is truncated, fetch it again");
   }
   if (code == JERR_NO_BACKING_STORE || code == JERR_OUT_OF_MEMORY) {
-    return bad_image("decoding the JPEG file needs more than 1 GiB beside its pixels");
+    return too_large();
   }
   return bad_image(std::string("the JPEG file is damaged or of a kind that is not read (") +
                    decoder.message + ")");
 }
 
-Result<DecodedImage> decode(Decoder* decoder, Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode(Decoder* decoder, Bytes file, const DecodeOptions& options) {
   if (!read_header(decoder, reinterpret_cast<const unsigned char*>(file.data()), file.size())) {
     return damaged(*decoder);
   }
-  const jpeg_decompress_struct& info = decoder->info;
-  XC_RETURN_IF_ERROR(check_extent(info.image_width, info.image_height, max_pixels));
+  jpeg_decompress_struct& info = decoder->info;
+  // Several scans are collected as 16-bit coefficients before the first pixel is made.
+  const int scans_bytes = jpeg_has_multiple_scans(&info) != 0 ? 2 * info.num_components : 0;
+  XC_RETURN_IF_ERROR(check_extent(info.image_width, info.image_height, 3 + scans_bytes, options));
   if (info.num_components != 1 && info.num_components != 3 && info.num_components != 4) {
     return bad_image("the JPEG file has " + std::to_string(info.num_components) +
                      " colour components; 1, 3 or 4 are read");
@@ -155,6 +161,11 @@ Result<DecodedImage> decode(Decoder* decoder, Bytes file, std::int64_t max_pixel
   DecodedImage decoded;
   decoded.decoder = kDecoderName;
   decoded.image = blank_image(info.image_width, info.image_height);
+  const auto held = static_cast<std::int64_t>(file.size() + decoded.image.pixels.size());
+  if (held >= kMaxWorkingBytes) {
+    return too_large();
+  }
+  info.mem->max_memory_to_use = static_cast<long>(kMaxWorkingBytes - held);
   std::vector<std::uint8_t> row(std::size_t{4} * info.image_width);
   if (!read_pixels(decoder, decoded.image.pixels.data(), row.data())) {
     return damaged(*decoder);
@@ -176,9 +187,9 @@ struct OwnedDecoder : Decoder {
 
 }  // namespace
 
-Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options) {
   OwnedDecoder decoder;
-  return decode(&decoder, file, max_pixels);
+  return decode(&decoder, file, options);
 }
 
 }  // namespace xception::decoders

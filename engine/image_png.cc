@@ -1,6 +1,9 @@
 // PNG: the chunks are walked and checked here; stb_image inflates and unfilters.
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
+#include <utility>
 
 #include "image_rebuild.h"
 
@@ -87,8 +90,9 @@ Status write_palette(const Chunk& chunk, ByteWriter* out) {
   return Status();
 }
 
-// Everything after IHDR that makes pixels: palette, data, end. Ancillary chunks go.
-Status write_chunks(Bytes file, std::size_t at, ByteWriter* out) {
+// Everything after IHDR that makes pixels: palette, data, end, or `only_data` without what is
+// around it. Ancillary chunks go.
+Status write_chunks(Bytes file, std::size_t at, bool only_data, ByteWriter* out) {
   for (;;) {
     Result<Chunk> chunk = read_chunk(file, at);
     if (!chunk.ok()) {
@@ -96,9 +100,12 @@ Status write_chunks(Bytes file, std::size_t at, ByteWriter* out) {
     }
     at += chunk->whole.size();
     if (chunk->type == chunk_type("PLTE")) {
-      XC_RETURN_IF_ERROR(write_palette(*chunk, out));
-    } else if (chunk->type == chunk_type("IDAT") || chunk->type == chunk_type("IEND")) {
-      out->copy(chunk->whole);
+      ByteWriter unused(only_data ? 1024 : 0);
+      XC_RETURN_IF_ERROR(write_palette(*chunk, only_data ? &unused : out));
+    } else if (chunk->type == chunk_type("IDAT")) {
+      out->copy(only_data ? chunk->data : chunk->whole);
+    } else if (chunk->type == chunk_type("IEND")) {
+      out->copy(only_data ? Bytes() : chunk->whole);
     } else if (chunk->critical()) {
       return bad_image(
           "the PNG file has a chunk that this reader does not know; save it anew as "
@@ -108,6 +115,94 @@ Status write_chunks(Bytes file, std::size_t at, ByteWriter* out) {
       return Status();
     }
   }
+}
+
+// Samples a pixel of the colour type; 0 for palettes and what does not exist.
+int channel_count(unsigned colour_type) {
+  constexpr std::array<int, 7> kChannels = {1, 0, 3, 0, 2, 0, 4};
+  return colour_type < kChannels.size() ? kChannels[colour_type] : 0;
+}
+
+unsigned paeth(int left, int above, int corner) {
+  const int estimate = left + above - corner;
+  const int to_left = std::abs(estimate - left);
+  const int to_above = std::abs(estimate - above);
+  const int to_corner = std::abs(estimate - corner);
+  if (to_left <= to_above && to_left <= to_corner) {
+    return static_cast<unsigned>(left);
+  }
+  return static_cast<unsigned>(to_above <= to_corner ? above : corner);
+}
+
+// Undoes the filter of one row, whose byte stands in front of it; `above` is nullptr for the first.
+bool unfilter(std::uint8_t* row, const std::uint8_t* above, std::size_t size, std::size_t step) {
+  const unsigned filter = row[-1];
+  for (std::size_t i = 0; i < size; ++i) {
+    const unsigned a = i >= step ? row[i - step] : 0U;
+    const unsigned b = above != nullptr ? above[i] : 0U;
+    const unsigned c = above != nullptr && i >= step ? above[i - step] : 0U;
+    switch (filter) {
+      case 0:
+        return true;
+      case 1:
+        row[i] = static_cast<std::uint8_t>(row[i] + a);
+        break;
+      case 2:
+        row[i] = static_cast<std::uint8_t>(row[i] + b);
+        break;
+      case 3:
+        row[i] = static_cast<std::uint8_t>(row[i] + (a + b) / 2);
+        break;
+      case 4:
+        row[i] = static_cast<std::uint8_t>(
+            row[i] + paeth(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c)));
+        break;
+      default:
+        return false;
+    }
+  }
+  return true;
+}
+
+// Pixels of 8-bit samples without a palette and without interlacing, all in one buffer: stb_image
+// would hold such a picture two to three times. Nothing where anything is odd, for stb_image to
+// judge.
+std::optional<Image> decode_rows(const std::vector<std::byte>& data, std::int64_t width,
+                                 std::int64_t height, int channels) {
+  const auto rows = static_cast<std::size_t>(height);
+  const auto columns = static_cast<std::size_t>(width);
+  const auto step = static_cast<std::size_t>(channels);
+  const std::size_t row_bytes = columns * step;
+  std::vector<std::uint8_t> raw(rows * (row_bytes + 1));
+  if (!stb_inflate(data, raw)) {
+    return std::nullopt;
+  }
+  for (std::size_t y = 0; y < rows; ++y) {
+    std::uint8_t* row = raw.data() + y * (row_bytes + 1) + 1;
+    if (!unfilter(row, y > 0 ? row - (row_bytes + 1) : nullptr, row_bytes, step)) {
+      return std::nullopt;
+    }
+  }
+  // Three samples a pixel: to the front of the same buffer where it has room, which each pixel
+  // reaches from behind, else to another.
+  Image image = channels < 3 ? blank_image(width, height) : Image();
+  std::uint8_t* dst = channels < 3 ? image.pixels.data() : raw.data();
+  const std::size_t green = channels < 3 ? 0 : 1;
+  const std::size_t blue = channels < 3 ? 0 : 2;
+  for (std::size_t y = 0; y < rows; ++y) {
+    const std::uint8_t* src = raw.data() + y * (row_bytes + 1) + 1;
+    for (std::size_t x = 0; x < columns; ++x, src += step, dst += 3) {
+      const std::array<std::uint8_t, 3> pixel = {src[0], src[green], src[blue]};
+      std::copy(pixel.begin(), pixel.end(), dst);
+    }
+  }
+  if (channels >= 3) {
+    raw.resize(rows * columns * 3);
+    image.width = static_cast<int>(width);
+    image.height = static_cast<int>(height);
+    image.pixels = std::move(raw);
+  }
+  return image;
 }
 
 }  // namespace
@@ -120,7 +215,7 @@ Palette gray_ramp() {
   return palette;
 }
 
-Result<DecodedImage> decode_png(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_png(Bytes file, const DecodeOptions& options) {
   Result<Chunk> header = read_chunk(file, kSignature);
   if (!header.ok()) {
     return header.status();
@@ -130,13 +225,26 @@ Result<DecodedImage> decode_png(Bytes file, std::int64_t max_pixels) {
   }
   const std::int64_t width = be32(header->data, 0);
   const std::int64_t height = be32(header->data, 4);
-  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  const unsigned depth = u8(header->data, 8);
+  const int channels = channel_count(u8(header->data, 9));
+  const bool plain_rows = depth == 8 && channels > 0 && be16(header->data, 10) == 0 &&
+                          u8(header->data, 12) == 0;  // methods of the standard, not interlaced
+  const int pixel_bytes = plain_rows ? channels + (channels < 3 ? 3 : 0) : depth == 16 ? 24 : 12;
+  XC_RETURN_IF_ERROR(check_extent(width, height, pixel_bytes, options));
+  const std::size_t first_chunk = kSignature + header->whole.size();
+  if (plain_rows) {
+    ByteWriter data(file.size());
+    XC_RETURN_IF_ERROR(write_chunks(file, first_chunk, true, &data));
+    if (std::optional<Image> image = decode_rows(data.take(), width, height, channels)) {
+      return DecodedImage{*std::move(image), "stb_image", {}};
+    }
+  }
   ByteWriter plain(file.size() + 1024);
   plain.copy(file.first(kSignature));
   plain.copy(header->whole);
-  XC_RETURN_IF_ERROR(write_chunks(file, plain.size(), &plain));
+  XC_RETURN_IF_ERROR(write_chunks(file, first_chunk, false, &plain));
   Result<DecodedImage> decoded = stb_decode_rgb(plain.take(), "PNG", width, height);
-  const bool gray16 = u8(header->data, 8) == 16 && u8(header->data, 9) == 0;
+  const bool gray16 = depth == 16 && u8(header->data, 9) == 0;
   if (decoded.ok() && gray16) {
     decoded->warnings.emplace_back(
         "16-bit gray is reduced to its high byte, where Pillow's convert('RGB') would turn every "

@@ -53,7 +53,7 @@ std::vector<std::uint8_t> sample_table(int max, bool gray) {
 
 }  // namespace
 
-Result<DecodedImage> decode_pnm(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options) {
   const unsigned kind = u8(file, 1);
   if (kind != '5' && kind != '6') {
     return bad_image(
@@ -70,7 +70,7 @@ Result<DecodedImage> decode_pnm(Bytes file, std::int64_t max_pixels) {
         "the PNM file is damaged: its header should hold width, height and a maximum "
         "of 1 to 65535");
   }
-  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  XC_RETURN_IF_ERROR(check_extent(width, height, 3, options));
   const std::size_t sample = max > 255 ? 2 : 1;
   const auto pixels = static_cast<std::size_t>(width * height);
   const std::size_t channels = gray ? 1 : 3;

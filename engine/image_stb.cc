@@ -115,8 +115,9 @@ Status damaged(const char* name, const Source& source) {
   }
   // Not by the reason: where memory runs out, stb_image sometimes leaves that of an earlier file.
   if (budget_exceeded) {
-    return bad_image(std::string("decoding the ") + name + " file needs more memory than " +
-                     "a picture of its size should, or more than 1 GiB");
+    return bad_image(
+        std::string("decoding the ") + name + " file needs more memory than " +
+        "a picture of its size should, or more than 1 GiB; save it anew or scale it down");
   }
   return bad_image(std::string("the ") + name + " file is damaged or of a kind that is not read (" +
                    (reason != nullptr ? reason : "no reason given") + ")");
@@ -130,7 +131,9 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
   // is for pictures a pixel wide, which JPEG rounds up to whole blocks.
   const std::int64_t natural =
       32 * width * height + 3 * static_cast<std::int64_t>(file.size()) + (std::int64_t{16} << 20);
-  budget_left = static_cast<std::size_t>(std::min(natural, kMaxWorkingBytes));
+  const std::int64_t held = 2 * static_cast<std::int64_t>(file.size());  // here and as it was read
+  budget_left =
+      static_cast<std::size_t>(std::clamp(kMaxWorkingBytes - held, std::int64_t{0}, natural));
   budget_exceeded = false;
   Source source{file};
   StbPixels pixels;
@@ -145,6 +148,17 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
     return bad_image(std::string("the ") + name + " file contradicts its own header");
   }
   return pixels;
+}
+
+bool stb_inflate(Bytes data, std::span<std::uint8_t> out) {
+  constexpr std::size_t kMost = INT32_MAX;
+  if (data.size() > kMost || out.size() > kMost) {
+    return false;
+  }
+  const int made = stbi_zlib_decode_buffer(
+      reinterpret_cast<char*>(out.data()), static_cast<int>(out.size()),
+      reinterpret_cast<const char*>(data.data()), static_cast<int>(data.size()));
+  return made >= 0 && static_cast<std::size_t>(made) == out.size();
 }
 
 DecodedImage stb_to_rgb(const StbPixels& pixels) {
@@ -230,7 +244,7 @@ bool all_huffman_tables_fit(Bytes file) {
 
 }  // namespace
 
-Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels) {
+Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options) {
   if (!all_huffman_tables_fit(file)) {
     return bad_image("the JPEG file is damaged: its Huffman tables are impossible");
   }
@@ -243,7 +257,7 @@ Result<DecodedImage> decode_jpeg(Bytes file, std::int64_t max_pixels) {
   if (stbi_info_from_callbacks(&kCallbacks, &source, &width, &height, &channels) == 0) {
     return damaged("JPEG", source);
   }
-  XC_RETURN_IF_ERROR(check_extent(width, height, max_pixels));
+  XC_RETURN_IF_ERROR(check_extent(width, height, 12, options));
   return stb_decode_rgb(file, "JPEG", width, height);
 }
 #endif

@@ -28,6 +28,12 @@ Status bad_npy(const std::string& message) {
   return Status(Code::kBadImage, "the .npy file " + message);
 }
 
+Status not_npy() { return bad_npy("does not begin with \\x93NUMPY; write it with numpy.save"); }
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 struct Header {
   std::optional<std::string> descr;
   std::optional<bool> fortran_order;
@@ -164,7 +170,7 @@ struct HeaderSpan {
 
 Result<HeaderSpan> find_header(std::string_view file) {
   if (!file.starts_with(kMagic)) {
-    return bad_npy("does not begin with \\x93NUMPY; write it with numpy.save");
+    return not_npy();
   }
   const auto byte = [&](std::size_t at) {
     return static_cast<std::size_t>(static_cast<unsigned char>(file[at]));
@@ -211,7 +217,8 @@ std::optional<std::size_t> byte_count(const std::vector<std::int64_t>& shape, st
   return bytes;
 }
 
-Result<NpyArray> parse_checked(std::string_view file) {
+// Everything but the data, whose beginning goes to `data_at`; it reaches to the end of the file.
+Result<NpyArray> parse_checked(std::string_view file, std::size_t* data_at) {
   Result<HeaderSpan> span = find_header(file);
   if (!span.ok()) {
     return span.status();
@@ -231,7 +238,8 @@ Result<NpyArray> parse_checked(std::string_view file) {
     return bad_npy("is in Fortran order; save numpy.ascontiguousarray(x) instead");
   }
   array.shape = *header->shape;
-  const std::string_view data = file.substr(span->at + span->size);
+  *data_at = span->at + span->size;
+  const std::string_view data = file.substr(*data_at);
   const std::size_t element = array.type == NpyArray::Type::kU8 ? 1 : 4;
   const std::optional<std::size_t> expected = byte_count(array.shape, element, data.size());
   if (!expected) {
@@ -242,8 +250,6 @@ Result<NpyArray> parse_checked(std::string_view file) {
     return bad_npy("holds " + std::to_string(data.size()) +
                    " bytes of data where its shape takes " + std::to_string(*expected));
   }
-  const auto* begin = reinterpret_cast<const std::byte*>(data.data());
-  array.data.assign(begin, begin + data.size());
   return array;
 }
 
@@ -313,21 +319,34 @@ int write_and_rename(const std::string& temporary, const std::string& path,
 
 Result<NpyArray> parse_npy(std::span<const std::byte> bytes) {
   try {
-    return parse_checked({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    std::size_t data_at = 0;
+    Result<NpyArray> array = parse_checked(as_text(bytes), &data_at);
+    if (array.ok()) {
+      array->data.assign(bytes.begin() + static_cast<std::ptrdiff_t>(data_at), bytes.end());
+    }
+    return array;
   } catch (const std::bad_alloc&) {
     return Status(Code::kOutOfMemory, "not enough memory for the .npy array");
   }
 }
 
 Result<NpyArray> read_npy(const std::string& path) {
-  Result<std::vector<std::byte>> bytes = read_file(path);
+  FileLimits limits;
+  limits.check_head = [](std::span<const std::byte> head) {
+    return as_text(head).starts_with(kMagic) ? Status() : not_npy();
+  };
+  Result<std::vector<std::byte>> bytes = read_file(path, limits);
   if (!bytes.ok()) {
     return bytes.status();
   }
-  Result<NpyArray> array = parse_npy(*bytes);
+  std::size_t data_at = 0;
+  Result<NpyArray> array = parse_checked(as_text(*bytes), &data_at);
   if (!array.ok()) {
     return array.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
   }
+  // Moved, since a second copy could be a gibibyte.
+  bytes->erase(bytes->begin(), bytes->begin() + static_cast<std::ptrdiff_t>(data_at));
+  array->data = *std::move(bytes);
   return array;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <utility>
 
@@ -24,13 +25,23 @@ struct FileLoader {
   std::vector<Input> inputs;
   DecodeOptions decode;
   Preprocess preprocess;
+  mutable std::mutex large;  // held by the one thread that may hold a large picture
 
   Status load(const Input& input, Picture& picture) const {
     XC_RETURN_IF_ERROR(input.status);
+    // Released last, when the decoded picture is gone: -j must not multiply what one may take.
+    std::unique_lock<std::mutex> turn(large, std::defer_lock);
+    DecodeOptions options = decode;
+    options.before_allocating = [&turn](std::int64_t bytes) {
+      constexpr std::int64_t kLarge = std::int64_t{64} << 20;
+      if (bytes > kLarge && !turn.owns_lock()) {
+        turn.lock();
+      }
+    };
     const Clock::time_point start = Clock::now();
     // "-" as a path means standard input to the decoder; a file of that name has to be spelt out.
     const std::string path = input.path == "-" ? "./-" : input.path;
-    Result<DecodedImage> decoded = decode_image_file(path.empty() ? "-" : path, decode);
+    Result<DecodedImage> decoded = decode_image_file(path.empty() ? "-" : path, options);
     picture.decode_seconds = seconds_since(start);
     XC_RETURN_IF_ERROR(decoded.status());
     picture.decoder = decoded->decoder;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@ struct DecodeOptions {
   std::int64_t max_pixels = 178'956'970;
   // Turn and mirror the picture as its EXIF orientation says. PyTorch's pipeline does not.
   bool apply_exif = false;
+  // Called on the decoding thread with a number of bytes that the file or its pixels are about to
+  // take, several times a picture. It may wait, so that a program with many threads can keep large
+  // pictures from being in memory all at once.
+  std::function<void(std::int64_t bytes)> before_allocating;
 };
 
 struct DecodedImage {
@@ -41,7 +46,8 @@ struct DecodedImage {
 Result<DecodedImage> decode_image(std::span<const std::byte> bytes,
                                   const DecodeOptions& options = {});
 
-// Reads `path` ("-" is standard input) and decodes it. Fails with kNotFound or kIo besides.
+// Reads `path` ("-" is standard input), at most 512 MiB of it, and decodes it. A file that begins
+// like no picture is not read further. Fails with kNotFound or kIo besides.
 Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options = {});
 
 // Pillow's Image.resize for 8-bit RGB: separable, antialiased, 22-bit fixed-point coefficients.
