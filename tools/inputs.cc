@@ -8,11 +8,11 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iostream>
 #include <set>
 #include <string_view>
 #include <utility>
+
+#include "name_list.h"
 
 namespace xception::cli {
 namespace {
@@ -66,6 +66,8 @@ class Lister {
     if (found && S_ISDIR(info.st_mode)) {
       visited_.clear();
       add_folder(name, info);
+    } else if (name.empty()) {
+      inputs_.push_back({name, name, {Code::kNotFound, "an empty name is no file"}, false});
     } else {
       // One that is not there is told of when it is opened.
       inputs_.push_back({name, name, {}, found && !S_ISREG(info.st_mode)});
@@ -107,30 +109,6 @@ class Lister {
   std::set<std::pair<dev_t, ino_t>> visited_;
 };
 
-Result<std::vector<std::string>> read_names(const Options& options) {
-  std::ifstream file;
-  const bool from_stdin = options.files_from == "-";
-  if (!from_stdin) {
-    file.open(options.files_from, std::ios::binary);
-  }
-  std::istream& stream = from_stdin ? std::cin : file;
-  std::vector<std::string> names;
-  std::string line;
-  while (std::getline(stream, line, options.null_separated ? '\0' : '\n')) {
-    if (!options.null_separated && !line.empty() && line.back() == '\r') {
-      line.pop_back();
-    }
-    if (!line.empty()) {
-      names.push_back(line);
-    }
-  }
-  if ((!from_stdin && !file.is_open()) || stream.bad()) {
-    return Status(Code::kInvalidArgument,
-                  "cannot read the list of names '" + options.files_from + "'");
-  }
-  return names;
-}
-
 }  // namespace
 
 Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::string>& notes) {
@@ -150,10 +128,17 @@ Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::
     }
   }
   if (!options.files_from.empty()) {
-    const Result<std::vector<std::string>> names = read_names(options);
+    const Result<std::vector<std::string>> names =
+        read_name_list(options.files_from, options.null_separated ? '\0' : '\n', "names");
     XC_RETURN_IF_ERROR(names.status());
-    std::for_each(names->begin(), names->end(), add);
-    if (names->empty()) {
+    bool any = false;
+    for (const std::string& name : *names) {
+      if (!name.empty()) {
+        add(name);
+        any = true;
+      }
+    }
+    if (!any) {
       notes.push_back("no names in '" + options.files_from + "'");
     }
   }
