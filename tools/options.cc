@@ -5,6 +5,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <memory>
 #include <utility>
 
@@ -108,14 +109,16 @@ class Group {
     return function(option, store, join(names), help);
   }
 
-  // A finite number from `low` (left out, if `open`) to `high`.
+  // A number from `low` to `high`.
   template <class T>
-  CLI::Option* number(const std::string& option, T& target, double low, double high, bool open,
+  CLI::Option* number(const std::string& option, T& target, double low, double high,
                       const std::string& help) {
     const auto store = [=, &target](const std::string& text) {
       const std::optional<double> value = parse_number(text);
-      if (!value || *value < low || *value > high || (open && *value == low)) {
-        throw CLI::ValidationError(option, "'" + text + "' is not a number in its range");
+      if (!value || *value < low || *value > high) {
+        std::array<char, 64> range{};
+        std::snprintf(range.data(), range.size(), "%g to %g", low, high);
+        throw CLI::ValidationError(option, "'" + text + "' is not a number from " + range.data());
       }
       target = *value;
     };
@@ -132,12 +135,14 @@ class Group {
       for (std::size_t i = 0; good && i < values.size(); ++i) {
         const std::optional<double> value = parse_number(parts[i]);
         values[i] = static_cast<float>(value.value_or(0.0));
-        good = value && std::isfinite(values[i]) && (!positive || values[i] > 0.0F);
+        // The bounds of a weight file's own preprocessing: beyond them the network is fed noise.
+        good = value && std::abs(*value) < 1e6 && (!positive || *value >= 1e-6);
       }
       if (!good) {
-        throw CLI::ValidationError(option, "'" + text + "' is not three " +
-                                               (positive ? "positive " : "") +
-                                               "numbers with commas between, as 0.5,0.5,0.5");
+        throw CLI::ValidationError(option, "'" + text + "' is not three numbers " +
+                                               (positive ? "from 1e-6" : "between -1e6 and") +
+                                               (positive ? " to 1e6" : " 1e6") +
+                                               " with commas between, as 0.5,0.5,0.5");
       }
       target = values;
     };
@@ -218,8 +223,7 @@ void add_output(CLI::App& app, Options& o, Sets& sets) {
       group.value("-o,--output", o.output, "FILE",
                   "Write the results there when they are complete"),
       group.choice("--scores", o.scores, kScores, "What text prints and --threshold looks at"),
-      group.number("--threshold", o.threshold, -1e30, 1e30, false,
-                   "Leave out classes that score below X"),
+      group.number("--threshold", o.threshold, -1e30, 1e30, "Leave out classes that score below X"),
       group.value("--dump-input", o.dump_input, "X.npy",
                   "Write the tensor that was fed, float32 NCHW, of all pictures"),
       group.flag("--fail-fast", o.fail_fast, "Stop at the first input that fails"),
@@ -231,7 +235,7 @@ void add_image(CLI::App& app, Options& o, Sets& sets) {
   sets.fitting = {
       group.value("--size", o.size, "S", "Side of the input in pixels")->check(between(1, 16384)),
       group.choice("--resize-mode", o.resize_mode, kResizeModes, "How a picture is made square"),
-      group.number("--crop-pct", o.crop_pct, 0, 1, true, "Share of the short side that is kept"),
+      group.number("--crop-pct", o.crop_pct, 0.01, 1, "Share of the short side that is kept"),
       group.choice("--interp", o.interpolation, kInterpolations, "Filter of the resize"),
       group.choice("--exif", o.apply_exif, kExif, "The orientation in EXIF (default ignore)"),
       group
@@ -267,9 +271,9 @@ void add_checks(CLI::App& app, Options& o, bool& info, const Sets& sets) {
   CLI::Option* compare =
       group.value("--compare", o.compare, "REF", "Compare every layer with a golden file's");
   for (CLI::Option* number :
-       {group.number("--atol", o.atol, 0, 1e30, false, "Tolerance of --compare (default 0)"),
-        group.number("--rtol", o.rtol, 0, 1e30, false, "Times max|ref|, layers (default 1e-5)"),
-        group.number("--rtol-logits", o.rtol_logits, 0, 1e30, false,
+       {group.number("--atol", o.atol, 0, 1e30, "Tolerance of --compare (default 0)"),
+        group.number("--rtol", o.rtol, 0, 1e30, "Times max|ref|, layers (default 1e-5)"),
+        group.number("--rtol-logits", o.rtol_logits, 0, 1e30,
                      "Times max|ref|, logits (default 1e-4)")}) {
     number->needs(compare);
   }
