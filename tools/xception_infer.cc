@@ -1,4 +1,7 @@
 // Classifies pictures: see docs/command-line.md.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <exception>
 #include <new>
 #include <optional>
@@ -16,6 +19,17 @@
 
 namespace xception::cli {
 namespace {
+
+// A file that is opened must not become a closed standard stream, or messages would go into the
+// results. The wrong way round, so that using such a stream still fails.
+void fill_standard_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) < 0) {
+      // Gets the lowest free number, which is this one.
+      ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    }
+  }
+}
 
 int run(int argc, char** argv) {
   Options options;
@@ -44,6 +58,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using xception::cli::say;
+  xception::cli::fill_standard_descriptors();
   xception::shorten_openmp_spin(argv);
   xception::cli::ignore_write_signals();
   try {
