@@ -153,16 +153,16 @@ Status Classification::begin(const PictureSource& source) {
     }
     XC_RETURN_IF_ERROR(layer_dump_.prepare());
   }
-  if (options_.raw_input.empty()) {
-    const int size = network_.preprocess().size;
-    const Result<Session*> session = network_.session(static_cast<int>(batch_size_), size, size);
-    XC_RETURN_IF_ERROR(session.status());
-    const SessionInfo& info = (*session)->info();
-    facts_.device = info.device;
-    if (options_.verbose) {
-      say("network '" + facts_.arch + "' on " + info.device + ", " + facts_.precision + ", " +
-          std::to_string(info.threads) + " threads, batches of " + std::to_string(batch_size_));
-    }
+  const int size = network_.preprocess().size;
+  const Result<Session*> session =
+      network_.session(static_cast<int>(batch_size_), source.height > 0 ? source.height : size,
+                       source.width > 0 ? source.width : size);
+  XC_RETURN_IF_ERROR(session.status());
+  const SessionInfo& info = (*session)->info();
+  facts_.device = info.device;
+  if (options_.verbose) {
+    say("network '" + facts_.arch + "' on " + info.device + ", " + facts_.precision + ", " +
+        std::to_string(info.threads) + " threads, batches of " + std::to_string(batch_size_));
   }
   catch_interrupts();  // from here on there is something to save, and nothing waits unseen
   XC_RETURN_IF_ERROR(output_.open(options_.output));

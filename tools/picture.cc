@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "message.h"
+#include "targets.h"
 
 namespace xception::cli {
 namespace {
@@ -88,15 +89,16 @@ Picture slice(const NpyArray& array, const std::string& name, std::size_t index)
 }
 
 // A rectifier may turn NaN into 0, so that it would not show in the output.
-Status check_finite(const Picture& picture) {
+// And no normalised pixel is anywhere near the limit: beyond it float32 sums lose everything else.
+Status check_values(const Picture& picture) {
   const auto strange = std::find_if(picture.values.begin(), picture.values.end(),
-                                    [](float x) { return !std::isfinite(x); });
+                                    [](float x) { return !(std::abs(x) < 1e6F); });
   return strange == picture.values.end()
              ? Status()
              : Status(Code::kInvalidArgument,
                       "'" + picture.name + "': value " +
                           std::to_string(strange - picture.values.begin()) +
-                          " is NaN or infinite, which is no input for a network");
+                          " is NaN, or not between -1e6 and 1e6, which is no input for a network");
 }
 
 // Runs `load` and turns what a lack of memory throws into the picture's failure.
@@ -145,11 +147,13 @@ Result<PictureSource> picture_array(const std::string& path, const Options& opti
   const bool bytes = array->type == NpyArray::Type::kU8;
   const std::vector<std::int64_t>& shape = array->shape;
   constexpr std::int64_t kMaxSide = 16384;
+  const auto is_side = [](std::int64_t extent) { return extent >= 1 && extent <= kMaxSide; };
   if (shape.size() != 4 || shape[0] < 1 || shape[bytes ? 3 : 1] != 3 ||
-      shape[bytes ? 1 : 2] > kMaxSide || shape[bytes ? 2 : 3] > kMaxSide) {
+      !is_side(shape[bytes ? 1 : 2]) || !is_side(shape[bytes ? 2 : 3])) {
     return Status(Code::kInvalidArgument,
                   "'" + path + "' has the shape " + shape_text(shape) + "; expected " +
-                      (bytes ? "N x H x W x 3 of uint8" : "N x 3 x H x W of float32"));
+                      (bytes ? "N x H x W x 3 of uint8" : "N x 3 x H x W of float32") +
+                      ", at least one picture and sides of 1 to " + std::to_string(kMaxSide));
   }
   if (!bytes && (options.mean || options.std)) {
     return Status(Code::kInvalidArgument,
@@ -160,21 +164,29 @@ Result<PictureSource> picture_array(const std::string& path, const Options& opti
   const auto load = [array, path](std::size_t i) {
     return guarded(path, [&](Picture& picture) {
       picture = slice(*array, path, i);
-      return check_finite(picture);
+      return check_values(picture);
     });
   };
   const auto count = static_cast<std::size_t>(shape[0]);
   const std::string last_name = path + '[' + std::to_string(count - 1) + ']';
-  return PictureSource{count, load, text_width(printable(last_name))};
+  PictureSource source;
+  source.count = count;
+  source.load = load;
+  source.name_width = text_width(printable(last_name));
+  source.height = static_cast<int>(shape[bytes ? 1 : 2]);
+  source.width = static_cast<int>(shape[bytes ? 2 : 3]);
+  return source;
 }
 
 Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,
                                   std::vector<std::string>& notes) {
   if (!options.raw_input.empty()) {
+    XC_RETURN_IF_ERROR(check_targets(options, {}));
     return picture_array(options.raw_input, options);
   }
   Result<std::vector<Input>> inputs = list_inputs(options, notes);
   XC_RETURN_IF_ERROR(inputs.status());
+  XC_RETURN_IF_ERROR(check_targets(options, *inputs));
   return picture_files(*std::move(inputs), options, preprocess);
 }
 

@@ -31,6 +31,8 @@ struct PictureSource {
   std::function<Picture(std::size_t)> load;
   std::size_t name_width = 0;  // of the longest name
   bool may_wait = false;       // a load may wait for somebody to write
+  int height = 0;              // of every picture, where that is known before it is loaded
+  int width = 0;
 };
 
 PictureSource picture_files(std::vector<Input> inputs, const Options& options,
@@ -39,7 +41,8 @@ PictureSource picture_files(std::vector<Input> inputs, const Options& options,
 // The pictures of an array. Fails with kInvalidArgument where it is none that can be fed.
 Result<PictureSource> picture_array(const std::string& path, const Options& options);
 
-// The inputs that the options name, of either kind; notes as list_inputs gives them.
+// The inputs that the options name, of either kind; notes as list_inputs gives them. Fails with
+// kInvalidArgument too where an output would be written over one of them.
 Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,
                                   std::vector<std::string>& notes);
 

@@ -33,6 +33,16 @@ class InputsTest(program.ProgramTest):
         records = self.records(*arguments, **options)
         return [os.path.relpath(r["input"], self.folder) for r in records]
 
+    def run_measured(self, *arguments, **options):
+        """(exit status, lines of output, peak memory in KiB) of a run with the demo model."""
+        with open(self.path("out"), "wb") as out:
+            command = [BINARY, "-m", DEMO, *arguments]
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, **options)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        with open(self.path("out")) as f:
+            return process.returncode, f.readlines(), usage.ru_maxrss
+
     def test_folders(self):
         root = self.tree()
         self.assertEqual(self.names(root), ["tree/a.png", "tree/c.PNG"])
@@ -63,6 +73,17 @@ class InputsTest(program.ProgramTest):
         zero = ("\0".join(names) + "\0").encode()
         got = self.records("--files-from", "-", "-0", stdin=zero)
         self.assertEqual([r["input"] for r in got], names)
+
+    def test_list_with_a_byte_order_mark(self):
+        names = self.write("names", b"\xef\xbb\xbf" + os.fsencode(pictures()[0]) + b"\n")
+        self.assertEqual(self.records("--files-from", names)[0]["input"], pictures()[0])
+
+    def test_empty_name_is_not_standard_input(self):
+        with open(pictures()[4], "rb") as f:
+            data = f.read()
+        first, empty = self.records(pictures()[0], "", stdin=data, status=1)
+        self.assertEqual((first["status"], empty["code"]), ("ok", "not_found"))
+        self.assertIn("empty name", empty["message"])
 
     def test_standard_input(self):
         with open(pictures()[4], "rb") as f:
@@ -124,19 +145,62 @@ class InputsTest(program.ProgramTest):
             self.write("e.ppm", b"P6 90000 90000 255\n"),
             self.write("f.pgm", b"P5 13000 13000 65535\n"),
         ]
-        out = open(self.path("out"), "wb")
-        command = [BINARY, "-m", DEMO, "-q", "-f", "jsonl", "-j2", *bombs]
-        process = subprocess.Popen(command, stdout=out)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.close()
-        self.assertEqual(process.returncode, 1)
-        with open(self.path("out")) as f:
-            lines = f.readlines()
+        status, lines, peak = self.run_measured("-q", "-f", "jsonl", "-j2", *bombs)
+        self.assertEqual(status, 1)
         self.assertEqual(len(lines), len(bombs))
         for line in lines:
             self.assertIn('"status":"error"', line)
-        self.assertLess(usage.ru_maxrss, 1 << 20)  # KiB
+        self.assertLess(peak, 1 << 20)
+
+    def test_large_pictures_at_once_stay_below_a_gibibyte(self):
+        side = 13_000
+        rows = (b"\1" + b"\0" * (3 * side)) * side
+        bomb = self.write("bomb.png", png(side, side, rows))
+        del rows
+        status, lines, peak = self.run_measured("-f", "jsonl", "-j2", bomb, bomb)
+        self.assertEqual((status, len(lines)), (0, 2), lines)
+        self.assertLess(peak, 1 << 20)
+
+    def test_endless_input_is_refused_early(self):
+        """Each in its own way, but none by reading until memory ends."""
+        for arguments, expected in (
+            (["/dev/zero"], 1),
+            (["--raw-input", "/dev/zero"], 2),
+            (["--files-from", "/dev/zero"], 2),
+            (["--files-from", "/dev/zero", "-0"], 2),
+            (["--files-from", "/dev/urandom", "-0"], 2),
+        ):
+            with self.subTest(arguments=arguments):
+                status, lines, peak = self.run_measured(*arguments)
+                self.assertEqual((status, lines), (expected, []))
+                self.assertLess(peak, 1 << 19)
+        with open("/dev/zero", "rb") as zero:
+            status, lines, peak = self.run_measured("-", stdin=zero)
+        self.assertEqual((status, lines), (1, []))
+        self.assertLess(peak, 1 << 18)
+
+    def test_picture_that_never_ends(self):
+        """A good beginning, and then no end: read up to the limit of 512 MiB."""
+        process = subprocess.Popen(
+            [BINARY, "-m", DEMO, "-f", "jsonl", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        self.addCleanup(process.kill)
+        process.stdin.write(b"P6 10 10 255\n")
+        block = b"\0" * (1 << 20)
+        with self.assertRaises(BrokenPipeError):
+            for _ in range(1024):
+                process.stdin.write(block)
+        record = json.loads(process.stdout.readline())
+        self.assertEqual(record["code"], "bad_image")
+        self.assertIn("512 MiB", record["message"])
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 1
+        self.assertLess(usage.ru_maxrss, 1 << 20)
+        process.stdout.close()
+        process.stdin.close()
 
     def test_max_pixels(self):
         path = self.path("big.png")
@@ -144,6 +208,7 @@ class InputsTest(program.ProgramTest):
         self.records(path, "--max-pixels", "20000")
         (record,) = self.records(path, "--max-pixels", "19999", status=1)
         self.assertIn("19999", record["message"])
+        self.assertIn("--max-pixels", record["message"])
 
     def test_fifo_that_closes(self):
         path = self.path("pipe.png")
@@ -180,10 +245,12 @@ class InputsTest(program.ProgramTest):
         self.assertIn("type", message(np.zeros((1, 3, 28, 28), "f8")))
         self.assertIn("--mean", message(np.zeros((1, 3, 28, 28), "f4"), "--mean", "0,0,0"))
         self.assertIn("17 to 32", message(np.zeros((1, 3, 40, 40), "f4")))
+        self.assertIn("0x28x28x3", message(np.zeros((0, 28, 28, 3), "u1")))
+        self.assertIn("sides of 1", message(np.zeros((1, 3, 0, 28), "f4")))
 
     def test_nan_in_an_array_is_a_failed_input(self):
         array = np.zeros((3, 3, 28, 28), "f4")
-        for value in (np.nan, np.inf):
+        for value in (np.nan, np.inf, 3e38, -1e6):
             array[1, 2, 3, 4] = value
             np.save(self.path("x.npy"), array)
             got = self.records("--raw-input", self.path("x.npy"), status=1)

@@ -5,10 +5,13 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
 import unittest
+
+import numpy as np
 
 import program
 from program import BINARY, DEMO, IMAGES, pictures
@@ -243,6 +246,80 @@ class OutputTest(program.ProgramTest):
         self.assertEqual(process.stderr.read(), b"")
         process.stderr.close()
         self.assertEqual(process.wait(timeout=program.TIMEOUT), 0)
+
+    def test_closed_standard_streams(self):
+        """No file that is opened takes their place."""
+        target = self.path("out.jsonl")
+        missing = self.path("none")
+        script = 'exec "$0" "$@" <&- 2>&-'
+        run = ["sh", "-c", script, BINARY, "-m", DEMO, "-o", target]
+        done = subprocess.run([*run, missing, pictures()[0]], stdout=subprocess.PIPE, check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        with open(target) as f:
+            text = f.read()
+        self.assertNotIn("xception-infer:", text)
+        self.assertIn(pictures()[0], text)
+        done = subprocess.run([*run, "-f", "jsonl", "-"], stdout=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 1)
+        with open(target) as f:
+            self.assertEqual(json.loads(f.readline())["code"], "io")
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$0" "$@" >&-', BINARY, "-m", DEMO, pictures()[0]],
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"standard output", done.stderr)
+
+    def test_outputs_that_would_write_over_inputs(self):
+        model = shutil.copy(DEMO, self.path("model"))
+        picture = shutil.copy(pictures()[0], self.path("picture.png"))
+        os.symlink(picture, self.path("link"))
+        names = self.write("names", picture + "\n")
+        labels = self.write("labels", "".join(f"L{i}\n" for i in range(10)))
+        np.save(self.path("raw.npy"), np.zeros((1, 28, 28, 3), np.uint8))
+        raw = self.path("raw.npy")
+        new = self.path("new")
+        before = {name: self.content(name) for name in os.listdir(self.folder)}
+        cases = [
+            [picture, "-o", model],
+            [picture, "-o", picture],
+            [picture, "-o", self.path("link")],
+            [self.folder, "-o", picture],
+            [picture, "--dump-input", picture],
+            [picture, "--dump-input", model],
+            [picture, "--labels", labels, "-o", labels],
+            ["--files-from", names, "-o", names],
+            ["--files-from", names, "-o", picture],
+            ["--raw-input", raw, "--dump-input", raw],
+            [picture, "-o", new, "--dump-input", new],
+            [picture, "-o", new, "--dump-input", os.path.join(self.folder, ".", "new")],
+        ]
+        for case in cases:
+            with self.subTest(case=case):
+                self.assertIn("name another file", self.refused(2, "-m", model, *case))
+                after = {name: self.content(name) for name in os.listdir(self.folder)}
+                self.assertEqual(after, before)
+        with open(picture, "rb") as stdin:
+            done = subprocess.run(
+                [BINARY, "-m", DEMO, "-", "-o", picture], stdin=stdin, capture_output=True
+            )
+        self.assertEqual(done.returncode, 2)
+
+    def content(self, name):
+        with open(self.path(name), "rb") as f:
+            return f.read()
+
+    def test_device_is_known_before_the_first_batch(self):
+        array = np.zeros((2, 3, 28, 28), "f4")
+        array[0] = np.nan
+        np.save(self.path("x.npy"), array)
+        out, err = self.run_demo(
+            "-f", "csv", "-k1", "-v", "-d", "auto", "--raw-input", self.path("x.npy"), status=1
+        )
+        rows = list(csv.DictReader(io.StringIO(out, newline="")))
+        self.assertEqual([row["device"] for row in rows], ["cpu", "cpu"])
+        self.assertIn(" on cpu, fp32", err)
 
     def test_quiet_and_verbose(self):
         _, err = self.run_demo(IMAGES, "-v")

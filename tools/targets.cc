@@ -1,0 +1,98 @@
+#include "targets.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace xception::cli {
+namespace {
+
+// A file that an option names for writing.
+struct Target {
+  std::string option;
+  std::string path;
+  bool exists = false;  // as a regular file; only those are replaced
+  struct stat info {};
+  std::string resolved;  // for a file that is still to come
+};
+
+Target make_target(std::string option, const std::string& path) {
+  Target target;
+  target.option = std::move(option);
+  target.path = path;
+  target.exists = ::stat(path.c_str(), &target.info) == 0 && S_ISREG(target.info.st_mode);
+  std::error_code error;
+  target.resolved = std::filesystem::weakly_canonical(path, error).string();
+  return target;
+}
+
+bool same_file(const struct stat& a, const struct stat& b) {
+  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+Status clash(const Target& target, const std::string& what) {
+  return {Code::kInvalidArgument,
+          target.option + " '" + target.path + "' is " + what + "; name another file"};
+}
+
+// Whether the target is the file `path`, or standard input where it is "-".
+bool is_file(const Target& target, const std::string& path) {
+  struct stat info {};
+  const int failed = path == "-" ? ::fstat(STDIN_FILENO, &info) : ::stat(path.c_str(), &info);
+  return failed == 0 && same_file(info, target.info);
+}
+
+Status check_target(const Target& target, const Options& options,
+                    const std::vector<Input>& inputs) {
+  if (!target.exists) {
+    return {};
+  }
+  const std::pair<const char*, const std::string&> read[] = {
+      {"the model", options.model},
+      {"the file of labels", options.labels},
+      {"the list of names", options.files_from},
+      {"the array that is fed", options.raw_input}};
+  for (const auto& [what, path] : read) {
+    if (is_file(target, path)) {
+      return clash(target, what);
+    }
+  }
+  for (const Input& input : inputs) {
+    // As FileLoader opens them: no path is standard input, and a file "-" may stand in a list.
+    if (is_file(target, input.path.empty() ? "-" : input.path == "-" ? "./-" : input.path)) {
+      return clash(target, "one of the inputs");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_targets(const Options& options, const std::vector<Input>& inputs) {
+  std::vector<Target> targets;
+  if (!options.output.empty()) {
+    targets.push_back(make_target("--output", options.output));
+  }
+  if (!options.dump_input.empty()) {
+    targets.push_back(make_target("--dump-input", options.dump_input));
+  }
+  for (const Target& target : targets) {
+    XC_RETURN_IF_ERROR(check_target(target, options, inputs));
+  }
+  if (targets.size() == 2) {
+    const bool same =
+        targets[0].exists && targets[1].exists
+            ? same_file(targets[0].info, targets[1].info)
+            : !targets[0].resolved.empty() && targets[0].resolved == targets[1].resolved;
+    if (same) {
+      return clash(targets[1], "the file of --output");
+    }
+  }
+  return {};
+}
+
+}  // namespace xception::cli
