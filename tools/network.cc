@@ -1,10 +1,10 @@
 #include "network.h"
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "message.h"
+#include "name_list.h"
 
 namespace xception::cli {
 
@@ -63,18 +63,9 @@ Status Network::apply(const Options& options) {
 }
 
 Status Network::read_labels(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  labels_.clear();
-  std::string line;
-  while (std::getline(file, line)) {
-    if (!line.empty() && line.back() == '\r') {
-      line.pop_back();
-    }
-    labels_.push_back(line);
-  }
-  if (!file.is_open() || file.bad()) {
-    return {Code::kInvalidArgument, "cannot read the labels '" + path + "'"};
-  }
+  Result<std::vector<std::string>> labels = read_name_list(path, '\n', "labels");
+  XC_RETURN_IF_ERROR(labels.status());
+  labels_ = *std::move(labels);
   if (labels_.size() != static_cast<std::size_t>(info().classes)) {
     return {Code::kInvalidArgument, "'" + path + "' has " + std::to_string(labels_.size()) +
                                         " lines, the model has " + std::to_string(info().classes) +
