@@ -58,16 +58,18 @@ std::uint16_t to_bf16(float value) {
   return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
 }
 
-Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes) {
+Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages) {
   constexpr std::size_t kHugePage = std::size_t{2} << 20;
   constexpr std::size_t kCacheLine = 64;
-  const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
+  const bool large = pages == Pages::kLarge && bytes >= kHugePage;
+  const std::size_t alignment = large ? kHugePage : kCacheLine;
   void* memory = nullptr;
   if (posix_memalign(&memory, alignment, std::max(bytes, kCacheLine)) != 0) {
-    return Status(Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) +
-                                          " bytes for activations; use a smaller batch or picture");
+    return Status(Code::kOutOfMemory,
+                  "cannot allocate " + std::to_string(bytes) +
+                      " bytes for activations or weights; use a smaller batch or picture");
   }
-  if (bytes >= kHugePage) {
+  if (large) {
     // A wish, not a need: where it is refused, ordinary pages do.
     static_cast<void>(madvise(memory, bytes, MADV_HUGEPAGE));
   }

@@ -44,7 +44,7 @@ class CpuBackend : public Backend {
   void finish_preparing() override { staging_ = {}; }
 
   Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override {
-    return allocate_host(bytes);
+    return allocate_host(bytes, Pages::kLarge);
   }
 
   Status copy_in(const float* src, const Shape& shape, std::byte* dst) override {

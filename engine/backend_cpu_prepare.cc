@@ -165,14 +165,14 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
                                                           const memory::desc& packed) {
   const auto make = [&]() -> Result<std::shared_ptr<const void>> {
     const auto elements = static_cast<std::size_t>(conv.weight->elements());
-    const Result<std::span<float>> weights = staging_.take(elements);
+    const Result<std::span<float>> weights = staging_.take(file_, elements);
     XC_RETURN_IF_ERROR(weights.status());
     XC_RETURN_IF_ERROR(read_weights(conv, file_, *weights));
     auto result = std::make_shared<PackedConv>();
     const memory::desc plain(weight_dims(conv, request_.src[0].c), memory::data_type::f32,
                              Tag::oihw);
     memory source(plain, cpu_engine(), weights->data());
-    Result<std::shared_ptr<std::byte>> storage = allocate_host(packed.get_size());
+    Result<std::shared_ptr<std::byte>> storage = allocate_host(packed.get_size(), Pages::kOrdinary);
     XC_RETURN_IF_ERROR(storage.status());
     result->storage = *std::move(storage);
     result->weights = memory(packed, cpu_engine(), result->storage.get());
@@ -327,12 +327,16 @@ Status StepMaker::average(const onednn::WindowDims& window) {
 
 }  // namespace
 
-Result<std::span<float>> Staging::take(std::size_t count) {
-  if (count * sizeof(float) > bytes) {
-    Result<std::shared_ptr<std::byte>> larger = allocate_host(count * sizeof(float));
-    XC_RETURN_IF_ERROR(larger.status());
-    memory = *std::move(larger);
-    bytes = count * sizeof(float);
+Result<std::span<float>> Staging::take(const WeightFile& file, std::size_t count) {
+  if (count > values) {
+    std::size_t most = count;
+    for (const TensorEntry& entry : file.entries()) {
+      most = std::max(most, static_cast<std::size_t>(entry.elements()));
+    }
+    Result<std::shared_ptr<std::byte>> made = allocate_host(most * sizeof(float), Pages::kOrdinary);
+    XC_RETURN_IF_ERROR(made.status());
+    memory = *std::move(made);
+    values = most;
   }
   return std::span(reinterpret_cast<float*>(memory.get()), count);
 }

@@ -12,11 +12,11 @@ namespace xception::cpu {
 // Memory that weights pass through on their way from the file, for one layer after another: pages
 // that are touched for the first time cost more than what is done with them.
 struct Staging {
-  std::shared_ptr<std::byte> memory;
-  std::size_t bytes = 0;
+  std::shared_ptr<std::byte> memory;  // from the start for the largest tensor of the file
+  std::size_t values = 0;
 
-  // For `count` values, until the next call.
-  Result<std::span<float>> take(std::size_t count);
+  // For `count` values of a tensor of `file`, until the next call.
+  Result<std::span<float>> take(const WeightFile& file, std::size_t count);
 };
 
 // Chooses oneDNN primitives for a node, with activations of `type` (f32 or bf16), and packs its

@@ -135,7 +135,7 @@ class ReferenceBackend : public Backend {
   }
 
   Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override {
-    return allocate_host(bytes);
+    return allocate_host(bytes, Pages::kLarge);
   }
 
   Status copy_in(const float* src, const Shape& shape, std::byte* dst) override {
