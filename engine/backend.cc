@@ -9,14 +9,22 @@
 namespace xception {
 
 Result<std::shared_ptr<const void>> WeightCache::get(const std::string& key, const Make& make) {
-  const std::scoped_lock lock(mutex_);
-  std::weak_ptr<const void>& entry = entries_[key];
-  if (std::shared_ptr<const void> held = entry.lock()) {
+  std::shared_ptr<Entry> entry;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::shared_ptr<Entry>& slot = entries_[key];
+    if (slot == nullptr) {
+      slot = std::make_shared<Entry>();
+    }
+    entry = slot;
+  }
+  const std::scoped_lock lock(entry->mutex);
+  if (std::shared_ptr<const void> held = entry->weights.lock()) {
     return held;
   }
   Result<std::shared_ptr<const void>> made = make();
   if (made.ok()) {
-    entry = *made;
+    entry->weights = *made;
   }
   return made;
 }

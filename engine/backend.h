@@ -31,8 +31,13 @@ class WeightCache {
   Result<std::shared_ptr<const void>> get(const std::string& key, const Make& make);
 
  private:
+  struct Entry {
+    std::mutex mutex;  // held while they are made: whoever wants them too waits
+    std::weak_ptr<const void> weights;
+  };
+
   std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<const void>> entries_;
+  std::map<std::string, std::shared_ptr<Entry>> entries_;
 };
 
 // A node to be prepared, with the shapes it will see.
@@ -76,7 +81,7 @@ class Backend {
   virtual std::size_t value_bytes(const Shape& shape, bool is_result) const = 0;
 
   // Fails with kUnsupported where the node or precision is not to be had, and with the weight
-  // file's own errors.
+  // file's own errors. Called by several threads at once.
   virtual Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                                 WeightCache& cache) = 0;
 

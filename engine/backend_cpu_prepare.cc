@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <mutex>
 
 #include "engine/backend_cpu_step.h"
 #include "engine/backend_cpu_window.h"
@@ -29,7 +28,6 @@ class StepMaker {
         type_(type),
         file_(file),
         cache_(cache),
-        stream_(stream),
         staging_(staging),
         step_(std::make_unique<CpuStep>(stream)) {
     attr_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -95,7 +93,6 @@ class StepMaker {
   memory::data_type type_;
   const WeightFile& file_;
   WeightCache& cache_;
-  const dnnl::stream& stream_;
   Staging& staging_;
   std::unique_ptr<CpuStep> step_;
   dnnl::primitive_attr attr_;
@@ -131,33 +128,18 @@ memory::dims weight_dims(const Conv2d& conv, int in_channels) {
   return {conv.out_channels, in_channels, conv.size, conv.size};
 }
 
-// All of the weights, by all threads, in pieces that are scaled while they are in the cache. The
-// failure is that of the first piece that has one.
+// A few rows at a time, which are scaled while they are in the cache.
 Status read_weights(const Conv2d& conv, const WeightFile& file, std::span<float> weights) {
   constexpr std::size_t kPieceValues = std::size_t{1} << 16U;
   const std::size_t rows = static_cast<std::size_t>(conv.out_channels);
   const std::size_t row = weights.size() / rows;
-  const std::size_t piece_rows = std::max<std::size_t>(kPieceValues / row, 1);
-  const std::size_t pieces = (rows + piece_rows - 1) / piece_rows;
-  std::mutex mutex;
-  std::pair<std::size_t, Status> failure{pieces, Status()};
-  parallel_for(static_cast<int>(pieces), [&](int begin, int end) {
-    for (auto piece = static_cast<std::size_t>(begin); piece < static_cast<std::size_t>(end);
-         ++piece) {
-      const std::size_t first = piece * piece_rows;
-      const std::size_t count = std::min(piece_rows, rows - first);
-      Status status =
-          read_scaled_rows(conv, file, first, weights.subspan(first * row, count * row));
-      if (!status.ok()) {
-        const std::scoped_lock lock(mutex);
-        if (piece < failure.first) {
-          failure = {piece, std::move(status)};
-        }
-        return;
-      }
-    }
-  });
-  return std::move(failure.second);
+  const std::size_t piece = std::max<std::size_t>(kPieceValues / row, 1);
+  for (std::size_t first = 0; first < rows; first += piece) {
+    const std::size_t count = std::min(piece, rows - first);
+    XC_RETURN_IF_ERROR(
+        read_scaled_rows(conv, file, first, weights.subspan(first * row, count * row)));
+  }
+  return {};
 }
 
 // Packs into `packed`, or finds what another session or an earlier repetition packed.
@@ -176,7 +158,8 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
     XC_RETURN_IF_ERROR(storage.status());
     result->storage = *std::move(storage);
     result->weights = memory(packed, cpu_engine(), result->storage.get());
-    dnnl::stream stream = stream_;
+    const ThreadScope scope(1);  // other threads prepare other steps
+    dnnl::stream stream(cpu_engine());
     dnnl::reorder(source, result->weights).execute(stream, source, result->weights);
     stream.wait();
     if (conv.affine != nullptr) {

@@ -1,10 +1,13 @@
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <new>
 #include <numeric>
 #include <set>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include "engine/backend.h"
@@ -119,6 +122,7 @@ struct Session::Impl {
   SessionInfo info;
 
   Status prepare();
+  Status prepare_step(std::size_t i);
   Status lay_out();
   void describe();
   Status execute(float* logits);
@@ -129,21 +133,63 @@ struct Session::Impl {
   std::byte* at(std::size_t node) const { return arena.get() + offsets[node]; }
 };
 
-// A step for every node but the input.
-Status Session::Impl::prepare() {
-  for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
-    StepRequest request{graph.nodes[i],
-                        {},
-                        shapes[i],
-                        is_result(i),
-                        reads_second_last(graph, static_cast<ValueId>(i))};
-    for (const ValueId id : graph.nodes[i].inputs) {
-      request.src.push_back(shapes[static_cast<std::size_t>(id)]);
+// Runs `work` on as many threads, this one among them; on fewer where no more are to be had.
+template <class Work>
+void on_threads(int threads, const Work& work) {
+  std::vector<std::jthread> others;
+  others.reserve(static_cast<std::size_t>(threads));
+  try {
+    for (int i = 1; i < threads; ++i) {
+      others.emplace_back([&work] { work(); });
     }
-    Result<std::unique_ptr<Step>> step =
-        backend->prepare(request, *model->impl().file, model->impl().cache);
-    XC_RETURN_IF_ERROR(step.status());
-    steps.push_back(*std::move(step));
+  } catch (const std::system_error&) {  // the system's limit of threads
+  }
+  work();
+}
+
+Status Session::Impl::prepare_step(std::size_t i) {
+  const Node& node = graph.nodes[i + 1];
+  StepRequest request{node,
+                      {},
+                      shapes[i + 1],
+                      is_result(i + 1),
+                      reads_second_last(graph, static_cast<ValueId>(i + 1))};
+  for (const ValueId id : node.inputs) {
+    request.src.push_back(shapes[static_cast<std::size_t>(id)]);
+  }
+  Result<std::unique_ptr<Step>> step =
+      backend->prepare(request, *model->impl().file, model->impl().cache);
+  XC_RETURN_IF_ERROR(step.status());
+  steps[i] = *std::move(step);
+  return {};
+}
+
+// A step for every node but the input: half of it is generating code, half packing weights, and
+// each is done on one thread. Of several failures the first node's is returned.
+Status Session::Impl::prepare() {
+  constexpr int kMostThreads = 4;  // each has a tensor's weights in hand
+  steps.resize(graph.nodes.size() - 1);
+  std::vector<Status> statuses(steps.size());
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> out_of_memory{false};
+  on_threads(std::min(backend->threads(), kMostThreads), [&] {
+    try {
+      for (std::size_t i = next++; i < steps.size(); i = next++) {
+        statuses[i] = prepare_step(i);
+        if (!statuses[i].ok()) {
+          next = steps.size();
+        }
+      }
+    } catch (const std::bad_alloc&) {
+      next = steps.size();
+      out_of_memory = true;
+    }
+  });
+  if (out_of_memory) {
+    throw std::bad_alloc();
+  }
+  for (const Status& status : statuses) {
+    XC_RETURN_IF_ERROR(status);
   }
   backend->finish_preparing();
   return {};
