@@ -479,7 +479,8 @@ TEST_CASE("a head is a Linear, or several in the order of their numbers with ReL
 
   // 10 sorts before 2 as text.
   const Matrix second = random.normals(40 * 7, 0.5F);
-  const Matrix bias = random.normals(7);
+  Matrix bias = random.normals(7);
+  bias[0] = 50.0F;  // or else all seven may be negative, and the ReLU leaves nothing to compare
   const Matrix third = random.normals(3 * 40, 0.3F);
   ModelFixture several = fixture;
   several.add("fc.10.weight", {3, 40}, third);
@@ -509,8 +510,8 @@ TEST_CASE("a head of one output makes two classes with the logits 0 and z") {
   const std::vector<float> features = run(load(fixture), "cpu");
   const std::vector<double> x(features.begin(), features.end());
   const Matrix weight = random.normals(128, 0.5F);
-  const Matrix bias = {0.75F};
-  const double z = linear(weight, bias, x)[0];
+  const Matrix bias = {static_cast<float>(1.5 - linear(weight, {}, x)[0])};
+  const double z = linear(weight, bias, x)[0];  // nearly 1.5, whatever was drawn
   fixture.add("fc.weight", {1, 128}, weight);
   fixture.add("fc.bias", {1}, bias);
   fixture.metadata["xception.labels"] = R"(["no", "yes"])";
