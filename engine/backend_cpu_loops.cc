@@ -323,10 +323,41 @@ void depthwise(const DepthwiseTask& task, const Piece& piece) {
 
 constexpr int kMostTaps = 9;
 
-// One output pixel. A window at an edge names its first tap again for those that it lacks.
+// Channels from `channel` on, of a type that stays, in whole blocks; the first one left over. A
+// window at an edge names its first tap again for those that it lacks.
+template <int kLanes, class T>
+int pool_blocks(const T* const* taps, const T* residual, T* dst, int channel, int channel_end) {
+  using Channels = Block<kLanes, T>;
+  constexpr int kBlock = kLanes * Channels::kParts;
+  for (; channel + kBlock <= channel_end; channel += kBlock) {
+    Channels largest;
+    largest.load(taps[0] + channel);
+    for (int tap = 1; tap < kMostTaps; ++tap) {
+      Channels value;
+      value.load(taps[tap] + channel);
+      for (int i = 0; i < Channels::kParts; ++i) {
+        largest.part[i] = value.part[i] > largest.part[i] ? value.part[i] : largest.part[i];
+      }
+    }
+    if (residual != nullptr) {
+      Channels added;
+      added.load(residual + channel);
+      for (int i = 0; i < Channels::kParts; ++i) {
+        largest.part[i] += added.part[i];
+      }
+    }
+    largest.store(dst + channel);
+  }
+  return channel;
+}
+
+// The same of any types, what is left over in shorter and shorter vectors.
 template <int kLanes, class Src, class Dst>
 void pool_channels(const Src* const* taps, const Src* residual, Dst* dst, int channel,
                    int channel_end) {
+  if constexpr (__is_same(Src, Dst)) {
+    channel = pool_blocks<kLanes, Src>(taps, residual, dst, channel, channel_end);
+  }
   for (; channel + kLanes <= channel_end; channel += kLanes) {
     Float<kLanes> largest = load<kLanes>(taps[0] + channel);
     for (int i = 1; i < kMostTaps; ++i) {
