@@ -12,11 +12,11 @@
 
 #include <cstdint>
 
-#if defined(__AVX512F__)
+#if defined(XC_LOOPS_AVX512)
 #define XC_LOOPS kAvx512Loops
 #define XC_LOOPS_NAME "avx512"
 #define XC_LANES 16
-#elif defined(__AVX2__)
+#elif defined(XC_LOOPS_AVX2)
 #define XC_LOOPS kAvx2Loops
 #define XC_LOOPS_NAME "avx2"
 #define XC_LANES 8
