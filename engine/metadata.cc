@@ -18,24 +18,37 @@ constexpr int kMaxSide = 16384;  // of the network's input, in pixels
 // Of a text of JSON: a hundred bytes for each of forty thousand labels.
 constexpr std::size_t kMaxJsonBytes = std::size_t{4} << 20;
 
+// How deep brackets nest outside of strings. Not by the parser's callback: with one, it looks
+// through all of a list at the end of every object in it.
+int levels(const std::string& text) {
+  int level = 0;
+  int deepest = 0;
+  bool in_string = false;
+  bool escaped = false;
+  for (const char c : text) {
+    if (in_string) {
+      in_string = escaped || c != '"';
+      escaped = !escaped && c == '\\';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++level);
+    } else if (c == ']' || c == '}') {
+      --level;
+    }
+  }
+  return deepest;
+}
+
 // A file decides how long its values are and how deep they nest, but a document takes some twenty
 // times the memory of its text, and comparing or writing it out calls itself for each level. What
 // is beyond both limits is discarded, and so of no type.
 json parse_json(const std::string& text) {
   constexpr int kMaxLevels = 16;
-  json document(json::value_t::discarded);
-  if (text.size() <= kMaxJsonBytes) {
-    bool deep = false;
-    const auto keep = [&deep](int level, json::parse_event_t, const json&) {
-      deep = deep || level > kMaxLevels;
-      return !deep;
-    };
-    json parsed = json::parse(text, keep, false);
-    if (!deep) {
-      document = std::move(parsed);
-    }
+  if (text.size() > kMaxJsonBytes || levels(text) > kMaxLevels) {
+    return json(json::value_t::discarded);
   }
-  return document;
+  return json::parse(text, nullptr, false);
 }
 
 Status bad_value(const std::string& where, const std::string& value, const std::string& expected) {
