@@ -173,6 +173,13 @@ std::optional<Image> decode_rows(const std::vector<std::byte>& data, std::int64_
   const auto columns = static_cast<std::size_t>(width);
   const auto step = static_cast<std::size_t>(channels);
   const std::size_t row_bytes = columns * step;
+  // The file, once more as one stream, and these pixels; beyond, stb_image's own limit decides.
+  const auto most = static_cast<std::size_t>(kMaxWorkingBytes);
+  const std::size_t file = 2 * data.size();
+  if (row_bytes + 1 > most / rows ||
+      file + rows * (row_bytes + 1) + (channels < 3 ? rows * columns * 3 : 0) > most) {
+    return std::nullopt;
+  }
   std::vector<std::uint8_t> raw(rows * (row_bytes + 1));
   if (!stb_inflate(data, raw)) {
     return std::nullopt;
