@@ -339,15 +339,19 @@ Result<NpyArray> read_npy(const std::string& path) {
   if (!bytes.ok()) {
     return bytes.status();
   }
-  std::size_t data_at = 0;
-  Result<NpyArray> array = parse_checked(as_text(*bytes), &data_at);
-  if (!array.ok()) {
-    return array.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
+  try {
+    std::size_t data_at = 0;
+    Result<NpyArray> array = parse_checked(as_text(*bytes), &data_at);
+    if (!array.ok()) {
+      return array.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
+    }
+    // Moved, since a second copy could be a gibibyte.
+    bytes->erase(bytes->begin(), bytes->begin() + static_cast<std::ptrdiff_t>(data_at));
+    array->data = *std::move(bytes);
+    return array;
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory, "not enough memory for the .npy array");
   }
-  // Moved, since a second copy could be a gibibyte.
-  bytes->erase(bytes->begin(), bytes->begin() + static_cast<std::ptrdiff_t>(data_at));
-  array->data = *std::move(bytes);
-  return array;
 }
 
 Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape,
