@@ -314,7 +314,9 @@ Result<std::span<float>> Staging::take(const WeightFile& file, std::size_t count
   if (count > values) {
     std::size_t most = count;
     for (const TensorEntry& entry : file.entries()) {
-      most = std::max(most, static_cast<std::size_t>(entry.elements()));
+      if (entry.type != StoredType::kI64) {  // no weights
+        most = std::max(most, static_cast<std::size_t>(entry.elements()));
+      }
     }
     Result<std::shared_ptr<std::byte>> made = allocate_host(most * sizeof(float), Pages::kOrdinary);
     XC_RETURN_IF_ERROR(made.status());
@@ -327,7 +329,12 @@ Result<std::span<float>> Staging::take(const WeightFile& file, std::size_t count
 Result<std::unique_ptr<Step>> prepare_step(const StepRequest& request, memory::data_type type,
                                            const WeightFile& file, WeightCache& cache,
                                            const dnnl::stream& stream, Staging& staging) {
-  return StepMaker(request, type, file, cache, stream, staging).make();
+  Result<std::unique_ptr<Step>> step = Status(Code::kInternal, "no step was made");
+  XC_RETURN_IF_ERROR(guarded("layer '" + request.node.name + "'", [&] {
+    step = StepMaker(request, type, file, cache, stream, staging).make();
+    return step.status();
+  }));
+  return step;
 }
 
 }  // namespace xception::cpu
