@@ -283,6 +283,17 @@ TEST_CASE("a value of ever more levels is an error, not the end of the stack") {
   const std::string nested = std::string(12, '[') + std::string(12, ']');
   check_value_refused("input_size", "[3," + nested + "," + nested + "]", "an array");
   CHECK(read_timm_config("{\"label_names\":" + nested + "}").ok());
+  // Brackets of a string are no levels, nor does an escaped quote end one.
+  const std::string text = std::string(20, '[') + R"(\"\\)" + std::string(20, '{');
+  CHECK(read_metadata({{"xception.labels", "[\"" + text + "\", \"b\"]"}}).ok());
+}
+
+TEST_CASE("a list of a million objects is refused at once") {
+  std::string objects = "[";
+  for (int i = 0; i < 1'300'000; ++i) {
+    objects += "{},";
+  }
+  CHECK_FALSE(read_metadata({{"xception.labels", objects + "{}]"}}).ok());
 }
 
 TEST_CASE("timm's config.json is read as timm publishes it") {
