@@ -4,6 +4,8 @@ import collections
 import json
 import os
 import pickle
+import subprocess
+import sys
 import unittest
 
 import numpy as np
@@ -21,6 +23,16 @@ class Unwelcome:
 
     def __reduce__(self):
         return (open, (self.path, "w"))
+
+
+class Alone(unittest.TestCase):
+    def test_a_python_without_pytorch_is_told_in_a_sentence(self):
+        script = os.path.join(os.path.dirname(reference.__file__), "export.py")
+        # -S: without the folders in which packages are installed.
+        done = subprocess.run([sys.executable, "-S", "-E", script, "a.pth", "-o", "b"],
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertRegex(done.stderr, r"^export.py: \S+ has no (torch|numpy), .*\n$")
 
 
 class Export(support.FolderTest):
