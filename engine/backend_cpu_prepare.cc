@@ -85,6 +85,7 @@ class StepMaker {
     return average({{src.h, src.w}, {src.h, src.w}, {0, 0}, {0, 0}});
   }
   Status average(const onednn::WindowDims& window);
+  Argument widen(const Argument& src);
 
   Shape gather_strided(const Conv2d& conv, Argument& src);
   Result<std::shared_ptr<const PackedConv>> pack(const Conv2d& conv, const memory::desc& packed);
@@ -300,12 +301,25 @@ Status StepMaker::prepare(const Add&) {
 }
 
 Status StepMaker::average(const onednn::WindowDims& window) {
-  const memory::desc values = nhwc(request_.src[0]);
+  Argument src = at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0);
+  if (request_.is_result && type_ != memory::data_type::f32) {
+    src = widen(src);  // oneDNN pools no bf16 into float32
+  }
   const auto desc = onednn::pooling(cpu_engine(), dnnl::algorithm::pooling_avg_exclude_padding,
-                                    values, dst_desc(), window, attr_);
-  step_->add_call(desc, dnnl::pooling_forward(desc),
-                  {at(DNNL_ARG_SRC, values, Place::kSrc0), dst()});
+                                    src.value.get_desc(), dst_desc(), window, attr_);
+  step_->add_call(desc, dnnl::pooling_forward(desc), {src, dst()});
   return {};
+}
+
+// Copies the source to the workspace as float32, and says where it stands.
+Argument StepMaker::widen(const Argument& src) {
+  const memory::desc from = src.value.get_desc();
+  const memory::desc to(dims_of(request_.src[0]), memory::data_type::f32, Tag::nhwc);
+  const std::size_t offset = step_->reserve_workspace(to.get_size());
+  const dnnl::reorder::primitive_desc desc(cpu_engine(), from, cpu_engine(), to, attr_);
+  step_->add_call(desc, dnnl::reorder(desc),
+                  {src, {DNNL_ARG_DST, CpuStep::unbound(to), Place::kWorkspace, offset}});
+  return {DNNL_ARG_SRC, CpuStep::unbound(to), Place::kWorkspace, offset};
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ Values first_images(const Values& values, int n) {
 }
 
 StepResult run_case(Backend& backend, const StepCase& test, int n, int runs) {
-  StepRequest request{test.node(), {}, {}, false, test.second_is_free};
+  StepRequest request{test.node(), {}, {}, test.is_result, test.second_is_free};
   std::vector<Values> src;
   for (std::size_t i = 0; i < test.src.size(); ++i) {
     Shape shape = test.src[i];

@@ -19,6 +19,7 @@ struct StepCase {
   std::vector<Shape> src;  // of the node's inputs, for kBatch pictures
   std::vector<Values> values;
   bool second_is_free = false;  // the output may be written over the second input
+  bool is_result = false;       // the output is float32 whatever the precision
 
   const Node& node() const { return made.graph.nodes[1]; }
 };

@@ -271,6 +271,26 @@ TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of t
   check(op_case(random, Draw::kNormals, BatchNorm{random_norm(random, 13)}, src), false);
 }
 
+TEST_CASE("bf16: the result is float32, with no rounding of its own") {
+  XC_RANDOM(random);
+  const auto cpu = cpu_backend(2, Precision::kBf16);
+  if (cpu == nullptr) {
+    return;
+  }
+  const auto reference = reference_backend(Precision::kBf16);
+  const Shape src = {kBatch, 7, 5, 13};
+  const ConvProblem head = {{kBatch, 1, 1, 728}, 13, {}};
+  for (StepCase test : {op_case(random, Draw::kNormals, AvgPool{2, 1}, src),
+                        op_case(random, Draw::kNormals, GlobalAvgPool{}, src),
+                        conv_case(random, Draw::kNormals, head, {.bias = true})}) {
+    test.is_result = true;
+    const Values expected = run_case(*reference, test, kBatch, 1).values;
+    const Values actual = run_case(*cpu, test, kBatch).values;
+    CHECK(excess(actual, expected, run_case(*reference, absolute(test), kBatch, 1).values,
+                 roundings(test)) <= 0.0F);
+  }
+}
+
 TEST_CASE("precisions that the CPU backend does not have are refused in a sentence") {
   SessionOptions options;
   options.precision = Precision::kFp16;
