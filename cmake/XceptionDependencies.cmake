@@ -31,17 +31,6 @@ if(NOT XCEPTION_JPEG STREQUAL "OFF")
   endif()
 endif()
 
-set(XCEPTION_HAVE_CUDA OFF)
-if(NOT XCEPTION_CUDA STREQUAL "OFF")
-  find_package(CUDAToolkit 12.4 QUIET)
-  if(CUDAToolkit_FOUND)
-    set(XCEPTION_HAVE_CUDA ON)
-  elseif(XCEPTION_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "XCEPTION_CUDA=ON, but no CUDA Toolkit 12.4 or later was found. "
-      "Install one, set CUDAToolkit_ROOT, or configure with -DXCEPTION_CUDA=OFF.")
-  endif()
-endif()
-
 if(XCEPTION_BUILD_TOOLS)
   find_package(CLI11 REQUIRED)               # command line
 endif()

@@ -9,26 +9,46 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 function(xc_target name)
   target_compile_features(${name} PUBLIC cxx_std_20)
   set_target_properties(${name} PROPERTIES CXX_EXTENSIONS OFF)
-  target_compile_options(${name} PRIVATE -Wall -Wextra -Wconversion -Wshadow)
+  set(options -Wall -Wextra -Wconversion -Wshadow)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    target_compile_options(${name} PRIVATE -Wno-restrict)  # false in "a" + string: GCC bug 105651
+    list(APPEND options -Wno-restrict)  # false in "a" + string: GCC bug 105651
   endif()
   # No contraction across statements: a run repeats bitwise whatever the compiler inlined.
-  target_compile_options(${name} PRIVATE -ffp-contract=off)
+  list(APPEND options -ffp-contract=off)
   if(XCEPTION_WERROR)
-    target_compile_options(${name} PRIVATE -Werror)
+    list(APPEND options -Werror)
   endif()
   if(XCEPTION_SANITIZE)
-    target_compile_options(${name} PRIVATE
+    list(APPEND options
       -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${name} PRIVATE -fsanitize=address,undefined)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # False under the sanitizers, as GCC's manual says: in libstdc++'s <regex>, for one.
-      target_compile_options(${name} PRIVATE -Wno-maybe-uninitialized)
+      list(APPEND options -Wno-maybe-uninitialized)
     endif()
   endif()
   if(XCEPTION_FUZZERS)
     # Coverage for the fuzzer in the libraries too; its main() is linked in tests/fuzz only.
-    target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
+    list(APPEND options -fsanitize=fuzzer-no-link)
   endif()
+  target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CXX>:${options}>")
+  if(XCEPTION_HAVE_CUDA)
+    xc_cuda_target(${name})
+  endif()
+endfunction()
+
+# The .cu files of a target. nvcc's own code between ours is not clean of conversions, so the host
+# compiler warns of less. ptxas tells of what a kernel keeps in local memory: it should be nothing.
+function(xc_cuda_target name)
+  set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES "${XCEPTION_CUDA_CODE}")
+  # -std by hand: CMake 3.25 does not know that nvcc has C++20.
+  set(options -std=c++20 -Xcompiler=-Wall,-Wextra,-ffp-contract=off
+    -Xptxas=--warn-on-spills,--warn-on-local-memory-usage)
+  if(XCEPTION_CUDA_LINEINFO)
+    list(APPEND options -lineinfo)
+  endif()
+  if(XCEPTION_WERROR)
+    list(APPEND options --Werror=all-warnings -Xcompiler=-Werror -Xptxas=--warning-as-error)
+  endif()
+  target_compile_options(${name} PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
 endfunction()
