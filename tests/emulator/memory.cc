@@ -1,0 +1,357 @@
+#include "tests/emulator/memory.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cassert>
+#include <cstring>
+
+#include "tests/emulator/memory_ranges.h"
+#include "tests/emulator/memory_shadow.h"
+
+namespace xception::emulator {
+namespace {
+
+constexpr std::size_t kSectorBytes = 32;
+// Address space for each byte that can be allocated at one time: that many times the capacity goes
+// by before a freed address comes back. The rest is room for the gaps of a small memory.
+constexpr std::size_t kReservedPerByte = 4;
+constexpr std::size_t kReservedForGaps = std::size_t{64} << 20;
+
+const char* verb(Access kind) {
+  switch (kind) {
+    case Access::kRead:
+      return "read";
+    case Access::kWrite:
+      return "write";
+    case Access::kAtomic:
+      return "atomic access";
+  }
+  return "access";
+}
+
+// The last launch that read a sector before writing it, and the last that wrote it.
+struct SectorStamp {
+  std::uint32_t read = 0;
+  std::uint32_t written = 0;
+};
+
+// True for the first that stamps the place with `launch`.
+bool first_of_launch(std::uint32_t& place, std::uint32_t launch) {
+  std::atomic_ref<std::uint32_t> stamp(place);
+  return stamp.load(std::memory_order_relaxed) != launch &&
+         stamp.exchange(launch, std::memory_order_relaxed) != launch;
+}
+
+}  // namespace
+
+struct DeviceMemory::Impl {
+  Impl(std::size_t capacity, std::size_t reserved)
+      : capacity_bytes(capacity),
+        data(reserved),
+        defined(data.size()),
+        races(data.size()),
+        stamps(data.size() / kSectorBytes * sizeof(SectorStamp)),
+        allocations(reinterpret_cast<Address>(data.data()), data.size()) {}
+
+  bool reserved() const {
+    return data.data() != nullptr && defined.reserved() && races.reserved() &&
+           stamps.data() != nullptr;
+  }
+  std::size_t offset(Address address) const {
+    return address - reinterpret_cast<Address>(data.data());
+  }
+  std::byte* host(Address address) const { return data.data() + offset(address); }
+
+  // What is wrong with an access, and with which byte.
+  struct Trouble {
+    FaultKind kind = FaultKind::kOutOfBounds;
+    Address address = 0;
+    std::string what;
+  };
+  std::optional<Trouble> check_bounds(Address begin, Address end) const;
+  std::optional<Trouble> check_run(Access kind, Address begin, Address end, std::uint32_t block);
+  void count_sector(Access kind, std::size_t sector, bool written_before);
+  // A fault of the runtime's own copies: `what` is "copy to".
+  std::optional<Fault> copy_fault(const char* what, Address address, std::size_t bytes) const;
+
+  std::size_t capacity_bytes;
+  std::size_t used_bytes = 0;
+  Pages data;
+  DefinedBits defined;
+  RaceShadow races;
+  Pages stamps;  // SectorStamp for each sector
+  Allocations allocations;
+  std::uint32_t launch = 0;
+  std::atomic<std::uint64_t> sectors_read{0};
+  std::atomic<std::uint64_t> sectors_written{0};
+};
+
+std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_bounds(Address begin,
+                                                                            Address end) const {
+  if (allocations.covers(begin, end)) {
+    return std::nullopt;
+  }
+  const Allocations::Outside outside = allocations.first_outside(begin, end);
+  return Trouble{outside.freed ? FaultKind::kUseAfterFree : FaultKind::kOutOfBounds,
+                 outside.address, allocations.describe(outside.address)};
+}
+
+void DeviceMemory::Impl::count_sector(Access kind, std::size_t sector, bool written_before) {
+  SectorStamp& stamp = reinterpret_cast<SectorStamp*>(stamps.data())[sector];
+  if (kind != Access::kWrite && !written_before && first_of_launch(stamp.read, launch)) {
+    sectors_read.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (kind != Access::kRead && first_of_launch(stamp.written, launch)) {
+    sectors_written.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+// One stretch of memory that a block touches at once: bounds, definedness, races, sectors.
+std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access kind, Address begin,
+                                                                         Address end,
+                                                                         std::uint32_t block) {
+  if (auto trouble = check_bounds(begin, end)) {
+    return trouble;
+  }
+  const std::size_t first = offset(begin);
+  const std::size_t last = offset(end);
+  if (kind != Access::kWrite) {
+    const std::size_t undefined = defined.first_undefined(first, last);
+    if (undefined != last) {
+      const Address address = begin + (undefined - first);
+      return Trouble{FaultKind::kUninitialised, address,
+                     allocations.describe(address) + ", which nobody has written"};
+    }
+  }
+  for (std::size_t at = first; at < last;) {
+    const std::size_t sector = at / kSectorBytes;
+    const std::size_t stop = std::min(last, (sector + 1) * kSectorBytes);
+    bool written_before = false;
+    if (auto conflict = races.touch(kind, at, stop, block, &written_before)) {
+      const Address address = begin + (conflict->offset - first);
+      std::string what = allocations.describe(address) + ", which ";
+      what += conflict->block ? "block " + std::to_string(*conflict->block) : "other blocks";
+      what += conflict->wrote ? (conflict->atomic ? " updated atomically" : " wrote") : " read";
+      return Trouble{FaultKind::kGlobalRace, address, what + " in the same launch"};
+    }
+    count_sector(kind, sector, written_before);
+    at = stop;
+  }
+  if (kind != Access::kRead) {
+    defined.mark(first, last);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> DeviceMemory::Impl::copy_fault(const char* what, Address address,
+                                                    std::size_t bytes) const {
+  if (bytes == 0) {
+    return std::nullopt;
+  }
+  const auto trouble = check_bounds(address, address + bytes);
+  if (!trouble) {
+    return std::nullopt;
+  }
+  return Fault{trouble->kind, std::string(what) + " " + hex(address) + " of " + bytes_text(bytes) +
+                                  ": " + hex(trouble->address) + " is " + trouble->what};
+}
+
+DeviceMemory::DeviceMemory(std::size_t capacity) {
+  // Where address space is limited, a smaller reserve is better than none.
+  for (std::size_t factor = kReservedPerByte; factor > 0; factor /= 2) {
+    impl_ = std::make_unique<Impl>(capacity, factor * capacity + kReservedForGaps);
+    if (impl_->reserved()) {
+      return;
+    }
+  }
+  impl_ = std::make_unique<Impl>(0, Pages::kPageBytes);
+}
+
+DeviceMemory::~DeviceMemory() = default;
+
+Address DeviceMemory::allocate(std::size_t bytes) {
+  if (bytes > impl_->capacity_bytes - impl_->used_bytes) {
+    return 0;
+  }
+  const Address address = impl_->allocations.allocate(bytes);
+  if (address != 0) {
+    impl_->used_bytes += bytes;
+  }
+  return address;
+}
+
+std::optional<Fault> DeviceMemory::free(Address address) {
+  if (address == 0) {
+    return std::nullopt;
+  }
+  const auto span = impl_->allocations.free(address);
+  if (!span) {
+    return Fault{FaultKind::kInvalidFree,
+                 "free of " + hex(address) + ", which is " + impl_->allocations.describe(address)};
+  }
+  impl_->used_bytes -= span->bytes;
+  const std::size_t begin = impl_->offset(span->begin);
+  const std::size_t end = impl_->offset(span->end);
+  impl_->data.release(begin, end);
+  impl_->races.release(begin, end);
+  impl_->defined.clear(impl_->offset(address), impl_->offset(address) + span->bytes);
+  return std::nullopt;
+}
+
+std::size_t DeviceMemory::used() const { return impl_->used_bytes; }
+
+std::size_t DeviceMemory::capacity() const { return impl_->capacity_bytes; }
+
+std::size_t DeviceMemory::live_allocations() const { return impl_->allocations.live_count(); }
+
+std::optional<DeviceMemory::Range> DeviceMemory::find(Address address) const {
+  return impl_->allocations.find(address);
+}
+
+bool DeviceMemory::contains(Address address) const { return impl_->allocations.contains(address); }
+
+std::vector<DeviceMemory::Range> DeviceMemory::live_ranges() const {
+  return impl_->allocations.live_ranges();
+}
+
+std::string DeviceMemory::describe(Address address) const {
+  return impl_->allocations.describe(address);
+}
+
+std::optional<Fault> DeviceMemory::copy_in(Address dst, const void* src, std::size_t bytes) {
+  if (auto fault = impl_->copy_fault("copy to", dst, bytes)) {
+    return fault;
+  }
+  if (bytes > 0) {
+    std::memcpy(impl_->host(dst), src, bytes);
+    impl_->defined.mark(impl_->offset(dst), impl_->offset(dst) + bytes);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> DeviceMemory::copy_out(void* dst, Address src, std::size_t bytes) {
+  if (auto fault = impl_->copy_fault("copy from", src, bytes)) {
+    return fault;
+  }
+  if (bytes == 0) {
+    return std::nullopt;
+  }
+  std::memcpy(dst, impl_->host(src), bytes);
+  auto* out = static_cast<std::byte*>(dst);
+  const std::size_t begin = impl_->offset(src);
+  const std::size_t end = begin + bytes;
+  for (std::size_t at = impl_->defined.first_undefined(begin, end); at < end;
+       at = impl_->defined.first_undefined(at + 1, end)) {
+    out[at - begin] = std::byte{0xFF};
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> DeviceMemory::copy(Address dst, Address src, std::size_t bytes) {
+  if (auto fault = impl_->copy_fault("copy from", src, bytes)) {
+    return fault;
+  }
+  if (auto fault = impl_->copy_fault("copy to", dst, bytes)) {
+    return fault;
+  }
+  if (bytes == 0) {
+    return std::nullopt;
+  }
+  std::memmove(impl_->host(dst), impl_->host(src), bytes);
+  const std::size_t from = impl_->offset(src);
+  const std::size_t to = impl_->offset(dst);
+  // Collected first: the two may overlap.
+  std::vector<std::size_t> undefined;
+  for (std::size_t at = impl_->defined.first_undefined(from, from + bytes); at < from + bytes;
+       at = impl_->defined.first_undefined(at + 1, from + bytes)) {
+    undefined.push_back(to + (at - from));
+  }
+  impl_->defined.mark(to, to + bytes);
+  for (const std::size_t at : undefined) {
+    impl_->defined.clear(at, at + 1);
+  }
+  return std::nullopt;
+}
+
+std::optional<Fault> DeviceMemory::fill(Address dst, int value, std::size_t bytes) {
+  if (auto fault = impl_->copy_fault("fill at", dst, bytes)) {
+    return fault;
+  }
+  if (bytes > 0) {
+    std::memset(impl_->host(dst), value, bytes);
+    impl_->defined.mark(impl_->offset(dst), impl_->offset(dst) + bytes);
+  }
+  return std::nullopt;
+}
+
+void DeviceMemory::begin_launch(std::uint32_t launch, std::uint32_t blocks, int threads) {
+  assert(launch > impl_->launch);
+  impl_->launch = launch;
+  impl_->races.begin_launch(blocks, threads > 1);
+  impl_->sectors_read = 0;
+  impl_->sectors_written = 0;
+}
+
+DistinctBytes DeviceMemory::distinct() const {
+  return {impl_->sectors_read * kSectorBytes, impl_->sectors_written * kSectorBytes};
+}
+
+std::optional<Fault> DeviceMemory::access(Access kind, Address address, std::size_t bytes,
+                                          Accessor accessor) {
+  const std::array<Address, kWarpLanes> addresses{address};
+  int lane = 0;
+  return access(kind, WarpRequest{1, addresses, bytes}, accessor, &lane);
+}
+
+std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& request,
+                                          Accessor accessor, int* lane) {
+  assert(accessor.launch == impl_->launch);
+  const std::size_t bytes = request.bytes;
+  const auto fault = [&](FaultKind fault_kind, int at, const std::string& what) {
+    *lane = at;
+    const Address address = request.addresses[static_cast<std::size_t>(at)];
+    return Fault{fault_kind, std::to_string(bytes) + "-byte " + verb(kind) + " at " + hex(address) +
+                                 ": " + what};
+  };
+  // Lanes whose bytes follow each other, or lie within those of lanes before, make one run.
+  Address run_begin = 0;
+  Address run_end = 0;
+  const auto finish_run = [&]() -> std::optional<Fault> {
+    if (run_begin == run_end) {
+      return std::nullopt;
+    }
+    const auto trouble = impl_->check_run(kind, run_begin, run_end, accessor.block);
+    if (!trouble) {
+      return std::nullopt;
+    }
+    int at = 0;
+    for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
+      at = __builtin_ctz(rest);
+      if (trouble->address - request.addresses[static_cast<std::size_t>(at)] < bytes) {
+        break;
+      }
+    }
+    return fault(trouble->kind, at, trouble->what);
+  };
+  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
+    const int i = __builtin_ctz(rest);
+    const Address address = request.addresses[static_cast<std::size_t>(i)];
+    if ((address & (bytes - 1)) != 0) {
+      return fault(FaultKind::kMisaligned, i,
+                   "the address is no multiple of " + std::to_string(bytes));
+    }
+    if (address == run_end && run_begin != run_end) {
+      run_end += bytes;
+    } else if (address < run_begin || address + bytes > run_end) {
+      if (auto found = finish_run()) {
+        return found;
+      }
+      run_begin = address;
+      run_end = address + bytes;
+    }
+  }
+  return finish_run();
+}
+
+}  // namespace xception::emulator

@@ -1,0 +1,103 @@
+// What device memory remembers of each byte beside its value: whether it has been written, and
+// which blocks of the running launch have touched it. Both lie at a fixed ratio to the data.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+
+#include "tests/emulator/memory.h"
+
+namespace xception::emulator {
+
+// Reserved address space whose pages read as zero and cost memory once they are written.
+class Pages {
+ public:
+  // data() is null where the system refuses.
+  explicit Pages(std::size_t bytes);
+  ~Pages();
+  Pages(const Pages&) = delete;
+  Pages& operator=(const Pages&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::size_t size() const { return bytes_; }
+  // Gives the memory of the whole pages within [begin, end) back; they read as zero again.
+  void release(std::size_t begin, std::size_t end);
+
+  static constexpr std::size_t kPageBytes = 4096;
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+// One bit a byte. Offsets count from the start of the memory. Marking and asking are safe from
+// several threads at once.
+class DefinedBits {
+ public:
+  explicit DefinedBits(std::size_t bytes);
+  bool reserved() const { return pages_.data() != nullptr; }
+  void mark(std::size_t begin, std::size_t end);
+  void clear(std::size_t begin, std::size_t end);
+  // The first byte of [begin, end) that is not defined, or `end`.
+  std::size_t first_undefined(std::size_t begin, std::size_t end) const;
+  bool defined(std::size_t offset) const { return first_undefined(offset, offset + 1) != offset; }
+
+ private:
+  Pages pages_;
+};
+
+// Which blocks of the running launch have read and written each byte. One 64-bit word stands for
+// two bytes, because two bytes is the least that kernels on half-precision tensors move; where a
+// single byte is touched, its word is split into two others. Words of earlier launches need no
+// clearing: blocks are numbered on from launch to launch, and a number below the launch's first is
+// stale.
+class RaceShadow {
+ public:
+  explicit RaceShadow(std::size_t bytes);
+  bool reserved() const { return words_.data() != nullptr && bytes_.data() != nullptr; }
+
+  void begin_launch(std::uint32_t blocks, bool several_threads);
+  void release(std::size_t begin, std::size_t end);
+
+  struct Conflict {
+    std::size_t offset = 0;
+    bool wrote = false;                  // the other side; else it read
+    bool atomic = false;                 // it wrote atomically
+    std::optional<std::uint32_t> block;  // nothing: several blocks
+  };
+  // Records `block`'s access to [begin, end), up to the first conflict with another block.
+  // `all_written` tells whether this launch had written every byte of it before.
+  std::optional<Conflict> touch(Access kind, std::size_t begin, std::size_t end,
+                                std::uint32_t block, bool* all_written);
+
+ private:
+  struct Change {
+    std::uint64_t word = 0;
+    bool conflict = false;
+    bool written = false;
+  };
+  Change change(Access kind, std::uint64_t word, std::uint32_t me) const;
+  Conflict conflict_of(Access kind, std::size_t offset, std::uint64_t word, std::uint32_t me) const;
+  bool is_split(std::uint64_t word) const;
+  std::optional<Conflict> touch_bytes(Access kind, std::size_t begin, std::size_t end,
+                                      std::uint32_t me, bool* all_written);
+  bool store(std::uint64_t& place, std::uint64_t& expected, std::uint64_t word) const;
+  std::uint64_t* word_at(std::size_t offset) const {
+    return reinterpret_cast<std::uint64_t*>(words_.data()) + offset / 2;
+  }
+  std::uint64_t* byte_word_at(std::size_t offset) const {
+    return reinterpret_cast<std::uint64_t*>(bytes_.data()) + offset;
+  }
+
+  Pages words_;
+  Pages bytes_;
+  std::mutex split_mutex_;   // guards every word of bytes_
+  std::uint32_t first_ = 1;  // number of this launch's block 0
+  std::uint32_t many_ = 1;   // stands for several blocks of this launch
+  bool several_threads_ = true;
+};
+
+}  // namespace xception::emulator
