@@ -1,22 +1,87 @@
-#include "kernels/numeric.h"
-
+// Conversions between float32 and what tensors keep, on integers: the host's compiler need not know
+// the 16-bit types. Formats: IEEE 754 binary16; bfloat16 is the upper half of a binary32.
 #include <bit>
-#include <cmath>
 #include <cstring>
+
+#include "kernels/gpu.h"
 
 namespace xception {
 namespace {
 
-// `bits` without its lowest `dropped` ones, to the nearest and half to even. A carry may run into
-// the exponent, which is where it belongs: the next binade, or infinity.
-std::uint32_t round_off(std::uint32_t bits, int dropped) {
-  const std::uint32_t half_less_one = (1U << (dropped - 1)) - 1;
-  return (bits + half_less_one + (bits >> dropped & 1U)) >> dropped;
+constexpr std::uint32_t kSign = 0x80000000U;
+constexpr std::uint32_t kInfinity = 0x7F800000U;
+
+// `bits` without its low `dropped` bits, rounded to nearest even; the carry runs into the exponent,
+// as it should.
+std::uint32_t shift_right_to_even(std::uint32_t bits, unsigned dropped) {
+  const std::uint32_t half = 1U << (dropped - 1);
+  return (bits + half - 1 + ((bits >> dropped) & 1)) >> dropped;
 }
 
-constexpr int kFp16MantissaBits = 10;
-constexpr int kFp32MantissaBits = 23;
-constexpr int kDropped = kFp32MantissaBits - kFp16MantissaBits;
+std::uint16_t to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & ~kSign) > kInfinity) {
+    return static_cast<std::uint16_t>(bits >> 16 | 0x40);  // quiet, and never rounded to infinity
+  }
+  return static_cast<std::uint16_t>(shift_right_to_even(bits, 16));
+}
+
+std::uint16_t to_fp16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits & kSign) >> 16);
+  const std::uint32_t magnitude = bits & ~kSign;
+  const auto with_sign = [&](std::uint32_t rest) {
+    return static_cast<std::uint16_t>(sign | rest);
+  };
+  if (magnitude > kInfinity) {
+    return with_sign(0x7E00);
+  }
+  if (magnitude >= 0x477FF000U) {  // 65520: half way from the largest to the one there is not
+    return with_sign(0x7C00);
+  }
+  if (magnitude >= 0x38800000U) {  // 2^-14, the smallest normal: exponent 127 becomes 15
+    return with_sign(shift_right_to_even(magnitude - (112U << 23), 13));
+  }
+  if (magnitude < 0x33000000U) {  // 2^-25, half the smallest subnormal
+    return with_sign(0);
+  }
+  const std::uint32_t mantissa = (magnitude & 0x7FFFFFU) | 0x800000U;
+  return with_sign(shift_right_to_even(mantissa, 126 - (magnitude >> 23)));
+}
+
+float from_bf16(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+}
+
+float from_fp16(std::uint16_t bits) {
+  const std::uint32_t sign = (bits & 0x8000U) << 16;
+  const std::uint32_t magnitude = bits & 0x7FFFU;
+  if (magnitude >= 0x7C00U) {
+    return std::bit_cast<float>(sign | kInfinity | magnitude << 13);
+  }
+  if (magnitude >= 0x400U) {
+    return std::bit_cast<float>(sign | ((magnitude << 13) + (112U << 23)));
+  }
+  const float subnormal = static_cast<float>(magnitude) * 0x1p-24F;
+  return sign != 0 ? -subnormal : subnormal;
+}
+
+template <std::uint16_t (*kConvert)(float)>
+void convert(const float* values, std::size_t count, std::byte* kept) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::uint16_t bits = kConvert(values[i]);
+    std::memcpy(kept + 2 * i, &bits, 2);
+  }
+}
+
+template <float (*kConvert)(std::uint16_t)>
+void convert_back(const std::byte* kept, std::size_t count, float* values) {
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, kept + 2 * i, 2);
+    values[i] = kConvert(bits);
+  }
+}
 
 }  // namespace
 
@@ -31,79 +96,36 @@ const char* numeric_name(Numeric numeric) {
     case Numeric::kBf16:
       return "bf16";
   }
-  return "?";
+  return "unknown";
 }
 
-std::uint16_t to_fp16(float value) {
+void to_numeric(const float* values, std::size_t count, Numeric numeric, std::byte* kept) {
+  if (numeric == Numeric::kFp16) {
+    convert<to_fp16>(values, count, kept);
+  } else if (numeric == Numeric::kBf16) {
+    convert<to_bf16>(values, count, kept);
+  } else {
+    std::memcpy(kept, values, count * sizeof(float));
+  }
+}
+
+void from_numeric(const std::byte* kept, std::size_t count, Numeric numeric, float* values) {
+  if (numeric == Numeric::kFp16) {
+    convert_back<from_fp16>(kept, count, values);
+  } else if (numeric == Numeric::kBf16) {
+    convert_back<from_bf16>(kept, count, values);
+  } else {
+    std::memcpy(values, kept, count * sizeof(float));
+  }
+}
+
+float round_to_tf32(float value) {
+  constexpr std::uint32_t kDropped = 13;
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t sign = bits >> 16 & 0x8000U;
-  const std::uint32_t magnitude = bits & 0x7FFFFFFFU;
-  constexpr std::uint32_t kInfinity = 0x7C00U;
-  if (magnitude > 0x7F800000U) {
-    return static_cast<std::uint16_t>(sign | 0x7E00U);
+  if ((bits & kInfinity) == kInfinity) {
+    return value;
   }
-  if (magnitude >= 0x47800000U) {  // 2^16
-    return static_cast<std::uint16_t>(sign | kInfinity);
-  }
-  if (magnitude >= 0x38800000U) {  // 2^-14, the least normal number
-    constexpr std::uint32_t kBias = (127U - 15U) << kFp32MantissaBits;
-    return static_cast<std::uint16_t>(sign | round_off(magnitude - kBias, kDropped));
-  }
-  // In units of 2^-24, the least denormal; exact but for the rounding that nearbyint does.
-  const float units = std::nearbyint(std::bit_cast<float>(magnitude) * 0x1p24F);
-  return static_cast<std::uint16_t>(sign | static_cast<std::uint32_t>(units));
-}
-
-float from_fp16(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16;
-  const std::uint32_t exponent = bits >> kFp16MantissaBits & 0x1FU;
-  const std::uint32_t mantissa = bits & 0x3FFU;
-  if (exponent == 0x1FU) {
-    return std::bit_cast<float>(sign | 0x7F800000U | mantissa << kDropped);
-  }
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  return std::bit_cast<float>(sign | (exponent + 127U - 15U) << kFp32MantissaBits |
-                              mantissa << kDropped);
-}
-
-std::uint16_t to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) {
-    return static_cast<std::uint16_t>(bits >> 16 |
-                                      0x0040U);  // quiet, or it might round to infinity
-  }
-  return static_cast<std::uint16_t>(round_off(bits, 16));
-}
-
-float from_bf16(std::uint16_t bits) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-void to_numeric(std::span<const float> values, Numeric numeric, std::byte* dst) {
-  if (element_bytes(numeric) == sizeof(float)) {
-    std::memcpy(dst, values.data(), values.size_bytes());
-    return;
-  }
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::uint16_t bits =
-        numeric == Numeric::kFp16 ? to_fp16(values[i]) : to_bf16(values[i]);
-    std::memcpy(dst + i * sizeof(bits), &bits, sizeof(bits));
-  }
-}
-
-void from_numeric(const std::byte* src, Numeric numeric, std::span<float> values) {
-  if (element_bytes(numeric) == sizeof(float)) {
-    std::memcpy(values.data(), src, values.size_bytes());
-    return;
-  }
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    std::uint16_t bits = 0;
-    std::memcpy(&bits, src + i * sizeof(bits), sizeof(bits));
-    values[i] = numeric == Numeric::kFp16 ? from_fp16(bits) : from_bf16(bits);
-  }
+  return std::bit_cast<float>((bits + (1U << (kDropped - 1))) >> kDropped << kDropped);
 }
 
 }  // namespace xception

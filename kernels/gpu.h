@@ -1,0 +1,77 @@
+// What kernels and their callers agree on: how tensors lie on the device, and what a GPU is to
+// those who choose a tile for it. No CUDA header and no CUDA call in here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/problem.h"
+#include "xception/status.h"
+#include "xception/tensor.h"
+
+struct CUstream_st;
+
+namespace xception {
+
+using Stream = CUstream_st*;
+
+// An activation on the device is NHWC with its pixels channel_stride(c) elements apart. What lies
+// between c and the stride is zero, in every buffer, always: kernels read it and write it as zero.
+// 728 half-precision channels are 45.5 sectors of 32 bytes; 736 make every pixel start on one.
+// Pictures of at most four channels have a stride of four.
+constexpr int channel_stride(int channels) {
+  constexpr int kPicture = 4;
+  constexpr int kStep = 16;
+  return channels <= kPicture ? kPicture : (channels + kStep - 1) / kStep * kStep;
+}
+
+// Elements of an activation on the device, its padding included.
+constexpr std::int64_t device_elements(const Shape& shape) {
+  return static_cast<std::int64_t>(shape.n) * shape.h * shape.w * channel_stride(shape.c);
+}
+
+// How numbers are kept and multiplied. kFp16 and kBf16 keep 16 bits and accumulate in float32;
+// kFp32 is exact float32; kTf32 keeps float32 and rounds the operands of matrix products to tf32.
+enum class Numeric { kFp32, kTf32, kFp16, kBf16 };
+
+constexpr std::size_t element_bytes(Numeric numeric) {
+  return numeric == Numeric::kFp16 || numeric == Numeric::kBf16 ? 2 : 4;
+}
+
+// "fp32", "tf32", "fp16", "bf16".
+const char* numeric_name(Numeric numeric);
+
+// float32 -> how `numeric` keeps it, rounded to nearest even, and back. An element that float16
+// cannot reach becomes infinite; a NaN stays one. `kept` holds count * element_bytes(numeric)
+// bytes.
+void to_numeric(const float* values, std::size_t count, Numeric numeric, std::byte* kept);
+void from_numeric(const std::byte* kept, std::size_t count, Numeric numeric, float* values);
+
+// The nearest tf32 (10 bits of mantissa), ties away from zero, as a float32: what a matrix product
+// in tf32 makes of its operands. Infinity and NaN stay what they are.
+float round_to_tf32(float value);
+
+// The GPU, as far as the choice of a tile depends on it.
+struct GpuInfo {
+  int arch = 80;  // 10 * major + minor of its compute capability
+  int multiprocessors = 108;
+  std::size_t shared_bytes_per_block = 48 << 10;  // with opt-in
+  std::size_t shared_bytes_per_multiprocessor = 164 << 10;
+};
+
+// The current device of the calling thread. Fails with kDevice.
+Result<GpuInfo> current_gpu();
+
+// Epilogue of a kernel: what happens to a sum before it is stored, in this order. Vectors are on
+// the device, float32, channel_stride(k) long and zero behind k; null leaves the step out. The
+// affine's scale is in the weights already.
+struct DeviceEpilogue {
+  const float* shift = nullptr;         // y = y + shift[k]
+  bool relu = false;                    // y = max(y, 0)
+  const float* second_scale = nullptr;  // y = second_scale[k] * y + second_shift[k]
+  const float* second_shift = nullptr;  //   (both or neither)
+  const void* residual = nullptr;       // y = y + residual: shape, type and layout of dst
+  bool final_relu = false;              // y = max(y, 0)
+};
+
+}  // namespace xception

@@ -1,0 +1,50 @@
+// Launching a kernel so that whatever goes wrong comes back as a Status.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+#include "kernels/gpu.h"
+#include "xception/status.h"
+
+namespace xception {
+
+// "WHAT: cudaErrorName: its text".
+inline Status cuda_failure(const std::string& what, cudaError_t error) {
+  return {error == cudaErrorMemoryAllocation ? Code::kOutOfMemory : Code::kDevice,
+          what + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
+}
+
+// Shared memory that any kernel may have; more is asked for, kernel by kernel.
+constexpr std::size_t kSharedBytesWithoutOptIn = 48 << 10;
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;  // dynamic, a block
+};
+
+// Enqueues `kernel`. `name` makes the operation and its shape for a message and is called only
+// then. The error is that of this launch: one that an earlier call left behind stays where it is.
+template <class Name, class... Params>
+[[nodiscard]] Status launch(Name&& name, void (*kernel)(Params...), const LaunchShape& shape,
+                            Stream stream, const std::type_identity_t<Params>&... params) {
+  if (shape.shared_bytes > kSharedBytesWithoutOptIn) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   static_cast<int>(shape.shared_bytes));
+    if (error != cudaSuccess) {
+      return cuda_failure(name() + ", asking for shared memory", error);
+    }
+  }
+  // The driver copies the parameters before it returns and writes none of them.
+  void* pointers[] = {const_cast<void*>(static_cast<const void*>(&params))...};
+  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), shape.grid,
+                                             shape.block, pointers, shape.shared_bytes, stream);
+  return error == cudaSuccess ? Status() : cuda_failure(name(), error);
+}
+
+}  // namespace xception

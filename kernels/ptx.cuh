@@ -1,0 +1,163 @@
+// Every inline PTX instruction of the kernels, one wrapper each. What an architecture lacks is done
+// by what it has, behind the same name: only this header looks at __CUDA_ARCH__.
+//
+// Fragments are those of the PTX ISA, "Matrix Fragments for mma.m16n8k16" and its neighbours: lane
+// 4 * g + t holds rows g and g + 8, and columns 2t and 2t + 1 of the accumulator.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "kernels/vector.cuh"
+
+namespace xception {
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+inline constexpr bool kHasAsyncCopy = false;
+#else
+inline constexpr bool kHasAsyncCopy = true;
+#endif
+
+// Byte offset of a pointer within shared memory, as the instructions below take it.
+__device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// The larger of the two, or NaN where one is NaN: fmaxf drops it.
+__device__ __forceinline__ float max_or_nan(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+#else
+  return a < b ? b : a;  // b is never NaN where the kernels use it
+#endif
+}
+
+// Four matrices of 8x8 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8, 16
+// bytes. Lane 4 * g + t receives 32-bit word t of row g of each. The order among volatile
+// statements keeps it between the barriers where it stands.
+__device__ __forceinline__ void load_matrices(std::uint32_t address, std::uint32_t (&matrix)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+               : "r"(address));
+}
+
+// 16 bytes of shared memory by address, the partner of load_matrices() for scalar code.
+__device__ __forceinline__ Words<4> load_shared(std::uint32_t address) {
+  Words<4> bits;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(bits.word[0]), "=r"(bits.word[1]), "=r"(bits.word[2]), "=r"(bits.word[3])
+               : "r"(address));
+  return bits;
+}
+
+// 16 bytes on their way from global to shared memory. From sm_80 on cp.async carries them and they
+// have landed after wait_for_copies(); before that a register holds them until land(). Either way
+// zeros go where `bytes` is 0, and nothing is read.
+class ChunkCopy {
+ public:
+  __device__ __forceinline__ void fetch(std::uint32_t dst, const void* src, int bytes) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes)
+                 : "memory");
+#else
+    dst_ = dst;
+    bits_ = bytes == 0 ? Words<4>{} : *static_cast<const Words<4>*>(src);
+#endif
+  }
+
+  __device__ __forceinline__ void land() const {
+#if __CUDA_ARCH__ < 800
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(dst_), "r"(bits_.word[0]),
+                 "r"(bits_.word[1]), "r"(bits_.word[2]), "r"(bits_.word[3])
+                 : "memory");
+#endif
+  }
+
+#if __CUDA_ARCH__ < 800
+ private:
+  std::uint32_t dst_;
+  Words<4> bits_;
+#endif
+};
+
+// Closes the group of all copies fetched since the last one.
+__device__ __forceinline__ void commit_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most kGroups of this thread's youngest groups are still on their way.
+template <int kGroups>
+__device__ __forceinline__ void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
+#endif
+}
+
+// float32 whose operands mma rounds to tf32.
+struct Tf32 {};
+
+// Whether the architecture multiplies matrices of this type.
+template <class T>
+constexpr bool kHasMma = kHasAsyncCopy;
+template <>
+constexpr bool kHasMma<__half> = true;
+
+// To the nearest tf32, ties away from zero; mma itself would cut off the low bits.
+__device__ __forceinline__ std::uint32_t round_to_tf32(std::uint32_t bits) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
+  return rounded;
+#else
+  return bits;
+#endif
+}
+
+// sum += a * b, 16 x 8 results over 32 bytes of k: 16 elements of 16 bits, or 8 of tf32. `a` holds
+// the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first), (0-7, second), (8-15, second);
+// `b`, n-major, those of the first and of the second 16 bytes.
+__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
+                                         float (&sum)[4], __half) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+  }
+#endif
+}
+
+__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
+                                         float (&sum)[4], __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
+                                         float (&sum)[4], Tf32) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+}  // namespace xception

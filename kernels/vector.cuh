@@ -1,0 +1,86 @@
+// Elements of a tensor as a thread moves them: kWidth neighbouring channels in one access of 8 or
+// 16 bytes, computed with as float32.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace xception {
+
+// Channels in 16 bytes.
+template <class T>
+constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
+
+// Two neighbouring 16-bit values in one register.
+__device__ __forceinline__ float2 unpack_pair(std::uint32_t bits, __half) {
+  return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+}
+// A bfloat16 is the upper half of its float32.
+__device__ __forceinline__ float2 unpack_pair(std::uint32_t bits, __nv_bfloat16) {
+  return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xFFFF0000U)};
+}
+
+// Rounds to nearest even; `a` in the low half.
+__device__ __forceinline__ std::uint32_t pack_pair(float a, float b, __half) {
+  const __half2 pair = __floats2half2_rn(a, b);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+__device__ __forceinline__ std::uint32_t pack_pair(float a, float b, __nv_bfloat16) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+// The raw bits of kWords registers: one access, aligned to its size.
+template <int kWords>
+struct alignas(4 * kWords) Words {
+  static_assert(kWords == 1 || kWords == 2 || kWords == 4);
+  std::uint32_t word[kWords];
+};
+
+template <class T, int kWidth>
+constexpr int kVectorWords = kWidth* static_cast<int>(sizeof(T)) / 4;
+
+template <class T, int kWidth>
+__device__ __forceinline__ void unpack(const Words<kVectorWords<T, kWidth>>& bits,
+                                       float (&y)[kWidth]) {
+  if constexpr (sizeof(T) == 2) {
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i) {
+      const float2 pair = unpack_pair(bits.word[i], T{});
+      y[2 * i] = pair.x;
+      y[2 * i + 1] = pair.y;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      y[i] = __uint_as_float(bits.word[i]);
+    }
+  }
+}
+
+// kWidth channels from `src`, which is aligned to their bytes.
+template <class T, int kWidth>
+__device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) {
+  unpack<T, kWidth>(*reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src), y);
+}
+
+template <class T, int kWidth>
+__device__ __forceinline__ void store_channels(T* dst, const float (&y)[kWidth]) {
+  Words<kVectorWords<T, kWidth>> bits;
+  if constexpr (sizeof(T) == 2) {
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i) {
+      bits.word[i] = pack_pair(y[2 * i], y[2 * i + 1], T{});
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      bits.word[i] = __float_as_uint(y[i]);
+    }
+  }
+  *reinterpret_cast<Words<kVectorWords<T, kWidth>>*>(dst) = bits;
+}
+
+}  // namespace xception
