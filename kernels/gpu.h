@@ -41,12 +41,6 @@ constexpr std::size_t element_bytes(Numeric numeric) {
 // "fp32", "tf32", "fp16", "bf16".
 const char* numeric_name(Numeric numeric);
 
-// float32 -> how `numeric` keeps it, rounded to nearest even, and back. An element that float16
-// cannot reach becomes infinite; a NaN stays one. `kept` holds count * element_bytes(numeric)
-// bytes.
-void to_numeric(const float* values, std::size_t count, Numeric numeric, std::byte* kept);
-void from_numeric(const std::byte* kept, std::size_t count, Numeric numeric, float* values);
-
 // The nearest tf32 (10 bits of mantissa), ties away from zero, as a float32: what a matrix product
 // in tf32 makes of its operands. Infinity and NaN stay what they are.
 float round_to_tf32(float value);

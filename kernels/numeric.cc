@@ -1,9 +1,9 @@
 // Conversions between float32 and what tensors keep, on integers: the host's compiler need not know
 // the 16-bit types. Formats: IEEE 754 binary16; bfloat16 is the upper half of a binary32.
+#include "kernels/numeric.h"
+
 #include <bit>
 #include <cstring>
-
-#include "kernels/gpu.h"
 
 namespace xception {
 namespace {
@@ -17,6 +17,8 @@ std::uint32_t shift_right_to_even(std::uint32_t bits, unsigned dropped) {
   const std::uint32_t half = 1U << (dropped - 1);
   return (bits + half - 1 + ((bits >> dropped) & 1)) >> dropped;
 }
+
+}  // namespace
 
 std::uint16_t to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
@@ -66,6 +68,8 @@ float from_fp16(std::uint16_t bits) {
   return sign != 0 ? -subnormal : subnormal;
 }
 
+namespace {
+
 template <std::uint16_t (*kConvert)(float)>
 void convert(const float* values, std::size_t count, std::byte* kept) {
   for (std::size_t i = 0; i < count; ++i) {
@@ -99,23 +103,23 @@ const char* numeric_name(Numeric numeric) {
   return "unknown";
 }
 
-void to_numeric(const float* values, std::size_t count, Numeric numeric, std::byte* kept) {
+void to_numeric(std::span<const float> values, Numeric numeric, std::byte* dst) {
   if (numeric == Numeric::kFp16) {
-    convert<to_fp16>(values, count, kept);
+    convert<to_fp16>(values.data(), values.size(), dst);
   } else if (numeric == Numeric::kBf16) {
-    convert<to_bf16>(values, count, kept);
+    convert<to_bf16>(values.data(), values.size(), dst);
   } else {
-    std::memcpy(kept, values, count * sizeof(float));
+    std::memcpy(dst, values.data(), values.size_bytes());
   }
 }
 
-void from_numeric(const std::byte* kept, std::size_t count, Numeric numeric, float* values) {
+void from_numeric(const std::byte* src, Numeric numeric, std::span<float> values) {
   if (numeric == Numeric::kFp16) {
-    convert_back<from_fp16>(kept, count, values);
+    convert_back<from_fp16>(src, values.size(), values.data());
   } else if (numeric == Numeric::kBf16) {
-    convert_back<from_bf16>(kept, count, values);
+    convert_back<from_bf16>(src, values.size(), values.data());
   } else {
-    std::memcpy(values, kept, count * sizeof(float));
+    std::memcpy(values.data(), src, values.size_bytes());
   }
 }
 
