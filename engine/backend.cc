@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <bit>
+#include <chrono>
 #include <cstdlib>
 
 namespace xception {
@@ -39,6 +39,64 @@ Status Backend::run(std::span<const std::unique_ptr<Step>> steps, const AfterSte
   return {};
 }
 
+Status Backend::set_plan(const BoundPlan& plan) {
+  plan_ = plan;
+  staged_.resize(static_cast<std::size_t>(plan.input.elements()));
+  return {};
+}
+
+Status Backend::stage(std::size_t /*slot*/, const Pictures& pictures) {
+  if (pictures.pixels == nullptr) {
+    to_nhwc(pictures.values, pictures.layout, plan_.input, staged_.data());
+    return {};
+  }
+  constexpr std::size_t kChannels = 3;
+  for (std::size_t i = 0; i < staged_.size(); i += kChannels) {
+    for (std::size_t c = 0; c < kChannels; ++c) {
+      staged_[i + c] = pictures.normalisation->values[c][pictures.pixels[i + c]];
+    }
+  }
+  return {};
+}
+
+Status Backend::start(std::size_t /*slot*/, const AfterStep& after) {
+  XC_RETURN_IF_ERROR(copy_in(staged_.data(), plan_.input, plan_.input_value));
+  return run(plan_.steps, after);
+}
+
+Status Backend::finish(std::size_t /*slot*/, float* result) {
+  return copy_out(plan_.result_value, plan_.result, true, result);
+}
+
+Status Backend::time_steps(std::size_t /*slot*/, std::span<double> seconds) {
+  using Clock = std::chrono::steady_clock;
+  XC_RETURN_IF_ERROR(copy_in(staged_.data(), plan_.input, plan_.input_value));
+  Clock::time_point start = Clock::now();
+  return run(plan_.steps, [&](std::size_t step) {
+    const Clock::time_point end = Clock::now();
+    seconds[step] = std::chrono::duration<double>(end - start).count();
+    start = end;
+    return Status();
+  });
+}
+
+void to_nhwc(const float* src, Layout layout, const Shape& shape, float* dst) {
+  constexpr std::int64_t kChannels = 3;
+  if (layout == Layout::kNHWC) {
+    std::copy_n(src, shape.elements(), dst);
+    return;
+  }
+  const std::int64_t plane = static_cast<std::int64_t>(shape.h) * shape.w;
+  for (std::int64_t n = 0; n < shape.n; ++n) {
+    const float* picture = src + n * kChannels * plane;
+    for (std::int64_t pixel = 0; pixel < plane; ++pixel, dst += kChannels) {
+      for (std::int64_t c = 0; c < kChannels; ++c) {
+        dst[c] = picture[c * plane + pixel];
+      }
+    }
+  }
+}
+
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file) {
   std::vector<float> weights(static_cast<std::size_t>(conv.weight->elements()));
   XC_RETURN_IF_ERROR(read_scaled_rows(conv, file, 0, weights));
@@ -59,11 +117,6 @@ Status read_scaled_rows(const Conv2d& conv, const WeightFile& file, std::size_t 
     }
   }
   return {};
-}
-
-std::uint16_t to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
 }
 
 Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages) {

@@ -5,7 +5,9 @@
 // run is a loop over steps. Nothing behind this seam throws.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -15,8 +17,10 @@
 #include <vector>
 
 #include "engine/graph.h"
+#include "kernels/numeric.h"
 #include "xception/engine.h"
 #include "xception/status.h"
+#include "xception/tensor.h"
 
 namespace xception {
 
@@ -71,6 +75,31 @@ class Step {
   virtual Status run() = 0;
 };
 
+// What an 8-bit sample of red, green or blue means to the network: normalised() of preprocess.h.
+struct Normalisation {
+  std::array<float, 3> mean{};
+  std::array<float, 3> std{};
+  std::array<std::array<float, 256>, 3> values{};  // of every sample
+};
+
+// The pictures of one run in host memory: `values`, normalised, or `pixels`, NHWC, with what they
+// mean.
+struct Pictures {
+  const float* values = nullptr;
+  Layout layout = Layout::kNHWC;  // of `values`
+  const std::uint8_t* pixels = nullptr;
+  const Normalisation* normalisation = nullptr;
+};
+
+// A graph whose steps are prepared and bound: what a run goes through.
+struct BoundPlan {
+  std::span<const std::unique_ptr<Step>> steps;
+  Shape input;
+  std::byte* input_value = nullptr;
+  Shape result;
+  const std::byte* result_value = nullptr;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -95,10 +124,35 @@ class Backend {
   virtual Status copy_in(const float* src, const Shape& shape, std::byte* dst) = 0;
   virtual Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) = 0;
 
-  // Runs the steps in order. `after` is called behind each, where it is set.
+  // Runs the steps in order. `after` is called behind each, where it is set, when it is done.
   using AfterStep = std::function<Status(std::size_t)>;
   virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after);
+
+  // A run of the whole plan, in three parts. `set_plan` comes first, once, and makes whatever they
+  // need, so that they allocate nothing. `stage` takes the pictures, which may go afterwards;
+  // `start` computes; `finish` waits, and gives the result, dense. Where slots() is 2, `stage` and
+  // `start` return before they are done, and pictures may be staged in one slot while the run of
+  // the other computes.
+  virtual int slots() const { return 1; }
+  virtual Status set_plan(const BoundPlan& plan);
+  virtual Status stage(std::size_t slot, const Pictures& pictures);
+  virtual Status start(std::size_t slot, const AfterStep& after);
+  virtual Status finish(std::size_t slot, float* result);
+
+  // Runs the plan on the pictures that stand in the slot, and times every step, in seconds: by the
+  // host's clock, unless a device has one of its own.
+  virtual Status time_steps(std::size_t slot, std::span<double> seconds);
+
+ protected:
+  const BoundPlan& plan() const { return plan_; }
+
+ private:
+  BoundPlan plan_;
+  std::vector<float> staged_;  // NHWC
 };
+
+// From either layout to NHWC, of three channels.
+void to_nhwc(const float* src, Layout layout, const Shape& shape, float* dst);
 
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file);
@@ -106,9 +160,6 @@ Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightF
 // The same of whole rows (output channels), from the `first` on, as many as fill `rows`.
 Status read_scaled_rows(const Conv2d& conv, const WeightFile& file, std::size_t first,
                         std::span<float> rows);
-
-// To the nearest bf16, half to even.
-std::uint16_t to_bf16(float value);
 
 // An affine's factors as the kernels take them.
 inline std::vector<float> to_floats(const std::vector<double>& values) {
@@ -126,5 +177,11 @@ Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages)
 // The backends. Each fails with kUnsupported or kDevice where machine or build cannot serve it.
 Result<std::unique_ptr<Backend>> make_reference_backend(const SessionOptions& options);
 Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options);
+// options.device: "cuda" or "cuda:N".
+Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options);
+
+// The GPUs of this machine, those too that this build holds no code for. Fails with kDevice, saying
+// why, where there is none or the build has no CUDA.
+Result<std::vector<DeviceInfo>> cuda_devices();
 
 }  // namespace xception

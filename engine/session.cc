@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <new>
 #include <numeric>
@@ -18,17 +17,36 @@
 namespace xception {
 namespace {
 
-Result<std::unique_ptr<Backend>> make_backend(const SessionOptions& options) {
-  if (options.device == "cpu" || options.device == "auto") {
+bool names_cuda(const std::string& device) {
+  return device == "cuda" || device.rfind("cuda:", 0) == 0;
+}
+
+// What "auto" means here: the first GPU that this build holds code for, else the CPU.
+std::string choose_device() {
+  const Result<std::vector<DeviceInfo>> gpus = cuda_devices();
+  if (gpus.ok()) {
+    for (const DeviceInfo& gpu : *gpus) {
+      if (gpu.usable) {
+        return gpu.name;
+      }
+    }
+  }
+  return "cpu";
+}
+
+Result<std::unique_ptr<Backend>> make_backend(const SessionOptions& asked) {
+  SessionOptions options = asked;
+  if (options.device == "auto") {
+    options.device = choose_device();
+  }
+  if (options.device == "cpu") {
     return make_cpu_backend(options);
   }
   if (options.device == "reference") {
     return make_reference_backend(options);
   }
-  if (options.device == "cuda" || options.device.rfind("cuda:", 0) == 0) {
-    return Status(Code::kDevice, "device '" + options.device +
-                                     "' was asked for, but this build has no CUDA backend; use "
-                                     "--device cpu");
+  if (names_cuda(options.device)) {
+    return make_cuda_backend(options);
   }
   return Status(Code::kInvalidArgument,
                 "unknown device '" + options.device + "'; expected auto, cpu, cuda or cuda:N");
@@ -72,25 +90,6 @@ Status check_threads(int threads) {
   return {};
 }
 
-// From either layout to NHWC, of three channels.
-void to_nhwc(const TensorView<const float>& view, float* dst) {
-  constexpr std::int64_t kChannels = 3;
-  const Shape& s = view.shape;
-  if (view.layout == Layout::kNHWC) {
-    std::copy_n(view.data, s.elements(), dst);
-    return;
-  }
-  const std::int64_t plane = static_cast<std::int64_t>(s.h) * s.w;
-  for (std::int64_t n = 0; n < s.n; ++n) {
-    const float* src = view.data + n * kChannels * plane;
-    for (std::int64_t pixel = 0; pixel < plane; ++pixel, dst += kChannels) {
-      for (std::int64_t c = 0; c < kChannels; ++c) {
-        dst[c] = src[c * plane + pixel];
-      }
-    }
-  }
-}
-
 }  // namespace
 
 const char* precision_name(Precision precision) {
@@ -115,20 +114,24 @@ struct Session::Impl {
   std::vector<std::unique_ptr<Step>> steps;  // one a node but the input: step i makes node i + 1
   std::shared_ptr<std::byte> arena;
   std::vector<std::size_t> offsets;  // of every node's output in the arena
-  std::vector<float> input;          // NHWC staging
   std::vector<float> layer_values;   // staging of the layer callback
-  std::array<std::array<float, 256>, 3> normalisation{};
+  Normalisation normalisation{};
   LayerCallback callback;
   SessionInfo info;
+  std::size_t submitted = 0;  // runs, since the session began
+  std::size_t collected = 0;
+  std::array<bool, 2> started{};  // by slot of the backend: its run computes, or has computed
 
   Status prepare();
   Status prepare_step(std::size_t i);
   Status lay_out();
   void describe();
-  Status execute(float* logits);
+  Status submit(const Pictures& pictures);
+  Status collect(float* logits);
   Status report_layer(std::size_t step);
   void set_normalisation(const Preprocess& preprocess);
 
+  std::size_t slots() const { return static_cast<std::size_t>(backend->slots()); }
   bool is_result(std::size_t node) const { return node + 1 == graph.nodes.size(); }
   std::byte* at(std::size_t node) const { return arena.get() + offsets[node]; }
 };
@@ -222,7 +225,8 @@ Status Session::Impl::lay_out() {
     buffers.workspace = arena.get() + map.offsets[graph.nodes.size() + i];
     XC_RETURN_IF_ERROR(steps[i]->bind(buffers));
   }
-  return {};
+  return backend->set_plan(
+      {steps, shapes.front(), at(0), shapes.back(), at(graph.nodes.size() - 1)});
 }
 
 void Session::Impl::describe() {
@@ -247,9 +251,12 @@ void Session::Impl::describe() {
 }
 
 void Session::Impl::set_normalisation(const Preprocess& preprocess) {
+  normalisation.mean = preprocess.mean;
+  normalisation.std = preprocess.std;
   for (std::size_t c = 0; c < 3; ++c) {
     for (std::size_t sample = 0; sample < 256; ++sample) {
-      normalisation[c][sample] = normalised(static_cast<std::uint8_t>(sample), c, preprocess);
+      normalisation.values[c][sample] =
+          normalised(static_cast<std::uint8_t>(sample), c, preprocess);
     }
   }
 }
@@ -262,15 +269,34 @@ Status Session::Impl::report_layer(std::size_t step) {
   return callback({&info.layers[step], layer_values});
 }
 
-// From the staged input to logits.
-Status Session::Impl::execute(float* logits) {
-  XC_RETURN_IF_ERROR(backend->copy_in(input.data(), shapes.front(), at(0)));
-  Backend::AfterStep after;
-  if (callback) {
-    after = [this](std::size_t step) { return report_layer(step); };
+// Starts where that does not mean waiting for the result. Layers are reported from collect.
+Status Session::Impl::submit(const Pictures& pictures) {
+  if (submitted - collected == slots()) {
+    return {Code::kInvalidArgument, "collect the logits of an earlier run before submitting more"};
   }
-  XC_RETURN_IF_ERROR(backend->run(steps, after));
-  return backend->copy_out(at(graph.nodes.size() - 1), shapes.back(), true, logits);
+  const std::size_t slot = submitted % slots();
+  XC_RETURN_IF_ERROR(backend->stage(slot, pictures));
+  started[slot] = slots() > 1 && !callback;
+  if (started[slot]) {
+    XC_RETURN_IF_ERROR(backend->start(slot, {}));
+  }
+  ++submitted;
+  return {};
+}
+
+Status Session::Impl::collect(float* logits) {
+  if (submitted == collected) {
+    return {Code::kInvalidArgument, "nothing was submitted whose logits could be collected"};
+  }
+  const std::size_t slot = collected++ % slots();
+  if (!started[slot]) {
+    Backend::AfterStep after;
+    if (callback) {
+      after = [this](std::size_t step) { return report_layer(step); };
+    }
+    XC_RETURN_IF_ERROR(backend->start(slot, after));
+  }
+  return backend->finish(slot, logits);
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -305,10 +331,10 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     impl->info.device = impl->backend->device();
     impl->info.precision = options.precision;
     impl->info.threads = impl->backend->threads();
+    impl->info.runs_in_flight = impl->backend->slots();
     impl->info.input = *input;
     impl->info.logits = impl->shapes.back();
     impl->describe();
-    impl->input.resize(static_cast<std::size_t>(input->elements()));
     impl->set_normalisation(impl->model->info().preprocess);
     return Session(std::move(impl));
   } catch (const std::bad_alloc&) {
@@ -326,16 +352,18 @@ void Session::set_layer_callback(LayerCallback callback) { impl_->callback = std
 
 namespace {
 
-Status check_shapes(const SessionInfo& info, const Shape& images, const Shape& logits) {
-  if (images != info.input) {
-    return {Code::kInvalidArgument, "images have shape " + to_string(images) +
-                                        ", this session takes " + to_string(info.input)};
-  }
-  if (logits != info.logits) {
-    return {Code::kInvalidArgument, "logits have shape " + to_string(logits) +
-                                        ", this session writes " + to_string(info.logits)};
-  }
-  return {};
+Status check_images(const SessionInfo& info, const Shape& images) {
+  return images == info.input
+             ? Status()
+             : Status(Code::kInvalidArgument, "images have shape " + to_string(images) +
+                                                  ", this session takes " + to_string(info.input));
+}
+
+Status check_logits(const SessionInfo& info, const Shape& logits) {
+  return logits == info.logits ? Status()
+                               : Status(Code::kInvalidArgument,
+                                        "logits have shape " + to_string(logits) +
+                                            ", this session writes " + to_string(info.logits));
 }
 
 // A run needs memory for a layer callback, a profile and the text of a failure only.
@@ -350,50 +378,72 @@ Status guarded(Body&& body) {
 
 }  // namespace
 
-Status Session::run(TensorView<const float> images, TensorView<float> logits) {
+Status Session::submit(TensorView<const float> images) {
   return guarded([&]() -> Status {
-    XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
-    to_nhwc(images, impl_->input.data());
-    return impl_->execute(logits.data);
+    XC_RETURN_IF_ERROR(check_images(impl_->info, images.shape));
+    return impl_->submit({images.data, images.layout, nullptr, nullptr});
   });
 }
 
-Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> logits) {
+Status Session::submit(TensorView<const std::uint8_t> images) {
   return guarded([&]() -> Status {
-    XC_RETURN_IF_ERROR(check_shapes(impl_->info, images.shape, logits.shape));
+    XC_RETURN_IF_ERROR(check_images(impl_->info, images.shape));
     if (images.layout != Layout::kNHWC) {
       return {Code::kInvalidArgument, "8-bit images must be NHWC"};
     }
-    const std::size_t pixels = impl_->input.size() / 3;
-    for (std::size_t pixel = 0; pixel < pixels; ++pixel) {
-      for (std::size_t c = 0; c < 3; ++c) {
-        impl_->input[3 * pixel + c] = impl_->normalisation[c][images.data[3 * pixel + c]];
-      }
-    }
-    return impl_->execute(logits.data);
+    return impl_->submit({nullptr, Layout::kNHWC, images.data, &impl_->normalisation});
   });
 }
 
+Status Session::collect(TensorView<float> logits) {
+  return guarded([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_logits(impl_->info, logits.shape));
+    return impl_->collect(logits.data);
+  });
+}
+
+Status Session::run(TensorView<const float> images, TensorView<float> logits) {
+  XC_RETURN_IF_ERROR(guarded([&] { return check_logits(impl_->info, logits.shape); }));
+  XC_RETURN_IF_ERROR(submit(images));
+  return collect(logits);
+}
+
+Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> logits) {
+  XC_RETURN_IF_ERROR(guarded([&] { return check_logits(impl_->info, logits.shape); }));
+  XC_RETURN_IF_ERROR(submit(images));
+  return collect(logits);
+}
+
 Result<Profile> Session::profile(int runs) {
-  using Clock = std::chrono::steady_clock;
   Profile profile;
   const Status status = guarded([&]() -> Status {
+    if (impl_->submitted != impl_->collected) {
+      return {Code::kInvalidArgument, "collect the logits of an earlier run before a profile"};
+    }
+    const std::size_t last = (impl_->submitted + impl_->slots() - 1) % impl_->slots();
     for (int run = 0; run < runs; ++run) {
       XC_RETURN_IF_ERROR(
-          impl_->backend->copy_in(impl_->input.data(), impl_->shapes.front(), impl_->at(0)));
-      std::vector<double>& row = profile.emplace_back(impl_->steps.size());
-      Clock::time_point start = Clock::now();
-      XC_RETURN_IF_ERROR(impl_->backend->run(impl_->steps, [&](std::size_t step) {
-        const Clock::time_point end = Clock::now();
-        row[step] = std::chrono::duration<double>(end - start).count();
-        start = end;
-        return Status();
-      }));
+          impl_->backend->time_steps(last, profile.emplace_back(impl_->steps.size())));
     }
     return {};
   });
   XC_RETURN_IF_ERROR(status);
   return profile;
+}
+
+DeviceList list_devices() {
+  DeviceList list;
+  const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
+  list.devices = {
+      {"cpu", "oneDNN, " + std::to_string(cores) + (cores == 1 ? " core" : " cores"), true},
+      {"reference", "loops in double precision, slow, for checking", true}};
+  const Result<std::vector<DeviceInfo>> gpus = cuda_devices();
+  if (gpus.ok()) {
+    list.devices.insert(list.devices.end(), gpus->begin(), gpus->end());
+  } else {
+    list.no_cuda = gpus.status().message();
+  }
+  return list;
 }
 
 void softmax(TensorView<const float> logits, TensorView<float> probabilities) {

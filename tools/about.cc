@@ -1,8 +1,6 @@
 #include "about.h"
 
-#include <algorithm>
 #include <string_view>
-#include <thread>
 
 #include "options.h"
 #include "table.h"
@@ -13,7 +11,11 @@ std::string version_text() {
   constexpr std::string_view kCommit = XC_COMMIT;  // empty where it was not built from git
   std::string text = "xception-infer " XC_VERSION;
   text += kCommit.empty() ? "\n" : " (" + std::string(kCommit) + ")\n";
-  text += "backends  cpu (oneDNN), reference\n";
+  text += "backends  cpu (oneDNN), reference";
+#ifdef XC_CUDA_VERSION
+  text += ", cuda (CUDA " XC_CUDA_VERSION ")";
+#endif
+  text += '\n';
 #ifdef XCEPTION_HAVE_JPEG
   text += "decoders  libjpeg-turbo (JPEG), stb_image (the other formats)\n";
 #else
@@ -27,11 +29,12 @@ std::string version_text() {
 }
 
 std::string devices_text() {
+  const DeviceList list = list_devices();
   Table table({{"device"}, {"what it is"}});
-  const unsigned cores = std::max(1U, std::thread::hardware_concurrency());
-  table.add({"cpu", "oneDNN, " + std::to_string(cores) + (cores == 1 ? " core" : " cores")});
-  table.add({"reference", "loops in double precision, slow, for checking"});
-  return table.text() + "This build has no CUDA backend.\n";
+  for (const DeviceInfo& device : list.devices) {
+    table.add({device.name, device.description});
+  }
+  return table.text() + (list.no_cuda.empty() ? "" : list.no_cuda + '\n');
 }
 
 }  // namespace xception::cli

@@ -30,6 +30,7 @@ Result<Network> Network::load(const Options& options) {
   network.session_options_.precision = options.precision;
   network.session_options_.threads = options.threads;
   network.session_options_.fuse = options.fuse;
+  network.session_options_.cuda_graph = options.cuda_graph;
   return network;
 }
 

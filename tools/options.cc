@@ -259,6 +259,8 @@ void add_run(CLI::App& app, Options& o) {
   group
       .value("--threads", o.threads, "N", "Threads of the network on the CPU (default: all cores)")
       ->check(between(1, 1024));
+  group.choice("--cuda-graph", o.cuda_graph, kSwitch,
+               "off: start every step on the GPU by itself (default on)");
 }
 
 void add_checks(CLI::App& app, Options& o, bool& info, const Sets& sets) {

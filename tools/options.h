@@ -50,6 +50,7 @@ struct Options {
   int jobs = 0;   // 0: chosen from the number of cores and inputs
   Precision precision = Precision::kFp32;
   int threads = 0;
+  bool cuda_graph = true;
 
   int profile_runs = 0;
   std::string dump_layers;

@@ -72,6 +72,21 @@ class Model {
 // Names of the networks that the engine can build.
 std::vector<std::string> known_networks();
 
+// A device as SessionOptions::device names it.
+struct DeviceInfo {
+  std::string name;         // "cpu", "cuda:0"
+  std::string description;  // for people: what it is and how large
+  bool usable = true;       // false: a GPU that this build holds no code for
+};
+
+struct DeviceList {
+  std::vector<DeviceInfo> devices;
+  std::string no_cuda;  // why no GPU is among them; empty where one is
+};
+
+// What "auto" chooses from. Asks the CUDA driver, where the build has CUDA.
+DeviceList list_devices();
+
 enum class Precision { kFp32, kBf16, kFp16, kTf32 };
 
 // "fp32", "bf16", "fp16", "tf32".
@@ -87,6 +102,8 @@ struct SessionOptions {
   int width = 0;
   int threads = 0;   // of the CPU backend; 0: as many as OpenMP would take
   bool fuse = true;  // off: every module of the PyTorch network stays a step of its own
+  // Of a CUDA device: the steps are recorded once and a run starts them all with one call.
+  bool cuda_graph = true;
 };
 
 // One step of the plan.
@@ -102,11 +119,12 @@ struct LayerInfo {
 };
 
 struct SessionInfo {
-  std::string device;  // "cpu", never "auto"
+  std::string device;  // "cpu", "cuda:0"; never "auto" or "cuda"
   Precision precision = Precision::kFp32;
   Shape input;
   Shape logits;  // {batch, 1, 1, classes}
   int threads = 0;
+  int runs_in_flight = 1;           // that may be submitted before the first is collected
   std::size_t arena_bytes = 0;      // all activations and workspaces
   std::size_t parameter_bytes = 0;  // packed weights, shared by the sessions of a model
   std::vector<LayerInfo> layers;    // in the order they run
@@ -143,13 +161,22 @@ class Session {
   // 8-bit RGB, NHWC, normalised with mean and std of the model (or of set_normalisation).
   Status run(TensorView<const std::uint8_t> images, TensorView<float> logits);
 
+  // A run in two halves, so that pictures may be on their way while those before them are computed:
+  // `submit` takes the images, which may go afterwards, `collect` waits for the logits of the run
+  // that was submitted first. At most info().runs_in_flight may be between the two. A run that
+  // fails in `collect` is over.
+  Status submit(TensorView<const float> images);
+  Status submit(TensorView<const std::uint8_t> images);
+  Status collect(TensorView<float> logits);
+
   // Mean and std for the 8-bit run, of pixels scaled to 0..1.
   void set_normalisation(const Preprocess& preprocess);
 
   // Called after every step of a run, in order; an error it returns ends the run. Empty: none.
   void set_layer_callback(LayerCallback callback);
 
-  // Runs `runs` times on the last input and times every step.
+  // Runs `runs` times on the last input and times every step, by the host's clock or, on a GPU, by
+  // the clock of the device. Not while a run is to be collected.
   Result<Profile> profile(int runs);
 
  private:

@@ -1,0 +1,391 @@
+// The CUDA backend: every node is one kernel of kernels/, on a stream of its own.
+//
+// Activations and packed weights stay on the device. Of a run the host sees the pictures, which go
+// there as they are (8-bit ones are normalised there), and the result. The steps are recorded as a
+// CUDA graph when the session is made, so that a run starts them with one call. Two slots let the
+// pictures of the next run travel, on a stream of their own, while this one computes.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+#include "engine/backend.h"
+#include "engine/backend_cuda_step.h"
+#include "engine/cuda_device.h"
+#include "engine/cuda_raii.h"
+#include "engine/device_layout.h"
+#include "kernels/normalize.h"
+
+namespace xception::cuda {
+namespace {
+
+// The way of one run's pictures to the device, and of its result back.
+struct Slot {
+  PinnedMemory outgoing;
+  DeviceMemory arrived;
+  PinnedMemory result;
+  OwnedEvent uploaded;
+  OwnedEvent done;
+  bool pixels = false;  // what has arrived: 8-bit samples, or an activation
+  std::array<float, 3> mean{};
+  std::array<float, 3> std{};
+};
+
+class CudaBackend : public Backend {
+ public:
+  CudaBackend(StepContext context, OwnedStream compute, OwnedStream copies, bool use_graph)
+      : context_(std::move(context)),
+        compute_(std::move(compute)),
+        copies_(std::move(copies)),
+        use_graph_(use_graph) {}
+  ~CudaBackend() override;
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  std::string device() const override { return context_.device.name; }
+  int threads() const override { return 1; }
+  int slots() const override { return static_cast<int>(slots_.size()); }
+
+  std::size_t value_bytes(const Shape& shape, bool is_result) const override {
+    return device_bytes(shape, numeric_of(is_result));
+  }
+
+  Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
+                                        WeightCache& cache) override;
+  Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override;
+  Status copy_in(const float* src, const Shape& shape, std::byte* dst) override;
+  Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) override;
+  Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override;
+
+  Status set_plan(const BoundPlan& plan) override;
+  Status stage(std::size_t slot, const Pictures& pictures) override;
+  Status start(std::size_t slot, const AfterStep& after) override;
+  Status finish(std::size_t slot, float* result) override;
+  Status time_steps(std::size_t slot, std::span<double> seconds) override;
+
+ private:
+  Numeric numeric_of(bool is_result) const { return is_result ? Numeric::kFp32 : context_.numeric; }
+
+  // Does `body` with the device as the thread's. Once the device has failed for good, as it has
+  // for this process after a kernel's fault, that is the answer to everything.
+  template <class Body>
+  Status on_device(const Body& body) {
+    XC_RETURN_IF_ERROR(lost_);
+    const DeviceScope scope(context_.device.index);
+    XC_RETURN_IF_ERROR(scope.status());
+    Status status = body();
+    return status.ok() ? status : after_failure(std::move(status));
+  }
+  Status after_failure(Status status);
+
+  Status make_slot(Slot& slot);
+  Status record_steps();
+  Status feed(Slot& slot);
+  Status wait(const char* what) { return to_status(cudaStreamSynchronize(compute_.get()), what); }
+
+  StepContext context_;
+  OwnedStream compute_;
+  OwnedStream copies_;
+  bool use_graph_;
+  OwnedGraphExec graph_;
+  std::array<Slot, 2> slots_;
+  Status lost_;
+};
+
+CudaBackend::~CudaBackend() {
+  // Streams, events and memory belong to this device; what fails here has been told of before.
+  const DeviceScope scope(context_.device.index);
+  graph_.reset();
+  slots_ = {};
+  copies_.reset();
+  compute_.reset();
+}
+
+// Leaves nothing of a failed call under way, and finds out whether the device still answers.
+Status CudaBackend::after_failure(Status status) {
+  static_cast<void>(cudaGetLastError());
+  const cudaError_t copies = cudaStreamSynchronize(copies_.get());
+  const cudaError_t compute = cudaStreamSynchronize(compute_.get());
+  static_cast<void>(cudaGetLastError());
+  if (copies != cudaSuccess || compute != cudaSuccess) {
+    lost_ =
+        Status(Code::kDevice, device() + " does not answer any more since an earlier failure (" +
+                                  status.message() + "); start the program again");
+  }
+  return status;
+}
+
+Result<std::unique_ptr<Step>> CudaBackend::prepare(const StepRequest& request,
+                                                   const WeightFile& file, WeightCache& cache) {
+  std::unique_ptr<Step> step;
+  XC_RETURN_IF_ERROR(on_device([&]() -> Status {
+    Result<std::unique_ptr<Step>> prepared = prepare_step(request, context_, file, cache);
+    XC_RETURN_IF_ERROR(prepared.status());
+    step = *std::move(prepared);
+    return {};
+  }));
+  return step;
+}
+
+Result<std::shared_ptr<std::byte>> CudaBackend::allocate(std::size_t bytes) {
+  std::shared_ptr<std::byte> arena;
+  XC_RETURN_IF_ERROR(on_device([&]() -> Status {
+    Result<DeviceMemory> memory = allocate_device(bytes, "activations");
+    XC_RETURN_IF_ERROR(memory.status());
+    // Kernels write zeros between channels and stride themselves; this is for what lies between
+    // values, so that a stray read would be the same in every run.
+    XC_RETURN_IF_ERROR(
+        to_status(cudaMemsetAsync(memory->get(), 0, bytes, compute_.get()), "clear activations"));
+    XC_RETURN_IF_ERROR(wait("clear activations"));
+    auto* const data = static_cast<std::byte*>(memory->get());
+    auto owner = std::make_shared<DeviceMemory>(*std::move(memory));
+    arena = std::shared_ptr<std::byte>(
+        data, [owner = std::move(owner), device = context_.device.index](std::byte*) {
+          const DeviceScope scope(device);
+          owner->reset();
+        });
+    return {};
+  }));
+  return arena;
+}
+
+Status CudaBackend::copy_in(const float* src, const Shape& shape, std::byte* dst) {
+  return on_device([&]() -> Status {
+    std::vector<std::byte> values(device_bytes(shape, context_.numeric));
+    to_device_layout(src, Layout::kNHWC, shape, context_.numeric, values.data());
+    XC_RETURN_IF_ERROR(to_status(
+        cudaMemcpyAsync(dst, values.data(), values.size(), cudaMemcpyHostToDevice, compute_.get()),
+        "copy an activation to the device"));
+    return wait("copy an activation to the device");
+  });
+}
+
+Status CudaBackend::copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) {
+  return on_device([&]() -> Status {
+    std::vector<std::byte> values(value_bytes(shape, is_result));
+    XC_RETURN_IF_ERROR(to_status(
+        cudaMemcpyAsync(values.data(), src, values.size(), cudaMemcpyDeviceToHost, compute_.get()),
+        "copy an activation from the device"));
+    XC_RETURN_IF_ERROR(wait("copy an activation from the device"));
+    from_device_layout(values.data(), shape, numeric_of(is_result), dst);
+    return {};
+  });
+}
+
+Status CudaBackend::run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) {
+  return on_device([&]() -> Status {
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      XC_RETURN_IF_ERROR(steps[i]->run());
+      if (after) {
+        XC_RETURN_IF_ERROR(wait("run a layer"));
+        XC_RETURN_IF_ERROR(after(i));
+      }
+    }
+    return {};
+  });
+}
+
+Status CudaBackend::set_plan(const BoundPlan& plan) {
+  XC_RETURN_IF_ERROR(Backend::set_plan(plan));
+  return on_device([&]() -> Status {
+    for (Slot& slot : slots_) {
+      XC_RETURN_IF_ERROR(make_slot(slot));
+    }
+    return use_graph_ ? record_steps() : Status();
+  });
+}
+
+Status CudaBackend::make_slot(Slot& slot) {
+  const std::size_t pictures = std::max(device_bytes(plan().input, context_.numeric),
+                                        static_cast<std::size_t>(plan().input.elements()));
+  Result<PinnedMemory> outgoing = allocate_pinned(pictures, "pictures");
+  XC_RETURN_IF_ERROR(outgoing.status());
+  slot.outgoing = *std::move(outgoing);
+  Result<DeviceMemory> arrived = allocate_device(pictures, "pictures");
+  XC_RETURN_IF_ERROR(arrived.status());
+  slot.arrived = *std::move(arrived);
+  Result<PinnedMemory> result =
+      allocate_pinned(device_bytes(plan().result, Numeric::kFp32), "the result");
+  XC_RETURN_IF_ERROR(result.status());
+  slot.result = *std::move(result);
+  for (OwnedEvent* event : {&slot.uploaded, &slot.done}) {
+    Result<OwnedEvent> made = make_event();
+    XC_RETURN_IF_ERROR(made.status());
+    *event = *std::move(made);
+  }
+  // A profile may come before any picture does.
+  XC_RETURN_IF_ERROR(to_status(cudaMemsetAsync(slot.arrived.get(), 0, pictures, copies_.get()),
+                               "clear the pictures"));
+  return to_status(cudaEventRecord(slot.uploaded.get(), copies_.get()), "clear the pictures");
+}
+
+// Relaxed: whatever the driver has to load for a kernel's first launch may be loaded meanwhile.
+Status CudaBackend::record_steps() {
+  XC_RETURN_IF_ERROR(to_status(cudaStreamBeginCapture(compute_.get(), cudaStreamCaptureModeRelaxed),
+                               "record the layers as a CUDA graph"));
+  Status status;
+  for (const std::unique_ptr<Step>& step : plan().steps) {
+    status = step->run();
+    if (!status.ok()) {
+      break;
+    }
+  }
+  cudaGraph_t recorded = nullptr;  // the capture ends whatever came of it
+  const Status ended = to_status(cudaStreamEndCapture(compute_.get(), &recorded),
+                                 "record the layers as a CUDA graph");
+  const OwnedGraph graph = recorded != nullptr ? OwnedGraph(recorded) : OwnedGraph();
+  XC_RETURN_IF_ERROR(status);
+  XC_RETURN_IF_ERROR(ended);
+  cudaGraphExec_t ready = nullptr;
+  XC_RETURN_IF_ERROR(
+      to_status(cudaGraphInstantiate(&ready, graph.get(), 0), "make a CUDA graph of the layers"));
+  graph_ = OwnedGraphExec(ready);
+  // Else the first run would do it.
+  return to_status(cudaGraphUpload(graph_.get(), compute_.get()), "upload the CUDA graph");
+}
+
+Status CudaBackend::stage(std::size_t index, const Pictures& pictures) {
+  return on_device([&]() -> Status {
+    Slot& slot = slots_[index];
+    auto* const outgoing = static_cast<std::byte*>(slot.outgoing.get());
+    std::size_t bytes = 0;
+    slot.pixels = pictures.pixels != nullptr;
+    if (slot.pixels) {
+      bytes = static_cast<std::size_t>(plan().input.elements());
+      std::memcpy(outgoing, pictures.pixels, bytes);
+      slot.mean = pictures.normalisation->mean;
+      slot.std = pictures.normalisation->std;
+    } else {
+      to_device_layout(pictures.values, pictures.layout, plan().input, context_.numeric, outgoing);
+      bytes = device_bytes(plan().input, context_.numeric);
+    }
+    XC_RETURN_IF_ERROR(to_status(
+        cudaMemcpyAsync(slot.arrived.get(), outgoing, bytes, cudaMemcpyHostToDevice, copies_.get()),
+        "copy pictures to the device"));
+    return to_status(cudaEventRecord(slot.uploaded.get(), copies_.get()),
+                     "copy pictures to the device");
+  });
+}
+
+// From what has arrived to the plan's input.
+Status CudaBackend::feed(Slot& slot) {
+  XC_RETURN_IF_ERROR(
+      to_status(cudaStreamWaitEvent(compute_.get(), slot.uploaded.get(), 0), "wait for pictures"));
+  if (!slot.pixels) {
+    return to_status(cudaMemcpyAsync(plan().input_value, slot.arrived.get(),
+                                     device_bytes(plan().input, context_.numeric),
+                                     cudaMemcpyDeviceToDevice, compute_.get()),
+                     "copy pictures on the device");
+  }
+  NormalizeArgs args;
+  args.src = static_cast<const std::uint8_t*>(slot.arrived.get());
+  args.mean = slot.mean;
+  args.std = slot.std;
+  args.dst = plan().input_value;
+  return normalize(plan().input, context_.numeric, args, compute_.get());
+}
+
+Status CudaBackend::start(std::size_t index, const AfterStep& after) {
+  return on_device([&]() -> Status {
+    Slot& slot = slots_[index];
+    XC_RETURN_IF_ERROR(feed(slot));
+    if (graph_ && !after) {
+      XC_RETURN_IF_ERROR(
+          to_status(cudaGraphLaunch(graph_.get(), compute_.get()), "start the layers"));
+    } else {
+      XC_RETURN_IF_ERROR(run(plan().steps, after));
+    }
+    XC_RETURN_IF_ERROR(to_status(cudaMemcpyAsync(slot.result.get(), plan().result_value,
+                                                 device_bytes(plan().result, Numeric::kFp32),
+                                                 cudaMemcpyDeviceToHost, compute_.get()),
+                                 "copy the result from the device"));
+    return to_status(cudaEventRecord(slot.done.get(), compute_.get()), "start the layers");
+  });
+}
+
+Status CudaBackend::finish(std::size_t index, float* result) {
+  return on_device([&]() -> Status {
+    Slot& slot = slots_[index];
+    XC_RETURN_IF_ERROR(to_status(cudaEventSynchronize(slot.done.get()), "run the network"));
+    from_device_layout(static_cast<const std::byte*>(slot.result.get()), plan().result,
+                       Numeric::kFp32, result);
+    return {};
+  });
+}
+
+// By the device's clock: of an event before the first step and behind each.
+Status CudaBackend::time_steps(std::size_t index, std::span<double> seconds) {
+  return on_device([&]() -> Status {
+    std::vector<OwnedEvent> events;
+    for (std::size_t i = 0; i <= plan().steps.size(); ++i) {
+      Result<OwnedEvent> event = make_event(cudaEventDefault);
+      XC_RETURN_IF_ERROR(event.status());
+      events.push_back(*std::move(event));
+    }
+    XC_RETURN_IF_ERROR(feed(slots_[index]));
+    const auto mark = [&](std::size_t i) {
+      return to_status(cudaEventRecord(events[i].get(), compute_.get()), "time a layer");
+    };
+    XC_RETURN_IF_ERROR(mark(0));
+    for (std::size_t i = 0; i < plan().steps.size(); ++i) {
+      XC_RETURN_IF_ERROR(plan().steps[i]->run());
+      XC_RETURN_IF_ERROR(mark(i + 1));
+    }
+    XC_RETURN_IF_ERROR(wait("time the layers"));
+    for (std::size_t i = 0; i < plan().steps.size(); ++i) {
+      float milliseconds = 0;
+      XC_RETURN_IF_ERROR(
+          to_status(cudaEventElapsedTime(&milliseconds, events[i].get(), events[i + 1].get()),
+                    "time a layer"));
+      seconds[i] = 1e-3 * static_cast<double>(milliseconds);
+    }
+    return {};
+  });
+}
+
+Numeric numeric_for(Precision precision) {
+  switch (precision) {
+    case Precision::kFp32:
+      return Numeric::kFp32;
+    case Precision::kBf16:
+      return Numeric::kBf16;
+    case Precision::kFp16:
+      return Numeric::kFp16;
+    case Precision::kTf32:
+      return Numeric::kTf32;
+  }
+  return Numeric::kFp32;
+}
+
+}  // namespace
+}  // namespace xception::cuda
+
+namespace xception {
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options) {
+  Result<cuda::Device> device = cuda::find_device(options.device);
+  XC_RETURN_IF_ERROR(device.status());
+  constexpr int kAmpere = 80;
+  const bool needs_ampere =
+      options.precision == Precision::kBf16 || options.precision == Precision::kTf32;
+  if (needs_ampere && device->arch < kAmpere) {
+    return Status(Code::kUnsupported,
+                  std::string("precision ") + precision_name(options.precision) +
+                      " needs a GPU of compute capability 8.0 or later, and " + device->name +
+                      " has " + cuda::capability(device->arch) + "; use --precision fp32 or fp16");
+  }
+  const cuda::DeviceScope scope(device->index);
+  XC_RETURN_IF_ERROR(scope.status());
+  const Result<GpuInfo> gpu = current_gpu();
+  XC_RETURN_IF_ERROR(gpu.status());
+  Result<cuda::OwnedStream> compute = cuda::make_stream();
+  XC_RETURN_IF_ERROR(compute.status());
+  Result<cuda::OwnedStream> copies = cuda::make_stream();
+  XC_RETURN_IF_ERROR(copies.status());
+  cuda::StepContext context = {*std::move(device), *gpu, cuda::numeric_for(options.precision),
+                               compute->get()};
+  return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(
+      std::move(context), *std::move(compute), *std::move(copies), options.cuda_graph));
+}
+
+}  // namespace xception

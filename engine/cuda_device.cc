@@ -1,0 +1,140 @@
+#include "engine/cuda_device.h"
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+
+#include "engine/backend.h"
+#include "engine/cuda_raii.h"
+
+namespace xception::cuda {
+namespace {
+
+// XC_CUDA_TARGETS is written by CMake: what the kernels were compiled for.
+constexpr std::string_view kTargets = XC_CUDA_TARGETS;
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + '.' + std::to_string(version % 1000 / 10);
+}
+
+// How many GPUs there are, or why there is none.
+Result<int> count_devices() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorInsufficientDriver) {
+    static_cast<void>(cudaGetLastError());
+    int driver = 0;
+    int runtime = 0;
+    static_cast<void>(cudaDriverGetVersion(&driver));
+    static_cast<void>(cudaRuntimeGetVersion(&runtime));
+    return Status(Code::kDevice, driver == 0
+                                     ? "no CUDA device: no NVIDIA driver is installed"
+                                     : "no CUDA device: the NVIDIA driver is made for CUDA " +
+                                           version_text(driver) + ", this build for CUDA " +
+                                           version_text(runtime) + "; install a newer driver");
+  }
+  if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0)) {
+    static_cast<void>(cudaGetLastError());
+    return Status(Code::kDevice, "no CUDA device: the driver finds no GPU");
+  }
+  XC_RETURN_IF_ERROR(to_status(error, "no CUDA device"));
+  return count;
+}
+
+Result<Device> describe_device(int index) {
+  const std::string name = "cuda:" + std::to_string(index);
+  cudaDeviceProp properties{};
+  XC_RETURN_IF_ERROR(
+      to_status(cudaGetDeviceProperties(&properties, index), "ask what " + name + " is"));
+  const int arch = 10 * properties.major + properties.minor;
+  std::array<char, 128> text{};
+  std::snprintf(text.data(), text.size(),
+                ", compute capability %d.%d, %d multiprocessors, %.1f GiB", properties.major,
+                properties.minor, properties.multiProcessorCount,
+                static_cast<double>(properties.totalGlobalMem) / (1 << 30));
+  return Device{index, arch, name, properties.name + std::string(text.data())};
+}
+
+// "7.5, 8.0, 8.6 and later"
+std::string targets_text(std::string_view targets) {
+  std::string text;
+  while (!targets.empty()) {
+    const std::string_view target = targets.substr(0, targets.find(','));
+    targets.remove_prefix(std::min(target.size() + 1, targets.size()));
+    int arch = 0;
+    std::from_chars(target.data(), target.data() + target.size(), arch);
+    text += (text.empty() ? "" : ", ") + capability(arch) +
+            (target.ends_with("-virtual") ? " and later" : "");
+  }
+  return text;
+}
+
+}  // namespace
+
+bool has_code_for(std::string_view targets, int arch) {
+  while (!targets.empty()) {
+    const std::string_view target = targets.substr(0, targets.find(','));
+    targets.remove_prefix(std::min(target.size() + 1, targets.size()));
+    int made_for = 0;
+    std::from_chars(target.data(), target.data() + target.size(), made_for);
+    const bool any_major = target.ends_with("-virtual");
+    if (arch >= made_for && (any_major || arch / 10 == made_for / 10)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+std::string capability(int arch) {
+  return std::to_string(arch / 10) + '.' + std::to_string(arch % 10);
+}
+
+Result<Device> find_device(const std::string& name) {
+  int index = 0;
+  if (name != "cuda") {
+    const std::string_view number =
+        std::string_view(name).substr(std::min<std::size_t>(name.size(), 5));
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
+    if (!name.starts_with("cuda:") || error != std::errc() ||
+        end != number.data() + number.size() || index < 0) {
+      return Status(Code::kInvalidArgument, "unknown device '" + name + "'; expected cuda:N");
+    }
+  }
+  const Result<int> count = count_devices();
+  XC_RETURN_IF_ERROR(count.status().with_context("device '" + name + "'"));
+  if (index >= *count) {
+    return Status(Code::kDevice,
+                  "device '" + name + "' is not there: " +
+                      (*count == 1 ? "the only GPU is cuda:0"
+                                   : "the GPUs are cuda:0 to cuda:" + std::to_string(*count - 1)));
+  }
+  Result<Device> device = describe_device(index);
+  XC_RETURN_IF_ERROR(device.status());
+  if (!has_code_for(kTargets, device->arch)) {
+    return Status(Code::kDevice, "device '" + name + "' has compute capability " +
+                                     capability(device->arch) + " (" + device->description +
+                                     "), and this build holds code for " + targets_text(kTargets));
+  }
+  return device;
+}
+
+}  // namespace xception::cuda
+
+namespace xception {
+
+Result<std::vector<DeviceInfo>> cuda_devices() {
+  const Result<int> count = cuda::count_devices();
+  XC_RETURN_IF_ERROR(count.status());
+  std::vector<DeviceInfo> devices;
+  for (int index = 0; index < *count; ++index) {
+    const Result<cuda::Device> device = cuda::describe_device(index);
+    XC_RETURN_IF_ERROR(device.status());
+    const bool usable = cuda::has_code_for(cuda::kTargets, device->arch);
+    devices.push_back({device->name,
+                       device->description + (usable ? "" : ", which this build has no code for"),
+                       usable});
+  }
+  return devices;
+}
+
+}  // namespace xception

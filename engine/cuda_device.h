@@ -1,0 +1,33 @@
+// Which GPUs there are, and whether this build can use them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "xception/engine.h"
+#include "xception/status.h"
+
+namespace xception::cuda {
+
+// Whether code made for `targets` runs on a GPU of compute capability `arch` (10 * major + minor).
+// A target is "80-real", machine code, which runs on its own major version from its minor version
+// on, or "80-virtual", PTX, which runs on everything from it on; there are commas between.
+bool has_code_for(std::string_view targets, int arch);
+
+// "7.5"
+std::string capability(int arch);
+
+// A GPU that this build can use.
+struct Device {
+  int index = 0;
+  int arch = 0;
+  std::string name;         // "cuda:0"
+  std::string description;  // "Tesla T4, compute capability 7.5, 40 multiprocessors, 14.6 GiB"
+};
+
+// What "cuda" (the first GPU) or "cuda:N" stands for. Fails with kDevice: no driver, no GPU, none
+// of that number, one that this build holds no code for; with kInvalidArgument where it is no such
+// name.
+Result<Device> find_device(const std::string& name);
+
+}  // namespace xception::cuda

@@ -1,0 +1,80 @@
+#include "engine/cuda_raii.h"
+
+#include <algorithm>
+
+namespace xception::cuda {
+
+Status to_status(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) {
+    return {};
+  }
+  static_cast<void>(cudaGetLastError());
+  return {error == cudaErrorMemoryAllocation ? Code::kOutOfMemory : Code::kDevice,
+          what + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
+}
+
+Status DeviceScope::enter(int device) {
+  XC_RETURN_IF_ERROR(to_status(cudaGetDevice(&previous_), "ask for the current CUDA device"));
+  if (previous_ == device) {
+    return {};
+  }
+  XC_RETURN_IF_ERROR(to_status(cudaSetDevice(device), "use cuda:" + std::to_string(device)));
+  entered_ = true;
+  return {};
+}
+
+namespace {
+
+Status out_of_memory(cudaError_t error, std::size_t bytes, const std::string& what) {
+  if (error != cudaErrorMemoryAllocation) {
+    return to_status(error, "allocate " + std::to_string(bytes) + " bytes for " + what);
+  }
+  static_cast<void>(cudaGetLastError());
+  std::size_t free = 0;
+  std::size_t total = 0;
+  std::string room;
+  if (cudaMemGetInfo(&free, &total) == cudaSuccess) {
+    room = "; of the device's " + std::to_string(total) + " bytes " + std::to_string(free) +
+           " are free";
+  } else {
+    static_cast<void>(cudaGetLastError());
+  }
+  return {Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes for " + what +
+                                  room + "; use a smaller batch or picture"};
+}
+
+}  // namespace
+
+Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what) {
+  void* memory = nullptr;
+  const std::size_t size = std::max<std::size_t>(bytes, 1);
+  if (const cudaError_t error = cudaMalloc(&memory, size); error != cudaSuccess) {
+    return out_of_memory(error, size, what);
+  }
+  return DeviceMemory(memory);
+}
+
+Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what) {
+  void* memory = nullptr;
+  const std::size_t size = std::max<std::size_t>(bytes, 1);
+  if (const cudaError_t error = cudaMallocHost(&memory, size); error != cudaSuccess) {
+    return to_status(error,
+                     "allocate " + std::to_string(size) + " pinned bytes of the host for " + what);
+  }
+  return PinnedMemory(memory);
+}
+
+Result<OwnedStream> make_stream() {
+  cudaStream_t stream = nullptr;
+  XC_RETURN_IF_ERROR(
+      to_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a CUDA stream"));
+  return OwnedStream(stream);
+}
+
+Result<OwnedEvent> make_event(unsigned flags) {
+  cudaEvent_t event = nullptr;
+  XC_RETURN_IF_ERROR(to_status(cudaEventCreateWithFlags(&event, flags), "create a CUDA event"));
+  return OwnedEvent(event);
+}
+
+}  // namespace xception::cuda

@@ -1,0 +1,95 @@
+// What the CUDA runtime hands out, owned: memory, streams, events, graphs. Move-only; a destructor
+// gives back what is owned, ignores what the runtime says to that (an earlier failure, as a rule),
+// and neither throws nor waits for the device by itself.
+//
+// And failures of the runtime as values.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "xception/status.h"
+
+namespace xception::cuda {
+
+// Success, or kDevice (kOutOfMemory for want of memory) with `what`, and the error's name and text
+// as CUDA has them. Takes the error off the runtime's record, where later calls would find it.
+Status to_status(cudaError_t error, const std::string& what);
+
+// Makes a device the calling thread's for a while.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int device) : status_(enter(device)) {}
+  ~DeviceScope() {
+    if (entered_) {
+      static_cast<void>(cudaSetDevice(previous_));
+    }
+  }
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+  const Status& status() const { return status_; }
+
+ private:
+  Status enter(int device);
+
+  int previous_ = 0;
+  bool entered_ = false;
+  Status status_;
+};
+
+// Owns a handle of the runtime that `Destroy` gives back.
+template <class T, cudaError_t (*Destroy)(T)>
+class Owned {
+ public:
+  Owned() = default;
+  explicit Owned(T handle) : handle_(handle), owns_(true) {}
+  ~Owned() { reset(); }
+  Owned(Owned&& other) noexcept : handle_(other.handle_), owns_(std::exchange(other.owns_, false)) {
+    other.handle_ = T{};
+  }
+  Owned& operator=(Owned&& other) noexcept {
+    if (this != &other) {
+      reset();
+      handle_ = std::exchange(other.handle_, T{});
+      owns_ = std::exchange(other.owns_, false);
+    }
+    return *this;
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+
+  T get() const { return handle_; }
+  explicit operator bool() const { return owns_; }
+
+  void reset() {
+    if (std::exchange(owns_, false)) {
+      static_cast<void>(Destroy(std::exchange(handle_, T{})));
+    }
+  }
+
+ private:
+  T handle_{};
+  bool owns_ = false;
+};
+
+using DeviceMemory = Owned<void*, cudaFree>;
+using PinnedMemory = Owned<void*, cudaFreeHost>;  // of the host, where a device reads and writes it
+using OwnedStream = Owned<cudaStream_t, cudaStreamDestroy>;
+using OwnedEvent = Owned<cudaEvent_t, cudaEventDestroy>;
+using OwnedGraph = Owned<cudaGraph_t, cudaGraphDestroy>;
+using OwnedGraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
+
+// On the current device. Fail with kOutOfMemory, saying how many bytes `what` is, and how many the
+// device has free. At least one byte.
+Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what);
+Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what);
+
+// One that does not wait for the legacy default stream, nor makes it wait.
+Result<OwnedStream> make_stream();
+Result<OwnedEvent> make_event(unsigned flags = cudaEventDisableTiming);
+
+}  // namespace xception::cuda
