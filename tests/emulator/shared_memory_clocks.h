@@ -1,0 +1,96 @@
+// Happens-before among the warps of a block, and among the lanes of a warp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tests/emulator/memory.h"
+
+namespace xception::emulator {
+
+constexpr int kMostWarps = 32;
+
+// When an access took place: by which warp, at which reading of that warp's clock. Everything
+// before the block's start is kNever, which lies before everything.
+class Stamp {
+ public:
+  constexpr Stamp() = default;
+  constexpr Stamp(int warp, std::uint32_t clock)
+      : value_(static_cast<std::uint32_t>(warp) | clock << kWarpBits) {}
+  int warp() const { return static_cast<int>(value_ & ((1U << kWarpBits) - 1)); }
+  std::uint32_t clock() const { return value_ >> kWarpBits; }
+  bool operator==(const Stamp&) const = default;
+
+  static constexpr int kWarpBits = 6;
+  static constexpr std::uint32_t kLastClock = (1U << (32 - kWarpBits)) - 1;
+  // In the place of a warp: several warps since the last barrier of the whole block, of which the
+  // clock counts; and several warps of which each is remembered.
+  static constexpr int kManyWarps = kMostWarps;
+  static constexpr int kSetOfWarps = kMostWarps + 1;
+
+ private:
+  std::uint32_t value_ = 0;
+};
+
+// The latest accesses of one kind to one place: the lanes that made them, of the stamp's warp.
+struct AccessRecord {
+  Stamp stamp;
+  std::uint32_t lanes = 0;
+};
+
+// Vector clocks, one component a warp. A warp's own clock goes on at each of its synchronisations;
+// barriers join clocks. Within a warp, lanes know what the whole warp's last synchronisation
+// covers, and after a __syncwarp of some of the lanes a clock of each other lane besides.
+class WarpClocks {
+ public:
+  void begin_block(int threads);
+
+  void arrive(int id, int warp);
+  void release(int id, std::span<const int> waiting);
+  void sync_lanes(int warp, std::uint32_t mask);
+  void exit(int warp, std::uint32_t lanes);
+
+  Stamp now(int warp) const { return {warp, clock_[index(warp)]}; }
+  // Several warps, since the last barrier that the whole block waited at.
+  Stamp now_many() const { return {Stamp::kManyWarps, phase_}; }
+  // Whether the stamp lies before everything that `warp` does now, whichever lanes do it.
+  bool before_warp(Stamp stamp, int warp) const {
+    return stamp.clock() <= known_[index(warp)][static_cast<std::size_t>(stamp.warp())];
+  }
+  // Whether every access of the record lies before what this lane does now.
+  bool before_lane(const AccessRecord& record, int warp, int lane) const {
+    return before_warp(record.stamp, warp) ||
+           (record.stamp.warp() == warp && before_lane_of_warp(record, warp, lane));
+  }
+  // Some of the warp's lanes have synchronised without the others since all of them last did.
+  bool partly_synced(int warp) const { return partly_synced_[index(warp)]; }
+  // A clock is at its end: whoever keeps stamps must forget them and begin anew.
+  bool exhausted() const { return exhausted_; }
+  void restart();
+
+ private:
+  static std::size_t index(int warp) { return static_cast<std::size_t>(warp); }
+  bool before_lane_of_warp(const AccessRecord& record, int warp, int lane) const;
+  void tick(int warp);
+
+  struct Barrier {
+    std::array<std::uint32_t, kMostWarps> clock{};
+  };
+  using LaneClocks = std::array<std::array<std::uint32_t, kWarpLanes>, kWarpLanes>;
+
+  std::array<std::uint32_t, kMostWarps> clock_{};
+  // What each warp knows of each other one's clock, of its own as the last synchronisation of all
+  // its lanes left it, and of the block's phase.
+  std::array<std::array<std::uint32_t, kMostWarps + 2>, kMostWarps> known_{};
+  std::array<Barrier, 16> barriers_{};
+  std::array<std::uint32_t, kMostWarps> live_lanes_{};
+  std::array<bool, kMostWarps> partly_synced_{};
+  std::vector<LaneClocks> lane_clocks_;  // of each warp, empty until a warp is partly synchronised
+  std::uint32_t phase_ = 1;              // counts barriers that every warp waited at
+  int warps_ = 0;
+  bool exhausted_ = false;
+};
+
+}  // namespace xception::emulator
