@@ -13,7 +13,7 @@
 #include "engine/backend_cuda_step.h"
 #include "engine/cuda_device.h"
 #include "engine/cuda_raii.h"
-#include "engine/device_layout.h"
+#include "engine/cuda_layout.h"
 #include "kernels/normalize.h"
 
 namespace xception::cuda {

@@ -34,15 +34,22 @@ std::vector<float> Batch::tensor(const Preprocess& preprocess) const {
   return nchw;
 }
 
-Status run_batch(Session& session, const Batch& batch, std::vector<float>& logits) {
+Status submit_batch(Session& session, const Batch& batch) {
+  if (batch.normalised) {
+    return session.submit(TensorView<const float>{batch.values.data(), batch.shape, Layout::kNCHW});
+  }
+  return session.submit(TensorView<const std::uint8_t>{batch.pixels.data(), batch.shape});
+}
+
+Status collect_batch(Session& session, std::vector<float>& logits) {
   const Shape& out = session.info().logits;
   logits.resize(static_cast<std::size_t>(out.elements()));
-  const TensorView<float> results = {logits.data(), out};
-  if (batch.normalised) {
-    return session.run(TensorView<const float>{batch.values.data(), batch.shape, Layout::kNCHW},
-                       results);
-  }
-  return session.run(TensorView<const std::uint8_t>{batch.pixels.data(), batch.shape}, results);
+  return session.collect({logits.data(), out});
+}
+
+Status run_batch(Session& session, const Batch& batch, std::vector<float>& logits) {
+  XC_RETURN_IF_ERROR(submit_batch(session, batch));
+  return collect_batch(session, logits);
 }
 
 Status run_batch(Network& network, const Batch& batch, std::vector<float>& logits) {

@@ -27,6 +27,9 @@ struct Batch {
 // Runs the batch; logits are [picture][class].
 Status run_batch(Network& network, const Batch& batch, std::vector<float>& logits);
 Status run_batch(Session& session, const Batch& batch, std::vector<float>& logits);
+// The same in two halves: see Session::submit.
+Status submit_batch(Session& session, const Batch& batch);
+Status collect_batch(Session& session, std::vector<float>& logits);
 
 // All pictures of the source as one batch. Fails with the first picture that does, and with
 // kInvalidArgument where the sizes differ.

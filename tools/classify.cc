@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -114,6 +115,8 @@ class Classification {
   // Everything that can fail before the first picture: the output, the device, the weights.
   Status begin(const PictureSource& source);
   Status add(const Picture& picture);
+  // Writes the results of the batch that is being computed, if there is one.
+  Status collect();
   // Runs what waits, and closes the output.
   Status end();
   // Writes what is done and leaves the output as it is then.
@@ -125,7 +128,16 @@ class Classification {
   void report(std::size_t threads);
 
  private:
+  // A batch that the session computes, while the next one is gathered.
+  struct Running {
+    Session* session;
+    std::vector<Record> records;
+    Clock::time_point submitted;
+  };
+
   Status run_waiting();
+  Status submit();
+  Status put_out(const std::vector<Record>& records);
   Status put_out(const Record& record);
 
   const Options& options_;
@@ -139,6 +151,8 @@ class Classification {
   LayerDump layer_dump_;
   std::vector<Record> waiting_;  // in the order of the inputs, failed ones too
   Batch batch_;                  // the pictures among them
+  std::optional<Running> running_;
+  Clock::time_point collected_ = Clock::now();  // the last batch
   Totals totals_;
   int batches_ = 0;
   bool stopped_ = false;  // --fail-fast has seen a failure
@@ -190,44 +204,73 @@ Status Classification::add(const Picture& picture) {
   return full || batch_.shape.n == 0 ? run_waiting() : Status();
 }
 
+// Results leave in the order of the inputs, so what is being computed comes before what has failed.
 Status Classification::run_waiting() {
-  std::vector<float> logits;
-  double each_ms = 0;
   if (batch_.shape.n > 0) {
-    if (!options_.dump_layers.empty() && batches_++ > 0) {
-      return {Code::kInvalidArgument,
-              "--dump-layers takes one batch; give pictures of one size, or --size"};
-    }
-    const Clock::time_point asked = Clock::now();
-    Result<Session*> session = network_.session(batch_.shape.n, batch_.shape.h, batch_.shape.w);
-    XC_RETURN_IF_ERROR(session.status());
-    totals_.prepare += seconds_since(asked);
-    facts_.device = (*session)->info().device;
-    if (!options_.dump_layers.empty()) {
-      (*session)->set_layer_callback(
-          [this](const LayerOutput& output) { return layer_dump_.write(output); });
-    }
-    const Clock::time_point start = Clock::now();
-    XC_RETURN_IF_ERROR(run_batch(**session, batch_, logits));
-    const double seconds = seconds_since(start);
-    totals_.compute += seconds;
-    each_ms = seconds * 1000 / batch_.shape.n;
-    tensor_dump_.add(batch_, network_.preprocess());
+    return submit();
   }
+  XC_RETURN_IF_ERROR(collect());
+  return put_out(std::exchange(waiting_, {}));
+}
+
+Status Classification::submit() {
+  if (!options_.dump_layers.empty() && batches_++ > 0) {
+    return {Code::kInvalidArgument,
+            "--dump-layers takes one batch; give pictures of one size, or --size"};
+  }
+  const bool same = running_ && running_->session->info().input == batch_.shape;
+  if (!same) {
+    XC_RETURN_IF_ERROR(collect());
+  }
+  const Clock::time_point asked = Clock::now();
+  Result<Session*> session = network_.session(batch_.shape.n, batch_.shape.h, batch_.shape.w);
+  XC_RETURN_IF_ERROR(session.status());
+  totals_.prepare += seconds_since(asked);
+  facts_.device = (*session)->info().device;
+  if (!options_.dump_layers.empty()) {
+    (*session)->set_layer_callback(
+        [this](const LayerOutput& output) { return layer_dump_.write(output); });
+  }
+  Running next = {*session, std::exchange(waiting_, {}), Clock::now()};
+  const Status submitted = submit_batch(**session, batch_);
+  tensor_dump_.add(batch_, network_.preprocess());
+  batch_.clear();
+  XC_RETURN_IF_ERROR(collect());
+  XC_RETURN_IF_ERROR(submitted);
+  running_ = std::move(next);
+  return (*session)->info().runs_in_flight > 1 ? Status() : collect();
+}
+
+Status Classification::collect() {
+  if (!running_) {
+    return {};
+  }
+  Running done = *std::exchange(running_, std::nullopt);
+  std::vector<float> logits;
+  XC_RETURN_IF_ERROR(collect_batch(*done.session, logits));
+  // The batch before it may have been computed while this one was submitted already.
+  const double seconds = seconds_since(std::max(done.submitted, collected_));
+  collected_ = Clock::now();
+  totals_.compute += seconds;
+  const double each_ms = seconds * 1000 / done.session->info().input.n;
   const auto classes = static_cast<std::ptrdiff_t>(network_.info().classes);
   auto row = logits.cbegin();
-  for (Record& record : waiting_) {
+  for (Record& record : done.records) {
     if (record.status.ok()) {
       rank({row, row + classes}, options_, record);
       row += classes;
       record.compute_ms = each_ms;
     }
+  }
+  return put_out(done.records);
+}
+
+Status Classification::put_out(const std::vector<Record>& records) {
+  for (const Record& record : records) {
     if (!stopped_) {
       XC_RETURN_IF_ERROR(put_out(record));
     }
   }
-  waiting_.clear();
-  batch_.clear();
   progress_.update(totals_);
   return output_.flush();
 }
@@ -248,6 +291,7 @@ Status Classification::put_out(const Record& record) {
 
 Status Classification::end() {
   XC_RETURN_IF_ERROR(run_waiting());
+  XC_RETURN_IF_ERROR(collect());
   progress_.clear();
   XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
   XC_RETURN_IF_ERROR(output_.finish());
@@ -257,6 +301,7 @@ Status Classification::end() {
 Status Classification::interrupt() {
   progress_.clear();
   XC_RETURN_IF_ERROR(run_waiting());
+  XC_RETURN_IF_ERROR(collect());
   XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
   const Result<std::string> kept = output_.keep_partial();
   XC_RETURN_IF_ERROR(kept.status());
@@ -288,6 +333,9 @@ void Classification::report(std::size_t threads) {
 // Takes every picture through the classification.
 Status feed(PictureQueue& queue, Classification& run) {
   while (!run.stopped()) {
+    if (!queue.ready()) {
+      XC_RETURN_IF_ERROR(run.collect());  // nobody waits for a result because a picture is late
+    }
     const Clock::time_point start = Clock::now();
     std::optional<Picture> picture = queue.next();
     run.totals().idle += seconds_since(start);

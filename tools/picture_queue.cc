@@ -85,4 +85,13 @@ std::optional<Picture> PictureQueue::next() {
   return picture;
 }
 
+bool PictureQueue::ready() const {
+  const State& state = *state_;
+  if (state.taken == state.source.count || interrupted() != 0) {
+    return true;
+  }
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  return threads_ > 0 && state.ring[state.taken % state.ring.size()].has_value();
+}
+
 }  // namespace xception::cli

@@ -24,6 +24,9 @@ class PictureQueue {
   // The next picture; nothing after the last one, or when the program was interrupted.
   std::optional<Picture> next();
 
+  // Whether next() would return without waiting for a picture to be made.
+  bool ready() const;
+
  private:
   struct State;
   std::shared_ptr<State> state_;  // shared with the threads

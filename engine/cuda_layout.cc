@@ -1,4 +1,4 @@
-#include "engine/device_layout.h"
+#include "engine/cuda_layout.h"
 
 #include <algorithm>
 #include <cstring>
