@@ -121,17 +121,18 @@ constexpr std::uint16_t kNan16 = 0x7fff;  // in f16 and in bf16
 inline float float_from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 inline std::uint32_t float_bits(float value) { return std::bit_cast<std::uint32_t>(value); }
 
-// Written without branches, so that loops over fragments become vector code; right under
-// flush-to-zero as well.
+// Written without branches, so that loops over fragments become vector code.
 inline float half_to_float(std::uint16_t half) {
   const std::uint32_t exponent = half & 0x7c00U;
-  std::uint32_t bits = (half & 0x7fffU) << 13;
-  bits += exponent == 0x7c00U ? (255U - 31U) << 23 : (127U - 15U) << 23;
-  // A subnormal, given the exponent of the least normal number, is too large by just that.
+  const std::uint32_t normal = ((half & 0x7fffU) << 13) + ((127U - 15U) << 23);
+  const std::uint32_t special = (half & 0x7fffU) << 13 | 255U << 23;
   const std::uint32_t subnormal =
-      float_bits(float_from_bits(bits + (1U << 23)) - float_from_bits(113U << 23));
-  bits = exponent == 0 ? subnormal : bits;
-  return float_from_bits(bits | (half & 0x8000U) << 16);
+      float_bits(static_cast<float>(static_cast<int>(half & 0x3ffU)) * 0x1p-24F);
+  const std::uint32_t is_special = 0U - static_cast<std::uint32_t>(exponent == 0x7c00U);
+  const std::uint32_t is_subnormal = 0U - static_cast<std::uint32_t>(exponent == 0);
+  const std::uint32_t magnitude =
+      (normal & ~is_special & ~is_subnormal) | (special & is_special) | (subnormal & is_subnormal);
+  return float_from_bits(magnitude | (half & 0x8000U) << 16);
 }
 
 inline std::uint16_t half_from_double(double value, Rounding rounding = Rounding::kNearest) {
