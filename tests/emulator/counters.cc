@@ -26,8 +26,35 @@ std::size_t sorted_addresses(const WarpRequest& request, std::array<Address, kWa
   return count;
 }
 
+// Whether no bank is asked by two lanes, but for a lane that asks what the one before it asks.
+bool without_conflict(const WarpRequest& request, std::uint32_t lanes) {
+  const std::uint32_t words = ~std::uint32_t{0} >> (kBanks - (request.bytes + 3) / kWordBytes);
+  std::uint32_t used = 0;
+  Address previous = ~Address{0};
+  for (std::uint32_t rest = request.active & lanes; rest != 0; rest &= rest - 1) {
+    const Address address = request.addresses[static_cast<std::size_t>(__builtin_ctz(rest))];
+    const Address word = address / kWordBytes;
+    if (word == previous) {
+      continue;
+    }
+    previous = word;
+    const std::uint32_t banks = words << (word % kBanks);
+    if ((used & banks) != 0) {
+      return false;
+    }
+    used |= banks;
+  }
+  return true;
+}
+
 // Wavefronts of lanes that are served together.
 SharedCost group_cost(const WarpRequest& request, std::uint32_t lanes) {
+  if ((request.active & lanes) == 0) {
+    return {};
+  }
+  if (without_conflict(request, lanes)) {
+    return {1, 1};
+  }
   std::array<Address, kWarpLanes * 4> words{};
   std::size_t count = 0;
   for (std::uint32_t rest = request.active & lanes; rest != 0; rest &= rest - 1) {
@@ -39,9 +66,6 @@ SharedCost group_cost(const WarpRequest& request, std::uint32_t lanes) {
         words[count++] = word;
       }
     }
-  }
-  if (count == 0) {
-    return {};
   }
   const auto end = words.begin() + static_cast<std::ptrdiff_t>(count);
   if (!std::is_sorted(words.begin(), end)) {

@@ -81,6 +81,7 @@ struct SharedMemory::Impl {
   };
   using Set = std::array<AccessRecord, kMostWarps>;
 
+  bool touch_ordered(std::size_t word, const Lane& me, Stamp now);
   bool before(const AccessRecord& record, const Lane& me) const;
   void add(AccessRecord& record, const Lane& me);
   std::optional<Trouble> touch(Cell& cell, const Lane& me);
@@ -108,6 +109,38 @@ struct SharedMemory::Impl {
   std::array<AsyncWarp, kMostWarps> async{};
   std::uint64_t async_count = 0;
 };
+
+// The common case, in which everything before lies beyond a synchronisation of the whole warp or
+// belongs to readers beside this one. False where the case is another one, with nothing recorded.
+inline bool SharedMemory::Impl::touch_ordered(std::size_t word, const Lane& me, Stamp now) {
+  Cell& cell = cells[word];
+  const std::uint8_t state = flags[word];
+  if (!clocks.before_warp(cell.write.stamp, me.warp) ||
+      !clocks.before_warp(cell.atomic.stamp, me.warp)) {
+    return false;
+  }
+  const bool reads_before = clocks.before_warp(cell.read.stamp, me.warp);
+  const std::uint32_t lane = 1U << me.lane;
+  if (me.kind == Access::kRead) {
+    if (state != kDefinedBits) {
+      return false;
+    }
+    if (cell.read.stamp == now) {
+      cell.read.lanes |= lane;
+    } else if (reads_before) {
+      cell.read = {now, lane};
+    } else {
+      return cell.read.stamp.warp() == Stamp::kManyWarps;
+    }
+    return true;
+  }
+  if (me.kind != Access::kWrite || !reads_before || (state & (kSplitBit | kInFlightBit)) != 0) {
+    return false;
+  }
+  flags[word] = kDefinedBits;
+  cell = {{now, lane}, {}, {}};
+  return true;
+}
 
 bool SharedMemory::Impl::before(const AccessRecord& record, const Lane& me) const {
   if (record.stamp.warp() != Stamp::kSetOfWarps) {
@@ -309,8 +342,13 @@ std::optional<SharedMemory::Impl::Trouble> SharedMemory::Impl::check_lane(
   }
   const auto begin = static_cast<std::size_t>(address);
   const std::size_t end = begin + request.bytes;
+  const Stamp now = clocks.now(me.warp);
   for (std::size_t at = begin; at < end;) {
     const std::size_t stop = std::min(end, (at / kCellBytes + 1) * kCellBytes);
+    if (stop - at == kCellBytes && touch_ordered(at / kCellBytes, me, now)) {
+      at = stop;
+      continue;
+    }
     auto trouble =
         stop - at == kCellBytes ? touch_word(at / kCellBytes, me) : touch_bytes(at, stop, me);
     if (trouble && (trouble->kind != FaultKind::kSharedRace ||
