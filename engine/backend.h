@@ -104,7 +104,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string device() const = 0;
-  virtual int threads() const = 0;
+  virtual std::string description() const { return {}; }  // of a device that has a name of its own
+  virtual int threads() const = 0;  // of the host that it computes with; steps are prepared on them
 
   // Bytes of an activation in the arena.
   virtual std::size_t value_bytes(const Shape& shape, bool is_result) const = 0;

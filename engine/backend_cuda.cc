@@ -12,8 +12,8 @@
 #include "engine/backend.h"
 #include "engine/backend_cuda_step.h"
 #include "engine/cuda_device.h"
-#include "engine/cuda_raii.h"
 #include "engine/cuda_layout.h"
+#include "engine/cuda_raii.h"
 #include "kernels/normalize.h"
 
 namespace xception::cuda {
@@ -43,7 +43,8 @@ class CudaBackend : public Backend {
   CudaBackend& operator=(const CudaBackend&) = delete;
 
   std::string device() const override { return context_.device.name; }
-  int threads() const override { return 1; }
+  std::string description() const override { return context_.device.description; }
+  int threads() const override { return 0; }
   int slots() const override { return static_cast<int>(slots_.size()); }
 
   std::size_t value_bytes(const Shape& shape, bool is_result) const override {
@@ -118,18 +119,19 @@ Status CudaBackend::after_failure(Status status) {
 Result<std::unique_ptr<Step>> CudaBackend::prepare(const StepRequest& request,
                                                    const WeightFile& file, WeightCache& cache) {
   std::unique_ptr<Step> step;
-  XC_RETURN_IF_ERROR(on_device([&]() -> Status {
+  const Status status = on_device([&]() -> Status {
     Result<std::unique_ptr<Step>> prepared = prepare_step(request, context_, file, cache);
     XC_RETURN_IF_ERROR(prepared.status());
     step = *std::move(prepared);
     return {};
-  }));
+  });
+  XC_RETURN_IF_ERROR(status);
   return step;
 }
 
 Result<std::shared_ptr<std::byte>> CudaBackend::allocate(std::size_t bytes) {
   std::shared_ptr<std::byte> arena;
-  XC_RETURN_IF_ERROR(on_device([&]() -> Status {
+  const Status status = on_device([&]() -> Status {
     Result<DeviceMemory> memory = allocate_device(bytes, "activations");
     XC_RETURN_IF_ERROR(memory.status());
     // Kernels write zeros between channels and stride themselves; this is for what lies between
@@ -145,7 +147,8 @@ Result<std::shared_ptr<std::byte>> CudaBackend::allocate(std::size_t bytes) {
           owner->reset();
         });
     return {};
-  }));
+  });
+  XC_RETURN_IF_ERROR(status);
   return arena;
 }
 

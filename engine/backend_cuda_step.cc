@@ -87,7 +87,13 @@ class StepMaker {
   using Pack = std::vector<std::byte> (*)(const ConvProblem&, Numeric, const float*);
   Result<Packed> pack(const char* kernel, const Conv2d& conv, const ConvProblem& problem,
                       Pack pack_weights);
-  Result<Packed> upload(const Blob& blob);
+  Result<std::shared_ptr<Parameters>> upload(const Blob& blob);
+
+  template <class Args, class Launcher>
+  Made convolution(const char* name, const Conv2d& conv, const ConvProblem& problem,
+                   Pack pack_weights, Launcher launcher, std::string implementation);
+  Made linear_layer(const Conv2d& conv, const ConvProblem& problem);
+  Made elementwise(const char* name, Packed packed, const DeviceEpilogue& epilogue);
 
   DeviceEpilogue epilogue(const Conv2d& conv, const Parameters& packed) const {
     DeviceEpilogue epilogue;
@@ -105,7 +111,7 @@ class StepMaker {
   WeightCache& cache_;
 };
 
-Result<StepMaker::Packed> StepMaker::upload(const Blob& blob) {
+Result<std::shared_ptr<Parameters>> StepMaker::upload(const Blob& blob) {
   auto parameters = std::make_shared<Parameters>();
   parameters->device = context_.device.index;
   parameters->bytes = blob.bytes().size();
@@ -119,7 +125,7 @@ Result<StepMaker::Packed> StepMaker::upload(const Blob& blob) {
                 "copy weights to the device"));
   XC_RETURN_IF_ERROR(
       to_status(cudaStreamSynchronize(context_.stream), "copy weights to the device"));
-  return Packed(std::move(parameters));
+  return parameters;
 }
 
 // Packs and uploads, or finds what another session or an earlier repetition did.
@@ -137,17 +143,13 @@ Result<StepMaker::Packed> StepMaker::pack(const char* kernel, const Conv2d& conv
     const std::size_t shift = shifts ? blob.append(conv.affine->shift) : 0;
     const std::size_t second_scale = second ? blob.append(conv.second_affine->scale) : 0;
     const std::size_t second_shift = second ? blob.append(conv.second_affine->shift) : 0;
-    Result<Packed> uploaded = upload(blob);
+    Result<std::shared_ptr<Parameters>> uploaded = upload(blob);
     XC_RETURN_IF_ERROR(uploaded.status());
-    auto parameters = std::const_pointer_cast<Parameters>(*uploaded);
-    const auto* const base = static_cast<const std::byte*>(parameters->memory.get());
-    const auto vector = [base](bool there, std::size_t offset) {
-      return there ? reinterpret_cast<const float*>(base + offset) : nullptr;
-    };
-    parameters->weights = base;
-    parameters->shift = vector(shifts, shift);
-    parameters->second_scale = vector(second, second_scale);
-    parameters->second_shift = vector(second, second_shift);
+    std::shared_ptr<Parameters> parameters = *std::move(uploaded);
+    parameters->weights = parameters->memory.get();
+    parameters->shift = shifts ? parameters->floats(shift) : nullptr;
+    parameters->second_scale = second ? parameters->floats(second_scale) : nullptr;
+    parameters->second_shift = second ? parameters->floats(second_shift) : nullptr;
     return std::shared_ptr<const void>(std::move(parameters));
   };
   const std::string key = context_.device.name + '|' + numeric_name(context_.numeric) + '|' +
@@ -158,50 +160,135 @@ Result<StepMaker::Packed> StepMaker::pack(const char* kernel, const Conv2d& conv
   return std::static_pointer_cast<const Parameters>(*held);
 }
 
-StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
-  const ConvProblem problem = conv_problem(conv, request_.src[0]);
-  const auto numeric = context_.numeric;
-  const auto gpu = context_.gpu;
-  Stream const stream = context_.stream;
-  const Shape& src = request_.src[0];
+// The last layer, of features to logits: float32 whatever the numeric.
+StepMaker::Made StepMaker::linear_layer(const Conv2d& conv, const ConvProblem& problem) {
+  const Result<Packed> packed = pack("linear", conv, problem, pack_linear);
+  XC_RETURN_IF_ERROR(packed.status());
+  LinearArgs args;
+  args.weights = (*packed)->weights;
+  args.epilogue = epilogue(conv, **packed);
+  return step(
+      "linear", *packed,
+      [=, numeric = context_.numeric, stream = context_.stream](const StepBuffers& buffers) {
+        LinearArgs bound = args;
+        bound.src = buffers.src[0];
+        bound.dst = reinterpret_cast<float*>(buffers.dst);
+        return linear(problem, numeric, bound, stream);
+      });
+}
 
+StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
+  const Shape& src = request_.src[0];
+  const ConvProblem problem = conv_problem(conv, src);
   if (conv.size == 1 && request_.is_result && src.h == 1 && src.w == 1 && !conv.add) {
-    const Result<Packed> packed = pack("linear", conv, problem, pack_linear);
-    XC_RETURN_IF_ERROR(packed.status());
-    LinearArgs args;
-    args.weights = (*packed)->weights;
-    args.epilogue = epilogue(conv, **packed);
-    return step("linear", *packed, [=](const StepBuffers& buffers) mutable {
-      args.src = buffers.src[0];
-      args.dst = reinterpret_cast<float*>(buffers.dst);
-      return linear(problem, numeric, args, stream);
-    });
+    return linear_layer(conv, problem);
   }
   XC_RETURN_IF_ERROR(check_result_type());
-  const auto convolution = [&](const char* name, Pack pack_weights, std::string implementation,
-                               auto launch) -> Made {
-    const Result<Packed> packed = pack(name, conv, problem, pack_weights);
-    XC_RETURN_IF_ERROR(packed.status());
-    return step(std::move(implementation), *packed,
-                [=, weights = (*packed)->weights, fixed = epilogue(conv, **packed),
-                 adds = conv.add](const StepBuffers& buffers) {
-                  DeviceEpilogue epilogue = fixed;
-                  epilogue.residual = adds ? buffers.src[1] : nullptr;
-                  return launch(problem, numeric, gpu,
-                                DenseArgs{buffers.src[0], weights, buffers.dst, epilogue}, stream);
-                });
-  };
   if (conv.depthwise && conv.size == 3) {
-    return convolution("depthwise", pack_depthwise, "depthwise", depthwise);
+    const auto pack_weights = [](const ConvProblem& p, Numeric, const float* weights) {
+      return pack_depthwise(p, weights);
+    };
+    return convolution<DepthwiseArgs>(
+        "depthwise", conv, problem, pack_weights, depthwise,
+        to_string(pick_depthwise(problem, context_.gpu), conv.stride));
   }
   if (!conv.depthwise && conv.size == 3) {
-    return convolution("conv3x3", pack_conv3x3, describe_conv3x3(problem, numeric, gpu), conv3x3);
+    return convolution<DenseArgs>("conv3x3", conv, problem, pack_conv3x3, conv3x3,
+                                  describe_conv3x3(problem, context_.numeric, context_.gpu));
   }
   if (!conv.depthwise && conv.size == 1) {
-    return convolution("pointwise", pack_pointwise, describe_pointwise(problem, numeric, gpu),
-                       pointwise);
+    return convolution<DenseArgs>("pointwise", conv, problem, pack_pointwise, pointwise,
+                                  describe_pointwise(problem, context_.numeric, context_.gpu));
   }
   return Status(Code::kUnsupported, describe(request_.node.op) + " has no CUDA kernel");
+}
+
+// A kernel that takes an epilogue whole, residual included.
+template <class Args, class Launcher>
+StepMaker::Made StepMaker::convolution(const char* name, const Conv2d& conv,
+                                       const ConvProblem& problem, Pack pack_weights,
+                                       Launcher launcher, std::string implementation) {
+  const Result<Packed> packed = pack(name, conv, problem, pack_weights);
+  XC_RETURN_IF_ERROR(packed.status());
+  Args args;
+  args.weights = (*packed)->weights;
+  args.epilogue = epilogue(conv, **packed);
+  return step(std::move(implementation), *packed,
+              [=, adds = conv.add, numeric = context_.numeric, gpu = context_.gpu,
+               stream = context_.stream](const StepBuffers& buffers) {
+                Args bound = args;
+                bound.src = buffers.src[0];
+                bound.dst = buffers.dst;
+                bound.epilogue.residual = adds ? buffers.src[1] : nullptr;
+                return launcher(problem, numeric, gpu, bound, stream);
+              });
+}
+
+// What no convolution took along: one kernel that is nothing but an epilogue.
+StepMaker::Made StepMaker::elementwise(const char* name, Packed packed,
+                                       const DeviceEpilogue& epilogue) {
+  XC_RETURN_IF_ERROR(check_result_type());
+  return step(name, std::move(packed),
+              [=, adds = request_.src.size() > 1, shape = request_.dst, numeric = context_.numeric,
+               gpu = context_.gpu, stream = context_.stream](const StepBuffers& buffers) {
+                BnReluArgs args = {buffers.src[0], buffers.dst, epilogue};
+                args.epilogue.residual = adds ? buffers.src[1] : nullptr;
+                return bn_relu(shape, numeric, gpu, args, stream);
+              });
+}
+
+StepMaker::Made StepMaker::prepare(const BatchNorm& norm) {
+  Blob blob;
+  const std::size_t scale = blob.append(norm.affine->scale);
+  const std::size_t shift = blob.append(norm.affine->shift);
+  const Result<std::shared_ptr<Parameters>> packed = upload(blob);
+  XC_RETURN_IF_ERROR(packed.status());
+  DeviceEpilogue epilogue;
+  epilogue.second_scale = (*packed)->floats(scale);
+  epilogue.second_shift = (*packed)->floats(shift);
+  return elementwise("batch_norm", *packed, epilogue);
+}
+
+StepMaker::Made StepMaker::prepare(const Relu&) {
+  DeviceEpilogue epilogue;
+  epilogue.relu = true;
+  return elementwise("relu", nullptr, epilogue);
+}
+
+StepMaker::Made StepMaker::prepare(const Add&) { return elementwise("add", nullptr, {}); }
+
+StepMaker::Made StepMaker::prepare(const MaxPool& pool) {
+  XC_RETURN_IF_ERROR(check_result_type());
+  const PoolProblem problem = pool_problem(pool, request_.src[0]);
+  return step(
+      "max_pool", nullptr,
+      [=, adds = pool.add, numeric = context_.numeric,
+       stream = context_.stream](const StepBuffers& buffers) {
+        const PoolArgs args = {buffers.src[0], buffers.dst, adds ? buffers.src[1] : nullptr};
+        return max_pool(problem, numeric, args, stream);
+      });
+}
+
+StepMaker::Made StepMaker::prepare(const AvgPool& pool) {
+  const PoolProblem problem = pool_problem(pool, request_.src[0]);
+  if (problem.src.h == problem.window.size && problem.src.w == problem.window.size) {
+    return prepare(GlobalAvgPool{});
+  }
+  XC_RETURN_IF_ERROR(check_result_type());
+  return step(
+      "avg_pool", nullptr,
+      [=, numeric = context_.numeric, stream = context_.stream](const StepBuffers& buffers) {
+        return avg_pool(problem, numeric, {buffers.src[0], buffers.dst}, stream);
+      });
+}
+
+StepMaker::Made StepMaker::prepare(const GlobalAvgPool&) {
+  return step(
+      "global_avg_pool", nullptr,
+      [shape = request_.src[0], to_float = request_.is_result, numeric = context_.numeric,
+       stream = context_.stream](const StepBuffers& buffers) {
+        return global_avg_pool(shape, numeric, {buffers.src[0], buffers.dst, to_float}, stream);
+      });
 }
 
 }  // namespace

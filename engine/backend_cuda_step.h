@@ -25,11 +25,14 @@ struct StepContext {
 // device, whichever thread holds them last.
 struct Parameters {
   ~Parameters();
+  const float* floats(std::size_t offset) const {
+    return reinterpret_cast<const float*>(static_cast<const std::byte*>(memory.get()) + offset);
+  }
 
   int device = 0;
   DeviceMemory memory;
   std::size_t bytes = 0;
-  const std::byte* weights = nullptr;
+  const void* weights = nullptr;
   const float* shift = nullptr;  // null where there is none, as the others
   const float* second_scale = nullptr;
   const float* second_shift = nullptr;

@@ -329,6 +329,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     XC_RETURN_IF_ERROR(impl->lay_out());
 
     impl->info.device = impl->backend->device();
+    impl->info.device_description = impl->backend->description();
     impl->info.precision = options.precision;
     impl->info.threads = impl->backend->threads();
     impl->info.runs_in_flight = impl->backend->slots();

@@ -99,4 +99,13 @@ Result<Session*> Network::session(int batch, int height, int width) {
   return &sessions_.front();
 }
 
+std::string place_text(const SessionInfo& info) {
+  std::string text = info.device;
+  if (!info.device_description.empty()) {
+    text += " (" + info.device_description + ')';
+  }
+  text += std::string(", ") + precision_name(info.precision);
+  return info.threads > 0 ? text + ", " + std::to_string(info.threads) + " threads" : text;
+}
+
 }  // namespace xception::cli

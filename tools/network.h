@@ -37,4 +37,7 @@ class Network {
   std::list<Session> sessions_;  // the latest first
 };
 
+// Where a session runs: "cpu, fp32, 2 threads", "cuda:0 (NVIDIA L4, ...), fp16".
+std::string place_text(const SessionInfo& info);
+
 }  // namespace xception::cli

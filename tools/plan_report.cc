@@ -58,9 +58,7 @@ std::string network_text(const Network& network, const SessionInfo& session) {
   table.add({"input", fitting_text(preprocess)});
   table.add({"mean", triple(preprocess.mean)});
   table.add({"std", triple(preprocess.std)});
-  table.add({"runs on", session.device + ", " + precision_name(session.precision) + ", " +
-                            std::to_string(session.threads) + " threads, input " +
-                            to_string(session.input)});
+  table.add({"runs on", place_text(session) + ", input " + to_string(session.input)});
   return table.text();
 }
 

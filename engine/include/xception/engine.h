@@ -119,11 +119,12 @@ struct LayerInfo {
 };
 
 struct SessionInfo {
-  std::string device;  // "cpu", "cuda:0"; never "auto" or "cuda"
+  std::string device;              // "cpu", "cuda:0"; never "auto" or "cuda"
+  std::string device_description;  // of a GPU: its name, architecture and size
   Precision precision = Precision::kFp32;
   Shape input;
-  Shape logits;  // {batch, 1, 1, classes}
-  int threads = 0;
+  Shape logits;                     // {batch, 1, 1, classes}
+  int threads = 0;                  // of the CPU backend; 0 on a GPU
   int runs_in_flight = 1;           // that may be submitted before the first is collected
   std::size_t arena_bytes = 0;      // all activations and workspaces
   std::size_t parameter_bytes = 0;  // packed weights, shared by the sessions of a model

@@ -1,0 +1,35 @@
+// Sessions of miniature networks on the device under test, and their runs.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "graph_fixture.h"
+#include "random.h"
+#include "xception/engine.h"
+
+namespace xception {
+
+std::shared_ptr<const Model> load(const std::string& bytes);
+Session create(std::shared_ptr<const Model> model, const SessionOptions& options);
+
+// Pictures that differ in brightness too, so that their logits do. NHWC.
+Values pictures(Random& random, const Shape& shape);
+std::vector<std::uint8_t> pixels(Random& random, const Shape& shape);
+
+// The images of the session's batch, from image `first` on.
+Values run(Session& session, const Values& images, int first = 0);
+Values run(Session& session, const std::vector<std::uint8_t>& images);
+
+// A layer's name and output, NHWC.
+struct Layer {
+  std::string name;
+  Values values;
+};
+std::vector<Layer> run_layers(Session& session, const Values& images);
+
+// max|a - b| over max|b|.
+float relative_difference(const Values& a, const Values& b);
+
+}  // namespace xception

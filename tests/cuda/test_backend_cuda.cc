@@ -1,0 +1,224 @@
+// Sessions on a CUDA device, which here is the emulator as a rule: miniature networks against the
+// reference backend, and what must be the same to the bit.
+#include <cuda_runtime_api.h>
+
+#include <string>
+#include <vector>
+
+#include "model_fixture.h"
+#include "session_fixture.h"
+#include "testing.h"
+#include "xception/engine.h"
+
+namespace xception {
+namespace {
+
+// Whether the device multiplies in this precision.
+bool has(Precision precision) {
+  int major = 0;
+  REQUIRE(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess);
+  return precision != Precision::kTf32 || major >= 8;
+}
+
+SessionOptions on_cuda(SessionOptions options) {
+  options.device = "cuda";
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("every layer of the networks agrees with the reference") {
+  XC_RANDOM(random);
+  for (const bool depthwise : {false, true}) {
+    const std::string bytes = seed_fixture(random, {.depthwise = depthwise, .width = 0.03}).bytes();
+    const auto model = load(bytes);
+    for (const bool fuse : {true, false}) {
+      const SessionOptions options = {
+          .device = "reference", .batch = 2, .height = 21, .width = 18, .fuse = fuse};
+      Session reference = create(model, options);
+      Session cuda = create(model, on_cuda(options));
+      CHECK(cuda.info().device == "cuda:0");
+      const Values images = pictures(random, cuda.info().input);
+      const std::vector<Layer> expected = run_layers(reference, images);
+      const std::vector<Layer> actual = run_layers(cuda, images);
+      REQUIRE(actual.size() == expected.size());
+      for (std::size_t i = 0; i < actual.size(); ++i) {
+        INFO("depthwise " << depthwise << ", fused " << fuse << ", layer " << actual[i].name);
+        CHECK(relative_difference(actual[i].values, expected[i].values) <= 1e-5F);
+      }
+    }
+  }
+}
+
+TEST_CASE("logits in every precision agree with the reference") {
+  XC_RANDOM(random);
+  for (const bool depthwise : {false, true}) {
+    const std::string bytes = seed_fixture(random, {.depthwise = depthwise}).bytes();
+    const auto model = load(bytes);
+    Session reference = create(model, {.device = "reference", .batch = 2});
+    const Values images = pictures(random, reference.info().input);
+    const Values expected = run(reference, images);
+    const std::pair<Precision, float> bounds[] = {
+        {Precision::kFp32, 1e-4F}, {Precision::kFp16, 2e-2F}, {Precision::kTf32, 2e-2F}};
+    for (const auto& [precision, bound] : bounds) {
+      if (!has(precision)) {
+        continue;
+      }
+      INFO("depthwise " << depthwise << ", " << precision_name(precision));
+      Session cuda = create(model, {.device = "cuda", .precision = precision, .batch = 2});
+      CHECK(relative_difference(run(cuda, images), expected) <= bound);
+    }
+  }
+}
+
+TEST_CASE("a picture's logits are the same to the bit, however it is run") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  for (const Precision precision : {Precision::kFp32, Precision::kFp16, Precision::kBf16}) {
+    INFO(precision_name(precision));
+    const SessionOptions options = {.device = "cuda", .precision = precision, .batch = 3};
+    Session three = create(model, options);
+    const Values images = pictures(random, three.info().input);
+    const Values expected = run(three, images);
+    CHECK(same_bits(run(three, images), expected));  // twice
+
+    SessionOptions without = options;
+    without.cuda_graph = false;
+    Session plain = create(model, without);
+    CHECK(same_bits(run(plain, images), expected));
+
+    SessionOptions single = options;
+    single.batch = 1;
+    Session one = create(model, single);
+    Values joined;
+    for (int n = 0; n < 3; ++n) {
+      const Values logits = run(one, images, n);
+      joined.insert(joined.end(), logits.begin(), logits.end());
+    }
+    CHECK(same_bits(joined, expected));
+
+    // While layers are looked at, every step is started by itself.
+    CHECK(same_bits(run_layers(three, images).back().values, expected));
+  }
+}
+
+TEST_CASE("8-bit pictures are normalised on the device as on the host") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  Preprocess preprocess;
+  preprocess.mean = {0.1F, 0.4F, 0.7F};
+  preprocess.std = {0.3F, 0.5F, 0.2F};
+  for (const Precision precision : {Precision::kFp32, Precision::kFp16}) {
+    INFO(precision_name(precision));
+    Session session = create(model, {.device = "cuda", .precision = precision, .batch = 2});
+    session.set_normalisation(preprocess);
+    const std::vector<std::uint8_t> samples = pixels(random, session.info().input);
+    Values images;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      images.push_back(normalised(samples[i], i % 3, preprocess));
+    }
+    CHECK(same_bits(run(session, samples), run(session, images)));
+  }
+}
+
+TEST_CASE("pictures are staged while others compute, and results come in order") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.03}).bytes();
+  Session session = create(load(bytes), {.device = "cuda", .height = 17, .width = 17});
+  const SessionInfo& info = session.info();
+  REQUIRE(info.runs_in_flight == 2);
+  std::vector<Values> images;
+  std::vector<Values> expected;
+  for (int i = 0; i < 5; ++i) {
+    images.push_back(pictures(random, info.input));
+    expected.push_back(run(session, images.back()));
+  }
+  const auto submit = [&](std::size_t i) {
+    Values copy = images[i];  // what is handed over may go afterwards
+    return session.submit(TensorView<const float>{copy.data(), info.input});
+  };
+  Values logits(expected[0].size());
+  const auto collect = [&] { return session.collect({logits.data(), info.logits}); };
+  CHECK(collect().code() == Code::kInvalidArgument);
+  REQUIRE(submit(0).ok());
+  for (std::size_t i = 1; i < images.size(); ++i) {
+    REQUIRE(submit(i).ok());
+    CHECK(submit(i).code() == Code::kInvalidArgument);
+    REQUIRE(collect().ok());
+    CHECK(same_bits(logits, expected[i - 1]));
+    CHECK(session.profile(1).status().code() == Code::kInvalidArgument);
+  }
+  REQUIRE(collect().ok());
+  CHECK(same_bits(logits, expected.back()));
+  CHECK(collect().code() == Code::kInvalidArgument);
+}
+
+TEST_CASE("a profile has a time for every layer, by the device's clock") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.03}).bytes();
+  Session session = create(load(bytes), {.device = "cuda", .height = 17, .width = 17});
+  const auto before = session.profile(1);  // of pictures that are zero
+  REQUIRE(before.ok());
+  const Values images = pictures(random, session.info().input);
+  const Values expected = run(session, images);
+  const auto profile = session.profile(2);
+  INFO(profile.status().message());
+  REQUIRE(profile.ok());
+  REQUIRE(profile->size() == 2);
+  for (const std::vector<double>& row : *profile) {
+    CHECK(row.size() == session.info().layers.size());
+    for (const double seconds : row) {
+      CHECK(seconds >= 0);
+    }
+  }
+  CHECK(same_bits(run(session, images), expected));
+}
+
+TEST_CASE("sessions of a model share its packed weights") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  const auto used = [] {
+    std::size_t free = 0;
+    std::size_t total = 0;
+    REQUIRE(cudaMemGetInfo(&free, &total) == cudaSuccess);
+    return total - free;
+  };
+  const std::size_t before = used();
+  {
+    const Session first = create(model, {.device = "cuda"});
+    const std::size_t one = used() - before;
+    const Session second = create(model, {.device = "cuda"});
+    const std::size_t two = used() - before;
+    CHECK(one > first.info().parameter_bytes + first.info().arena_bytes);
+    CHECK(two - one < one - first.info().parameter_bytes + (1 << 16));
+  }
+  CHECK(used() == before);
+}
+
+TEST_CASE("what a session does leaves the caller's device as it was") {
+  XC_RANDOM(random);
+  int count = 0;
+  REQUIRE(cudaGetDeviceCount(&count) == cudaSuccess);
+  const std::string bytes = seed_fixture(random, {.width = 0.03}).bytes();
+  const auto model = load(bytes);
+  Values expected;
+  for (int index = 0; index < count; ++index) {
+    INFO("cuda:" << index << " of " << count);
+    {
+      Session session = create(model, {.device = "cuda:" + std::to_string(index)});
+      CHECK(session.info().device == "cuda:" + std::to_string(index));
+      if (expected.empty()) {
+        expected = pictures(random, session.info().input);
+      }
+      run(session, expected);
+    }
+    int current = -1;
+    REQUIRE(cudaGetDevice(&current) == cudaSuccess);
+    CHECK(current == 0);
+  }
+}
+
+}  // namespace xception

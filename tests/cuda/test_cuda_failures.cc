@@ -1,0 +1,160 @@
+// Every CUDA call and every allocation may fail: that is a clear error, nothing of the session
+// stays behind, and the next one works. The emulator makes them fail; on a GPU there is nothing to
+// test.
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "emulator/control.h"
+#include "model_fixture.h"
+#include "session_fixture.h"
+#include "testing.h"
+#include "xception/engine.h"
+
+namespace xception {
+namespace {
+
+using emulator::Control;
+using emulator::emulator_control;
+
+XcEmulatorLive live(const Control& control) {
+  static_cast<void>(cudaDeviceSynchronize());
+  XcEmulatorLive now{};
+  control.live(&now);
+  return now;
+}
+
+bool operator==(const XcEmulatorLive& a, const XcEmulatorLive& b) {
+  return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+
+// Loads, creates, runs twice, the second time 8-bit pictures, and profiles: the first failure.
+Status all_of_it(const std::string& bytes, const Values& images,
+                 const std::vector<std::uint8_t>& samples, Values& logits) {
+  const auto model = Model::load(std::as_bytes(std::span(bytes)));
+  XC_RETURN_IF_ERROR(model.status());
+  auto session = Session::create(*model, {.device = "cuda", .height = 17, .width = 17});
+  XC_RETURN_IF_ERROR(session.status());
+  const SessionInfo& info = session->info();
+  logits.resize(2 * static_cast<std::size_t>(info.logits.elements()));
+  XC_RETURN_IF_ERROR(session->run(TensorView<const float>{images.data(), info.input},
+                                  {logits.data(), info.logits}));
+  XC_RETURN_IF_ERROR(session->run(TensorView<const std::uint8_t>{samples.data(), info.input},
+                                  {logits.data() + logits.size() / 2, info.logits}));
+  return session->profile(1).status();
+}
+
+// One that fails must say so and name CUDA's error; one that only gave something back may not.
+// Either way nothing is left, and the next run is as if there had been no failure.
+class FailureTest {
+ public:
+  FailureTest(const Control& control, Random& random)
+      : control_(control),
+        bytes_(seed_fixture(random, {.width = 0.01}).bytes()),
+        images_(pictures(random, {1, 17, 17, 3})),
+        samples_(pixels(random, {1, 17, 17, 3})) {
+    REQUIRE(all_of_it(bytes_, images_, samples_, expected_).ok());
+    before_ = live(control_);
+  }
+
+  // Calls, and allocations among them, of a run.
+  std::uint64_t calls() { return count(control_.calls); }
+  std::uint64_t allocations() { return count(control_.allocations); }
+
+  // `order` asks the emulator for the n-th failure. Returns what became of the run.
+  template <class Order>
+  Status check(const Order& order, std::uint64_t n) {
+    CAPTURE(n);
+    Values logits;
+    order(n);
+    const Status status = all_of_it(bytes_, images_, samples_, logits);
+    order(0);
+    INFO(status.message());
+    if (status.ok()) {
+      CHECK(same_bits(logits, expected_));
+    } else {
+      CHECK((status.code() == Code::kDevice || status.code() == Code::kOutOfMemory));
+    }
+    CHECK((live(control_) == before_));
+    CHECK(cudaGetLastError() == cudaSuccess);
+    Values again;
+    CHECK(all_of_it(bytes_, images_, samples_, again).ok());
+    CHECK(same_bits(again, expected_));
+    return status;
+  }
+
+ private:
+  template <class Counter>
+  std::uint64_t count(const Counter& counter) {
+    const std::uint64_t begin = counter();
+    Values logits;
+    REQUIRE(all_of_it(bytes_, images_, samples_, logits).ok());
+    return counter() - begin;
+  }
+
+  const Control& control_;
+  std::string bytes_;
+  Values images_;
+  std::vector<std::uint8_t> samples_;
+  Values expected_;
+  XcEmulatorLive before_{};
+};
+
+}  // namespace
+
+TEST_CASE("a CUDA call that fails is an error, nothing is left, and the next run works") {
+  const Control* control = emulator_control();
+  if (control == nullptr) {
+    WARN("not tested on a GPU");
+    return;
+  }
+  XC_RANDOM(random);
+  FailureTest test(*control, random);
+  const std::uint64_t calls = test.calls();
+  REQUIRE(calls > 200);
+  // Some tens of a thousand, others each time, and those at both ends.
+  constexpr std::uint64_t kEnds = 8;
+  int failures = 0;
+  for (std::uint64_t n = 1; n <= calls;) {
+    failures += test.check(control->fail_call, n).ok() ? 0 : 1;
+    const bool inside = n >= kEnds && n + kEnds < calls;
+    n += inside ? static_cast<std::uint64_t>(random.integer(1, 40)) : 1;
+  }
+  CHECK(failures > 20);
+}
+
+TEST_CASE("an allocation that fails says how much was asked for and how much is free") {
+  const Control* control = emulator_control();
+  if (control == nullptr) {
+    WARN("not tested on a GPU");
+    return;
+  }
+  XC_RANDOM(random);
+  FailureTest test(*control, random);
+  const std::uint64_t allocations = test.allocations();
+  REQUIRE(allocations > 10);
+  for (std::uint64_t n = 1; n <= allocations;) {
+    const Status status = test.check(control->fail_allocation, n);
+    CHECK(status.code() == Code::kOutOfMemory);
+    CHECK_THAT(status.message(), Contains("cannot allocate") && Contains("bytes for"));
+    n += n + 8 < allocations ? static_cast<std::uint64_t>(random.integer(1, 10)) : 1;
+  }
+}
+
+TEST_CASE("more than the device has is refused with the numbers") {
+  const std::string bytes = xception_fixture().bytes();
+  std::size_t free = 0;
+  std::size_t total = 0;
+  REQUIRE(cudaMemGetInfo(&free, &total) == cudaSuccess);
+  const auto session =
+      Session::create(load(bytes), {.device = "cuda", .batch = 16384, .height = 512, .width = 512});
+  CHECK(session.status().code() == Code::kOutOfMemory);
+  CHECK_THAT(session.status().message(),
+             Contains("cannot allocate") && Contains("bytes for activations") &&
+                 Contains("of the device's " + std::to_string(total) + " bytes") &&
+                 Contains("are free"));
+}
+
+}  // namespace xception

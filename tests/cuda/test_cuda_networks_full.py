@@ -1,0 +1,35 @@
+"""The networks at full size on a CUDA device against PyTorch."""
+
+import unittest
+
+from network import NetworkTest
+
+HALF = ("-d", "cuda", "--precision", "fp16", "--rtol", "1e9", "--rtol-logits", "2e-2")
+
+
+class FullNetworksTest(NetworkTest):
+    def test_seed_depthwise(self):
+        self.draw("seed_depthwise")
+        self.golden(1, 32, 32)
+        self.assertIn("0 layers of the plan have no reference", self.compare("-d", "cuda"))
+        self.golden(3, 17, 28, layers=False)
+        self.compare(*HALF)
+
+    def test_seed(self):
+        self.draw("seed")
+        self.golden(1, 32, 32, layers=False)
+        self.compare(*HALF)
+
+    def test_xception_of_small_pictures(self):
+        self.draw("xception", pool_pad="tf_same", bn_eps=1e-3)
+        self.golden(1, 71, 75)
+        self.assertIn("0 layers of the plan have no reference", self.compare("-d", "cuda"))
+
+    def test_xception(self):
+        self.draw("xception")
+        self.golden(1, 299, 299, layers=False)
+        self.compare(*HALF)
+
+
+if __name__ == "__main__":
+    unittest.main()

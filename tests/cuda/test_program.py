@@ -1,0 +1,166 @@
+"""The command line on CUDA devices, as the emulator of the tests has them."""
+
+import os
+import re
+import unittest
+
+import numpy as np
+
+import program
+from program import DEMO, pictures, without_times
+
+GPU = os.environ["XC_EMULATOR_DEVICE"]  # "sm_80"
+CAPABILITY = f"{GPU[3:-1]}.{GPU[-1]}"
+
+
+def environment(**variables):
+    return {"env": os.environ | variables}
+
+
+class CudaProgramTest(program.ProgramTest):
+    def test_list_devices(self):
+        out, err = self.run_demo("--list-devices")
+        self.assertEqual(err, "")
+        self.assertRegex(out, r"(?m)^cpu ")
+        self.assertRegex(
+            out, rf"(?m)^cuda:0 .*compute capability {CAPABILITY}, \d+ multiprocessors, [\d.]+ GiB$"
+        )
+        out, _ = self.run_demo("--list-devices", **environment(XC_EMULATOR_DEVICE="sm_90,sm_75"))
+        self.assertRegex(out, r"(?m)^cuda:0 .*capability 9\.0")
+        self.assertRegex(out, r"(?m)^cuda:1 .*capability 7\.5")
+
+    def test_auto_takes_the_gpu_and_says_so(self):
+        for device in ("auto", "cuda", "cuda:0"):
+            with self.subTest(device=device):
+                _, err = self.run_demo("-v", "-d", device, pictures()[0])
+                self.assertIn("on cuda:0 (", err)
+                self.assertIn(f"compute capability {CAPABILITY}", err)
+                (record,) = self.records("-d", device, pictures()[0])
+                self.assertEqual(record["device"], "cuda:0")
+        version = self.run_bare("--version").stdout.decode()
+        self.assertRegex(version, r"(?m)^backends .*, cuda \(CUDA \d+\.\d+\)$")
+
+    def test_a_device_that_is_not_there(self):
+        two = environment(XC_EMULATOR_DEVICE="sm_90,sm_75")
+        none = environment(XC_EMULATOR_DEVICE="none")
+        no_driver = environment(XC_EMULATOR_DEVICE="no-driver")
+        cases = [
+            ("cuda:7", {}, ["'cuda:7'", "the only GPU is cuda:0"]),
+            ("cuda:2", two, ["'cuda:2'", "cuda:0 to cuda:1"]),
+            ("cuda", none, ["'cuda'", "finds no GPU"]),
+            ("cuda:0", none, ["'cuda:0'", "finds no GPU"]),
+            ("cuda", no_driver, ["'cuda'", "driver"]),
+        ]
+        for device, env, words in cases:
+            with self.subTest(device=device, env=bool(env)):
+                message = self.refused(4, "-m", DEMO, pictures()[0], "-d", device, **env)
+                for word in words:
+                    self.assertIn(word, message)
+
+    def test_auto_falls_back_to_the_cpu_and_says_so(self):
+        for absent in ("none", "no-driver", "sm_70"):
+            with self.subTest(absent=absent):
+                env = environment(XC_EMULATOR_DEVICE=absent)
+                _, err = self.run_demo("-v", pictures()[0], **env)
+                self.assertIn("on cpu", err)
+                (record,) = self.records(pictures()[0], **env)
+                self.assertEqual(record["device"], "cpu")
+                out, _ = self.run_demo("--list-devices", **env)
+                self.assertIn("no code for" if absent == "sm_70" else "no CUDA device: ", out)
+
+    def test_too_old_a_gpu_is_refused_with_both_capabilities(self):
+        env = environment(XC_EMULATOR_DEVICE="sm_70")
+        message = self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
+        self.assertIn("has compute capability 7.0", message)
+        self.assertRegex(message, r"this build holds code for .*7\.5")
+
+    def test_auto_skips_a_gpu_that_is_too_old(self):
+        env = environment(XC_EMULATOR_DEVICE="sm_70,sm_80")
+        (record,) = self.records(pictures()[0], **env)
+        self.assertEqual(record["device"], "cuda:1")
+
+    def test_tf32_needs_a_gpu_that_has_it(self):
+        arguments = ["-m", DEMO, pictures()[0], "-d", "cuda", "--precision", "tf32"]
+        if GPU == "sm_75":
+            message = self.refused(4, *arguments)
+            for word in ("tf32", "8.0", "7.5"):
+                self.assertIn(word, message)
+        else:
+            self.assertEqual(self.run_bare(*arguments).returncode, 0)
+
+    def logits(self, *arguments):
+        records = self.records(*arguments, "-k", "10", *pictures())
+        return np.array([[c["logit"] for c in sorted(r["topk"], key=lambda c: c["index"])]
+                         for r in records])  # fmt: skip
+
+    def test_the_demo_model_agrees_with_the_cpu(self):
+        cpu = self.logits("-d", "cpu")
+        largest = np.abs(cpu).max()
+        for precision, bound in (("fp32", 1e-4), ("fp16", 2e-2)):
+            cuda = self.logits("-d", "cuda", "--precision", precision)
+            with self.subTest(precision=precision):
+                self.assertLessEqual(np.abs(cuda - cpu).max(), bound * largest)
+                clear = np.sort(cpu)[:, -1] - np.sort(cpu)[:, -2] > 2 * bound * largest
+                self.assertTrue(clear.any())
+                self.assertTrue((cuda.argmax(1) == cpu.argmax(1))[clear].all())
+
+    def test_results_are_the_same_however_they_are_run(self):
+        """The same command twice; other batches, decoding threads, orders of work; no graph."""
+        for precision in ("fp32", "fp16"):
+            common = ("-d", "cuda", "--precision", precision, *pictures())
+            first = self.run_demo("-f", "csv", *common)
+            self.assertEqual(self.run_demo("-f", "csv", *common), first)
+            expected = without_times(self.records(*common))
+            variants = [
+                (["-b", "1"], {}),
+                (["-b", "3", "-j", "4"], {}),
+                (["--cuda-graph", "off"], {}),
+                (["-b", "3"], environment(XC_EMULATOR_SEED="1")),
+                (["-b", "3"], environment(XC_EMULATOR_SEED="5")),
+            ]
+            for options, env in variants:
+                with self.subTest(precision=precision, options=options, env=bool(env)):
+                    self.assertEqual(without_times(self.records(*options, *common, **env)), expected)
+
+    def test_failed_pictures_keep_their_place(self):
+        bad = self.write("bad.png", "no picture")
+        names = [bad, *pictures()[:3], bad, bad, *pictures()[3:], bad]
+        got = self.records("-d", "cuda", "-b", "3", *names, status=1)
+        self.assertEqual([r["input"] for r in got], names)
+        self.assertEqual([r["status"] == "error" for r in got], [n == bad for n in names])
+
+    def test_layers_profile_and_plan(self):
+        os.mkdir(self.path("layers"))
+        out, _ = self.run_demo("-d", "cuda", "-f", "csv", pictures()[0])
+        dumped, _ = self.run_demo(
+            "-d", "cuda", "-f", "csv", "--dump-layers", self.path("layers"), pictures()[0]
+        )
+        self.assertEqual(dumped, out)
+        self.assertEqual(np.load(self.path("layers/fc.npy")).shape[:2], (1, 10))
+        profile, _ = self.run_demo("--profile=2", "-d", "cuda")
+        self.assertRegex(profile, r"runs on +cuda:0 \(.*\), fp32")
+        info, _ = self.run_demo("--info", "-d", "cuda", "--precision", "fp16")
+        for kernel in ("pointwise", "depthwise", "conv3x3", "max_pool", "linear"):
+            self.assertRegex(info, rf"(?m)^ *\d+ .* {kernel}")
+
+    def test_out_of_memory(self):
+        env = environment(XC_EMULATOR_MEMORY="200000")
+        message = self.refused(1, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
+        for words in (r"cannot allocate \d+ bytes for", r"of the device's 200000 bytes \d+ are free"):
+            self.assertRegex(message, words)
+
+    def test_a_call_that_fails_ends_the_program_with_its_name(self):
+        statuses = set()
+        for call in (1, 5, 40, 200, 400):
+            with self.subTest(call=call):
+                done = self.run_bare("-m", DEMO, pictures()[0], "-d", "cuda",
+                                     **environment(XC_EMULATOR_FAIL_CALL=str(call)))  # fmt: skip
+                statuses.add(done.returncode)
+                if done.returncode != 0:
+                    self.assertIn(done.returncode, (1, 4))
+                    self.assertTrue(re.match(b"xception-infer: .*\n$", done.stderr), done.stderr)
+        self.assertIn(4, statuses)
+
+
+if __name__ == "__main__":
+    unittest.main()
