@@ -11,6 +11,13 @@
 
 struct CUstream_st;
 
+// Functions that kernels call too; to a host compiler it is nothing.
+#ifdef __CUDACC__
+#define XC_HOST_DEVICE __host__ __device__
+#else
+#define XC_HOST_DEVICE
+#endif
+
 namespace xception {
 
 using Stream = CUstream_st*;
@@ -23,6 +30,11 @@ constexpr int channel_stride(int channels) {
   constexpr int kPicture = 4;
   constexpr int kStep = 16;
   return channels <= kPicture ? kPicture : (channels + kStep - 1) / kStep * kStep;
+}
+
+// How many pieces of `step` hold `count`.
+constexpr std::int64_t ceil_div(std::int64_t count, std::int64_t step) {
+  return (count + step - 1) / step;
 }
 
 // Elements of an activation on the device, its padding included.

@@ -32,7 +32,7 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
   return result;
 #else
-  return a < b ? b : a;  // b is never NaN where the kernels use it
+  return a < b || b != b ? b : a;
 #endif
 }
 
@@ -54,6 +54,12 @@ __device__ __forceinline__ Words<4> load_shared(std::uint32_t address) {
   return bits;
 }
 
+__device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t address) {
+  std::uint32_t word;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address));
+  return word;
+}
+
 // 16 bytes on their way from global to shared memory. From sm_80 on cp.async carries them and they
 // have landed after wait_for_copies(); before that a register holds them until land(). Either way
 // zeros go where `bytes` is 0, and nothing is read.
@@ -64,14 +70,14 @@ class ChunkCopy {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes)
                  : "memory");
 #else
-    dst_ = dst;
-    bits_ = bytes == 0 ? Words<4>{} : *static_cast<const Words<4>*>(src);
+    bits_ = bytes == 0 ? Words<4>{} : load_words(static_cast<const Words<4>*>(src));
 #endif
   }
 
-  __device__ __forceinline__ void land() const {
+  // With the `dst` of fetch().
+  __device__ __forceinline__ void land(std::uint32_t dst) const {
 #if __CUDA_ARCH__ < 800
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(dst_), "r"(bits_.word[0]),
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(dst), "r"(bits_.word[0]),
                  "r"(bits_.word[1]), "r"(bits_.word[2]), "r"(bits_.word[3])
                  : "memory");
 #endif
@@ -79,10 +85,32 @@ class ChunkCopy {
 
 #if __CUDA_ARCH__ < 800
  private:
-  std::uint32_t dst_;
   Words<4> bits_;
 #endif
 };
+
+// Copies a pixel of 8 or 16 bytes, aligned to them, from global to shared memory; zeros where it is
+// not `inside`, and nothing is read. From sm_80 on it has landed after wait_for_copies().
+template <int kBytes>
+__device__ __forceinline__ void copy_pixel(std::uint32_t dst, const void* src, bool inside) {
+  static_assert(kBytes == 8 || kBytes == 16);
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(dst), "l"(src), "n"(kBytes),
+               "r"(inside ? kBytes : 0)
+               : "memory");
+#else
+  using Pixel = Words<kBytes / 4>;
+  const Pixel bits = inside ? load_words(static_cast<const Pixel*>(src)) : Pixel{};
+  if constexpr (kBytes == 8) {
+    asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(dst), "r"(bits.word[0]), "r"(bits.word[1])
+                 : "memory");
+  } else {
+    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(dst), "r"(bits.word[0]),
+                 "r"(bits.word[1]), "r"(bits.word[2]), "r"(bits.word[3])
+                 : "memory");
+  }
+#endif
+}
 
 // Closes the group of all copies fetched since the last one.
 __device__ __forceinline__ void commit_copies() {

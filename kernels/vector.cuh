@@ -35,9 +35,25 @@ __device__ __forceinline__ std::uint32_t pack_pair(float a, float b, __nv_bfloat
 // The raw bits of kWords registers: one access, aligned to its size.
 template <int kWords>
 struct alignas(4 * kWords) Words {
-  static_assert(kWords == 1 || kWords == 2 || kWords == 4);
+  static_assert(kWords == 2 || kWords == 4);
   std::uint32_t word[kWords];
 };
+
+// A copy of the struct would be made word by word, each an access of its own.
+__device__ __forceinline__ Words<2> load_words(const Words<2>* src) {
+  const uint2 word = *reinterpret_cast<const uint2*>(src);
+  return {{word.x, word.y}};
+}
+__device__ __forceinline__ Words<4> load_words(const Words<4>* src) {
+  const uint4 word = *reinterpret_cast<const uint4*>(src);
+  return {{word.x, word.y, word.z, word.w}};
+}
+__device__ __forceinline__ void store_words(Words<2>* dst, const Words<2>& bits) {
+  *reinterpret_cast<uint2*>(dst) = {bits.word[0], bits.word[1]};
+}
+__device__ __forceinline__ void store_words(Words<4>* dst, const Words<4>& bits) {
+  *reinterpret_cast<uint4*>(dst) = {bits.word[0], bits.word[1], bits.word[2], bits.word[3]};
+}
 
 template <class T, int kWidth>
 constexpr int kVectorWords = kWidth* static_cast<int>(sizeof(T)) / 4;
@@ -63,7 +79,7 @@ __device__ __forceinline__ void unpack(const Words<kVectorWords<T, kWidth>>& bit
 // kWidth channels from `src`, which is aligned to their bytes.
 template <class T, int kWidth>
 __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) {
-  unpack<T, kWidth>(*reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src), y);
+  unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
 }
 
 template <class T, int kWidth>
@@ -80,7 +96,7 @@ __device__ __forceinline__ void store_channels(T* dst, const float (&y)[kWidth])
       bits.word[i] = __float_as_uint(y[i]);
     }
   }
-  *reinterpret_cast<Words<kVectorWords<T, kWidth>>*>(dst) = bits;
+  store_words(reinterpret_cast<Words<kVectorWords<T, kWidth>>*>(dst), bits);
 }
 
 }  // namespace xception

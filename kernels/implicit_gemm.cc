@@ -1,0 +1,124 @@
+#include "kernels/implicit_gemm.h"
+
+#include <limits>
+
+#include "kernels/numeric.h"
+
+namespace xception {
+namespace {
+
+int round_up(int value, int step) { return (value + step - 1) / step * step; }
+
+bool aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % kChunkBytes == 0;
+}
+
+// Why the shape is refused; empty where it is not.
+std::string refused_shape(const ConvProblem& problem, int size) {
+  const Shape& src = problem.src;
+  const Window& window = problem.window;
+  const auto outside = [size](int pad) { return pad < 0 || pad >= size; };
+  if (src.n < 1 || src.h < 1 || src.w < 1 || src.c < 1 || problem.k < 1) {
+    return "every extent must be at least 1";
+  }
+  if (problem.depthwise || problem.relu_on_load) {
+    return "the convolution is dense and takes its source as it is";
+  }
+  if (window.size != size || window.stride < 1 || window.stride > 2) {
+    return "the window must be of size " + std::to_string(size) + " and stride 1 or 2";
+  }
+  if (outside(window.pad.top) || outside(window.pad.left) || outside(window.pad.bottom) ||
+      outside(window.pad.right)) {
+    return "the padding must be smaller than the window";
+  }
+  const Shape dst = problem.dst();
+  if (dst.h < 1 || dst.w < 1) {
+    return "the window does not fit the picture";
+  }
+  // Rows of the product are counted in int, its elements in 64 bits; a tile may begin beyond the
+  // last.
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max() - kMatrixTiles[0].rows;
+  if (std::int64_t{dst.n} * dst.h * dst.w > kMost) {
+    return "at most 2^31 output pixels less one tile";
+  }
+  return "";
+}
+
+}  // namespace
+
+ConvGeometry conv_geometry(const ConvProblem& problem, Numeric numeric) {
+  const Shape dst = problem.dst();
+  ConvGeometry geometry;
+  geometry.src_h = problem.src.h;
+  geometry.src_w = problem.src.w;
+  geometry.src_stride = channel_stride(problem.src.c);
+  geometry.dst_h = dst.h;
+  geometry.dst_w = dst.w;
+  geometry.channels = problem.k;
+  geometry.dst_stride = channel_stride(problem.k);
+  geometry.pixels = dst.n * dst.h * dst.w;
+  geometry.stride = problem.window.stride;
+  geometry.pad_top = problem.window.pad.top;
+  geometry.pad_left = problem.window.pad.left;
+  geometry.depth_tiles = round_up(geometry.src_stride, tile_depth(numeric)) / tile_depth(numeric);
+  return geometry;
+}
+
+std::string dense_name(const std::string& operation, const ConvProblem& problem, Numeric numeric) {
+  return operation + " " + to_string(problem.src) + " -> " + std::to_string(problem.k) +
+         ", stride " + std::to_string(problem.window.stride) + ", " + numeric_name(numeric);
+}
+
+Status check_dense(const std::string& operation, const ConvProblem& problem, int size,
+                   Numeric numeric, const GpuInfo& gpu, const DenseArgs& args) {
+  const auto refuse = [&](Code code, const std::string& reason) {
+    return Status(code, dense_name(operation, problem, numeric) + ": " + reason);
+  };
+  if (const std::string reason = refused_shape(problem, size); !reason.empty()) {
+    return refuse(Code::kInvalidArgument, reason);
+  }
+  if (!pick_matrix_math(numeric, gpu.arch)) {
+    return refuse(Code::kUnsupported, "a GPU of sm_" + std::to_string(gpu.arch) +
+                                          " has no tf32; use fp32 or fp16, or one from sm_80 on");
+  }
+  const DeviceEpilogue& epilogue = args.epilogue;
+  if (args.src == nullptr || args.weights == nullptr || args.dst == nullptr) {
+    return refuse(Code::kInvalidArgument, "source, weights or destination is missing");
+  }
+  if ((epilogue.second_scale == nullptr) != (epilogue.second_shift == nullptr)) {
+    return refuse(Code::kInvalidArgument, "a second scale needs a second shift, and it a scale");
+  }
+  for (const void* pointer :
+       {args.src, args.weights, static_cast<const void*>(args.dst), epilogue.residual,
+        static_cast<const void*>(epilogue.shift), static_cast<const void*>(epilogue.second_scale),
+        static_cast<const void*>(epilogue.second_shift)}) {
+    if (!aligned(pointer)) {
+      return refuse(Code::kInvalidArgument, "a buffer does not start at a multiple of 16 bytes");
+    }
+  }
+  return {};
+}
+
+std::vector<std::byte> pack_dense(const ConvProblem& problem, Numeric numeric,
+                                  const float* weights) {
+  const std::size_t rows = static_cast<std::size_t>(channel_stride(problem.k));
+  const std::size_t taps = static_cast<std::size_t>(problem.window.size * problem.window.size);
+  const std::size_t depth =
+      static_cast<std::size_t>(round_up(channel_stride(problem.src.c), tile_depth(numeric)));
+  const auto channels = static_cast<std::size_t>(problem.src.c);
+  std::vector<float> ordered(rows * taps * depth, 0.0F);
+  for (std::size_t k = 0; k < static_cast<std::size_t>(problem.k); ++k) {
+    for (std::size_t tap = 0; tap < taps; ++tap) {
+      for (std::size_t c = 0; c < channels; ++c) {
+        const float weight = weights[(k * channels + c) * taps + tap];
+        ordered[(k * taps + tap) * depth + c] =
+            numeric == Numeric::kTf32 ? round_to_tf32(weight) : weight;
+      }
+    }
+  }
+  std::vector<std::byte> packed(ordered.size() * element_bytes(numeric));
+  to_numeric(ordered, numeric, packed.data());
+  return packed;
+}
+
+}  // namespace xception

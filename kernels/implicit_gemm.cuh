@@ -1,0 +1,535 @@
+// The kernel behind pointwise() and conv3x3(): a convolution as the product
+//   dst[m][k] = epilogue(sum over taps and c of src[pixel(m, tap)][c] * weights[k][tap][c])
+// of a matrix of pixels that is never written down and a matrix of weights. Taps outside the
+// picture read as zero.
+//
+// Who computes what. A block has a tile of rows (output pixels) x columns (output channels), see
+// kMatrixTiles; blocks run along the columns first, so that neighbours in time read the same
+// pixels. A warp has warp_rows x warp_columns of it in registers.
+//  - Tensor cores: lane 4 * g + t has rows g and g + 8 of every 16, and of every 32 columns (16 of
+//  32
+//    bits each) the neighbouring 16 bytes of channels from 16 / sizeof(T) * t on. The product's
+//    columns may stand in any order as long as weights and results agree, so the rows of weights
+//    are read in the order that gives a lane neighbours: the epilogue runs on the accumulators as
+//    they are, its loads and stores are 16 bytes a lane and 64 bytes a row, whole sectors.
+//  - Scalar: a lane has every 4th (32-bit) or 8th (16-bit) row, and 16 bytes of channels of
+//  every 32.
+//
+// Shared memory: `stages` tiles of operands, one after the other, each rows * 64 bytes of pixels
+// and then columns * 64 bytes of weights: [row][32 elements of 16 bits, or 16 of 32]. A tap's
+// channels are cut into such tiles, and a tap begins a new one. The chunks of 16 bytes are
+// scrambled (chunk_offset() in implicit_gemm.h) so that cp.async, ldmatrix and the scalar loads
+// touch every bank once a wavefront. Bytes at two, or all, stages: 128x128: 49,152 (32,768 on
+// sm_75); 64x64: 32,768; 64x32: 36,864; 32x32: 32,768.
+//
+// Pipeline: a tile of operands is fetched `stages - 1` steps ahead by cp.async, or on sm_75 one
+// step ahead into registers; one barrier a step. Order of summation: taps, then channels, in the
+// same steps in every tile, one accumulator an output; nothing is split along k.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/epilogue.cuh"
+#include "kernels/implicit_gemm.h"
+#include "kernels/launch.cuh"
+#include "kernels/ptx.cuh"
+#include "kernels/tiles.h"
+#include "kernels/vector.cuh"
+
+namespace xception {
+
+// This thread's chunks of the rows of pixels: chunk `threadIdx.x % 4` of every kStep-th row.
+template <class T, int kTileIndex, int kSize>
+class PixelLoader {
+ public:
+  __device__ __forceinline__ PixelLoader(const ConvGeometry& geometry, const T* src,
+                                         int first_pixel)
+      : geometry_(geometry), src_(src), remaining_(geometry.depth_tiles) {
+    const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
+    const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
+    const int in_last_tile = geometry.src_stride - (geometry.depth_tiles - 1) * kDepth;
+    in_last_ = chunk * kVectorWidth<T> < in_last_tile;
+    shared_ = chunk_offset(row, chunk, pixel_scramble(row));
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int pixel = first_pixel + row + i * kStep;
+      inside_[i] = 0;
+      offset_[i] = 0;
+      if (pixel < geometry.pixels) {
+        const WindowOrigin origin = window_origin(geometry, pixel);
+        inside_[i] = kSize == 1 ? 1U : inside_taps(geometry, origin, kSize);
+        offset_[i] = source_offset(geometry, origin) + chunk * kVectorWidth<T>;
+      }
+    }
+    begin_tap();
+  }
+
+  // Fetches the next tile into `stage`.
+  __device__ __forceinline__ void fetch(std::uint32_t stage) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      copies_[i].fetch(stage + shared_ + i * kStep * kDepthBytes, source_[i], bytes_[i]);
+      source_[i] += kDepth;
+    }
+    --remaining_;
+    // Once a tap; twice where its last tile is not full.
+    if (remaining_ <= 1) {
+      if (remaining_ == 0 && kSize > 1) {
+        ++tap_;
+        remaining_ = geometry_.depth_tiles;
+        begin_tap();
+      } else {
+        drop_missing_channels();
+      }
+    }
+  }
+
+  // With the `stage` of fetch().
+  __device__ __forceinline__ void land(std::uint32_t stage) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      copies_[i].land(stage + shared_ + i * kStep * kDepthBytes);
+    }
+  }
+
+ private:
+  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
+  static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
+  static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
+  static constexpr int kRows = kTile.rows / kStep;
+  static_assert(kTile.rows % kStep == 0 && kStep % 8 == 0, "the scramble repeats every 8 rows");
+
+  __device__ __forceinline__ void begin_tap() {
+    const std::int64_t tap = tap_offset(geometry_, tap_ / kSize, tap_ % kSize);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const bool inside = (inside_[i] >> tap_ & 1U) != 0;
+      // Nothing is read where the tap lies outside, but the address must be one.
+      source_[i] = src_ + (inside ? offset_[i] + tap : 0);
+      bytes_[i] = inside ? kChunkBytes : 0;
+    }
+    if (remaining_ == 1) {
+      drop_missing_channels();
+    }
+  }
+
+  __device__ __forceinline__ void drop_missing_channels() {
+    if (!in_last_) {
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        bytes_[i] = 0;
+      }
+    }
+  }
+
+  const ConvGeometry& geometry_;
+  const T* src_;
+  int remaining_;  // tiles of this tap
+  int tap_ = 0;
+  bool in_last_;  // whether the tap's last tile has this thread's chunk
+  int shared_;
+  unsigned inside_[kRows];
+  std::int64_t offset_[kRows];
+  const T* source_[kRows];
+  int bytes_[kRows];
+  ChunkCopy copies_[kRows];
+};
+
+// This thread's chunks of the rows of weights, which lie one after the other along k.
+template <class T, int kTileIndex, bool kScalar>
+class WeightLoader {
+ public:
+  __device__ __forceinline__ WeightLoader(const ConvGeometry& geometry, const T* weights, int taps,
+                                          int first_channel) {
+    const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
+    const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
+    const std::int64_t row_elements = std::int64_t{taps} * geometry.depth_tiles * kDepth;
+    shared_ = chunk_offset(row, chunk, weight_scramble(row, kWidth, kScalar));
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int channel = first_channel + row + i * kStep;
+      const bool inside = channel < geometry.dst_stride;
+      bytes_[i] = inside ? kChunkBytes : 0;
+      source_[i] = weights + (inside ? channel * row_elements + chunk * kWidth : 0);
+    }
+  }
+
+  __device__ __forceinline__ void fetch(std::uint32_t stage) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      copies_[i].fetch(stage + shared(i), source_[i], bytes_[i]);
+      source_[i] += kDepth;
+    }
+  }
+
+  __device__ __forceinline__ void land(std::uint32_t stage) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      copies_[i].land(stage + shared(i));
+    }
+  }
+
+ private:
+  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
+  static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
+  static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
+  static constexpr int kRows = kTile.columns / kStep;
+  static constexpr int kWidth = kVectorWidth<T>;
+  static_assert(kTile.columns % kStep == 0 && kStep % kWidth == 0);
+
+  // Row i * kStep + row: i's part of the scramble has no bit in common with row's.
+  __device__ __forceinline__ int shared(int i) const {
+    return (shared_ ^ weight_scramble(i * kStep, kWidth, kScalar) * kChunkBytes) +
+           i * kStep * kDepthBytes;
+  }
+
+  int shared_;
+  const T* source_[kRows];
+  int bytes_[kRows];
+  ChunkCopy copies_[kRows];
+};
+
+// A warp's part of the product, by tensor cores. `Operand` is what mma multiplies, T what is kept.
+template <class T, class Operand, int kTileIndex>
+class TensorProduct {
+ public:
+  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
+  static constexpr int kWidth = kVectorWidth<T>;
+  static constexpr bool kScalar = false;
+  static constexpr bool kAvailable = kHasMma<Operand>;
+  static constexpr int kRows = kTile.warp_rows / 8;                   // of this lane
+  static constexpr int kVectors = kTile.warp_columns / (4 * kWidth);  // in each
+  static constexpr int kIndex = kTileIndex;
+  using Element = T;
+
+  __device__ __forceinline__ TensorProduct() {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    first_row_ = warp / kWarpsAcross * kTile.warp_rows;
+    first_column_ = warp % kWarpsAcross * kTile.warp_columns;
+    // Matrices of pixels: rows 0-7 and 8-15 of the first chunk, then of the second.
+    const int row = first_row_ + lane % 16;
+    pixels_ = chunk_offset(row, lane / 16, pixel_scramble(row));
+    // Matrices of weights: both chunks of eight columns, then of the next eight.
+    const int n = lane % 8;
+    const int column = first_column_ + kWidth * (n / 2) + lane / 16 * 2 + n % 2;
+    weights_ = kTile.rows * kDepthBytes +
+               chunk_offset(column, lane / 8 % 2, weight_scramble(column, kWidth, kScalar));
+    first_row_ += lane / 4;
+    first_column_ += lane % 4 * kWidth;
+  }
+
+  // Adds the products of the tile of operands at `stage`.
+  __device__ __forceinline__ void multiply_tile(std::uint32_t stage) {
+#pragma unroll
+    for (int step = 0; step < kDepthBytes / 32; ++step) {
+      // The chunk's number is scrambled by xor, so two chunks on is xor too.
+      const std::uint32_t pixels = stage + (pixels_ ^ (step * 2 * kChunkBytes));
+      const std::uint32_t weights = stage + (weights_ ^ (step * 2 * kChunkBytes));
+      std::uint32_t b[kColumnTiles][2];
+#pragma unroll
+      for (int j = 0; j < kColumnTiles; j += 2) {
+        // Eight columns are two rows of weights in each of four neighbourhoods of kWidth.
+        const int rows = j / kTilesPerVector * (4 * kWidth) + j % kTilesPerVector * 2;
+        std::uint32_t both[4];
+        load_matrices(weights + rows * kDepthBytes, both);
+        b[j][0] = both[0];
+        b[j][1] = both[1];
+        b[j + 1][0] = both[2];
+        b[j + 1][1] = both[3];
+      }
+#pragma unroll
+      for (int i = 0; i < kRowTiles; ++i) {
+        std::uint32_t a[4];
+        load_matrices(pixels + i * 16 * kDepthBytes, a);
+        if constexpr (std::is_same_v<Operand, Tf32>) {
+#pragma unroll
+          for (std::uint32_t& bits : a) {
+            bits = round_to_tf32(bits);
+          }
+        }
+#pragma unroll
+        for (int j = 0; j < kColumnTiles; ++j) {
+          multiply(a, b[j], sum_[i][j], Operand{});
+        }
+      }
+    }
+  }
+
+  // Row and first column, within the block's tile, of this lane's vectors.
+  __device__ __forceinline__ int row(int i) const { return first_row_ + i * 8; }
+  __device__ __forceinline__ int column(int vector) const {
+    return first_column_ + vector * (4 * kWidth);
+  }
+
+  __device__ __forceinline__ void take(int i, int vector, float (&y)[kWidth]) const {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      y[e] = sum_[i / 2][vector * kTilesPerVector + e / 2][i % 2 * 2 + e % 2];
+    }
+  }
+
+ private:
+  static constexpr int kWarpsAcross = kTile.columns / kTile.warp_columns;
+  static constexpr int kRowTiles = kTile.warp_rows / 16;
+  static constexpr int kColumnTiles = kTile.warp_columns / 8;
+  static constexpr int kTilesPerVector = kWidth / 2;
+  static_assert(kTile.warp_rows % 16 == 0 && kTile.warp_columns % 32 == 0);
+
+  int first_row_;
+  int first_column_;
+  int pixels_;   // bytes from the stage to what this lane's loads of pixels begin with
+  int weights_;  // and of weights
+  float sum_[kRowTiles][kColumnTiles][4] = {};
+};
+
+// The same by fused multiply-adds in float32.
+template <class T, int kTileIndex>
+class ScalarProduct {
+ public:
+  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
+  static constexpr int kWidth = kVectorWidth<T>;
+  static constexpr bool kScalar = true;
+  static constexpr bool kAvailable = sizeof(T) == 4 || !kHasMma<T>;
+  static constexpr int kRowLanes = kWidth;
+  static constexpr int kRows = kTile.warp_rows / kRowLanes;
+  static constexpr int kVectors = kTile.warp_columns / 32;
+  static constexpr int kIndex = kTileIndex;
+  using Element = T;
+
+  __device__ __forceinline__ ScalarProduct() {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    first_row_ = warp / kWarpsAcross * kTile.warp_rows + lane / kColumnLanes;
+    first_column_ = warp % kWarpsAcross * kTile.warp_columns + lane % kColumnLanes * kWidth;
+  }
+
+  __device__ __forceinline__ void multiply_tile(std::uint32_t stage) {
+    const std::uint32_t weights = stage + kTile.rows * kDepthBytes;
+#pragma unroll 1
+    for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
+      Words<4> b[kVectors * kWidth];
+#pragma unroll
+      for (int j = 0; j < kVectors * kWidth; ++j) {
+        const int n = column(j / kWidth) + j % kWidth;
+        b[j] = load_shared(weights + chunk_offset(n, chunk, weight_scramble(n, kWidth, kScalar)));
+      }
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        float x[kWidth];
+        unpack<T, kWidth>(load_shared(stage + chunk_offset(row(i), chunk, pixel_scramble(row(i)))),
+                          x);
+#pragma unroll
+        for (int j = 0; j < kVectors * kWidth; ++j) {
+          float w[kWidth];
+          unpack<T, kWidth>(b[j], w);
+#pragma unroll
+          for (int c = 0; c < kWidth; ++c) {
+            sum_[i][j] = __fmaf_rn(x[c], w[c], sum_[i][j]);
+          }
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ int row(int i) const { return first_row_ + i * kRowLanes; }
+  __device__ __forceinline__ int column(int vector) const { return first_column_ + vector * 32; }
+
+  __device__ __forceinline__ void take(int i, int vector, float (&y)[kWidth]) const {
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      y[e] = sum_[i][vector * kWidth + e];
+    }
+  }
+
+ private:
+  static constexpr int kColumnLanes = 32 / kRowLanes;
+  static constexpr int kWarpsAcross = kTile.columns / kTile.warp_columns;
+  static_assert(kTile.warp_rows % kRowLanes == 0 && kTile.warp_columns % 32 == 0);
+
+  int first_row_;
+  int first_column_;
+  float sum_[kRows][kVectors * kWidth] = {};
+};
+
+// Epilogue and store of what `product` holds, kWidth channels at a time of its vectors.
+template <int kWidth, class Product>
+__device__ __forceinline__ void store_product(const ConvGeometry& geometry, const Product& product,
+                                              int first_pixel, int first_channel,
+                                              const DeviceEpilogue& epilogue,
+                                              typename Product::Element* dst) {
+  using T = typename Product::Element;
+#pragma unroll
+  for (int vector = 0; vector < Product::kVectors; ++vector) {
+    const int channel = first_channel + product.column(vector);
+    if (channel >= geometry.dst_stride) {
+      continue;
+    }
+    const ChannelEpilogue<T, kWidth> finish(epilogue, channel, geometry.channels);
+#pragma unroll
+    for (int i = 0; i < Product::kRows; ++i) {
+      const int pixel = first_pixel + product.row(i);
+      if (pixel < geometry.pixels) {
+        float sums[Product::kWidth];
+        product.take(i, vector, sums);
+        float y[kWidth];
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) {
+          y[e] = sums[e];
+        }
+        const std::int64_t offset = result_offset(geometry, pixel, channel);
+        finish.apply(offset, y);
+        store_channels<T, kWidth>(dst + offset, y);
+      }
+    }
+  }
+}
+
+// One block a tile, tile_threads() threads, tile_stages() * stage_bytes() of shared memory.
+// kNarrow: the output has a channel stride of four.
+template <class Product, int kSize, bool kNarrow>
+__global__ void __launch_bounds__(tile_threads(Product::kTile))
+    implicit_gemm(const ConvGeometry geometry, const typename Product::Element* __restrict__ src,
+                  const typename Product::Element* __restrict__ weights,
+                  typename Product::Element* dst, const DeviceEpilogue epilogue) {
+  if constexpr (Product::kAvailable) {
+    using T = typename Product::Element;
+    constexpr MatrixTile kTile = Product::kTile;
+    constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
+    constexpr int kStageBytes = stage_bytes(kTile);
+    constexpr int kPixelBytes = kTile.rows * kDepthBytes;
+    extern __shared__ __align__(2 * kDepthBytes) unsigned char shared[];
+    const std::uint32_t stages = shared_address(shared);
+
+    const int tile = static_cast<int>(blockIdx.x);
+    const int first_pixel = tile / geometry.column_tiles * kTile.rows;
+    const int first_channel = tile % geometry.column_tiles * kTile.columns;
+    const int steps = kSize * kSize * geometry.depth_tiles;
+    PixelLoader<T, Product::kIndex, kSize> pixels(geometry, src, first_pixel);
+    WeightLoader<T, Product::kIndex, Product::kScalar> filters(geometry, weights, kSize * kSize,
+                                                               first_channel);
+    for (int stage = 0; stage < kStages - 1; ++stage) {
+      if (stage < steps) {
+        pixels.fetch(stages + stage * kStageBytes);
+        filters.fetch(stages + stage * kStageBytes + kPixelBytes);
+        pixels.land(stages + stage * kStageBytes);
+        filters.land(stages + stage * kStageBytes + kPixelBytes);
+      }
+      commit_copies();
+    }
+
+    Product product;
+    const std::uint32_t end = stages + kStages * kStageBytes;
+    std::uint32_t computed = stages;
+    std::uint32_t fetched = end - kStageBytes;
+    for (int step = 0; step < steps; ++step) {
+      // Step's own tile has landed for this thread, by the barrier for all; and all are done with
+      // the tile before it, whose place the next one takes.
+      wait_for_copies<kStages - 2>();
+      __syncthreads();
+      const bool more = step + kStages - 1 < steps;
+      if (more) {
+        pixels.fetch(fetched);
+        filters.fetch(fetched + kPixelBytes);
+      }
+      commit_copies();
+      product.multiply_tile(computed);
+      if (more) {
+        pixels.land(fetched);
+        filters.land(fetched + kPixelBytes);
+      }
+      computed = computed + kStageBytes == end ? stages : computed + kStageBytes;
+      fetched = fetched + kStageBytes == end ? stages : fetched + kStageBytes;
+    }
+    store_product<kNarrow ? 4 : Product::kWidth>(geometry, product, first_pixel, first_channel,
+                                                 epilogue, dst);
+  }
+}
+
+template <int kSize, bool kNarrow, class Product>
+[[nodiscard]] Status launch_product(const std::string& operation, const ConvProblem& problem,
+                                    Numeric numeric, const MatrixChoice& choice, bool async_copy,
+                                    const DenseArgs& args, Stream stream) {
+  using T = typename Product::Element;
+  ConvGeometry geometry = conv_geometry(problem, numeric);
+  geometry.column_tiles = choice.column_tiles;
+  const std::size_t shared_bytes = static_cast<std::size_t>(
+      tile_stages(Product::kTile, async_copy) * stage_bytes(Product::kTile));
+  const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
+                             dim3(tile_threads(Product::kTile)), shared_bytes};
+  return launch([&] { return dense_name(operation, problem, numeric); },
+                implicit_gemm<Product, kSize, kNarrow>, shape, stream, geometry,
+                static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
+                static_cast<T*>(args.dst), args.epilogue);
+}
+
+// The instance of `choice`, from tile kIndex on; ProductOf<i> is the product in tile i.
+template <int kSize, int kIndex, template <int> class ProductOf>
+[[nodiscard]] Status launch_tile(const std::string& operation, const ConvProblem& problem,
+                                 Numeric numeric, const MatrixChoice& choice, bool async_copy,
+                                 const DenseArgs& args, Stream stream) {
+  if constexpr (kIndex < kMatrixTileCount) {
+    if (choice.tile != kIndex) {
+      return launch_tile<kSize, kIndex + 1, ProductOf>(operation, problem, numeric, choice,
+                                                       async_copy, args, stream);
+    }
+    if constexpr (kIndex == kNarrowTile) {
+      if (channel_stride(problem.k) % kVectorWidth<typename ProductOf<kIndex>::Element> != 0) {
+        return launch_product<kSize, true, ProductOf<kIndex>>(operation, problem, numeric, choice,
+                                                              async_copy, args, stream);
+      }
+    }
+    return launch_product<kSize, false, ProductOf<kIndex>>(operation, problem, numeric, choice,
+                                                           async_copy, args, stream);
+  } else {
+    return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
+  }
+}
+
+template <int kTileIndex>
+using TensorFp16 = TensorProduct<__half, __half, kTileIndex>;
+template <int kTileIndex>
+using TensorBf16 = TensorProduct<__nv_bfloat16, __nv_bfloat16, kTileIndex>;
+template <int kTileIndex>
+using TensorTf32 = TensorProduct<float, Tf32, kTileIndex>;
+template <int kTileIndex>
+using ScalarFp32 = ScalarProduct<float, kTileIndex>;
+template <int kTileIndex>
+using ScalarBf16 = ScalarProduct<__nv_bfloat16, kTileIndex>;
+
+// After check_dense().
+template <int kSize>
+[[nodiscard]] Status launch_implicit_gemm(const std::string& operation, const ConvProblem& problem,
+                                          Numeric numeric, const GpuInfo& gpu,
+                                          const DenseArgs& args, Stream stream) {
+  const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
+  if (choice.blocks() > std::numeric_limits<int>::max()) {
+    return {Code::kInvalidArgument,
+            dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
+  }
+  const bool async_copy = has_async_copy(gpu.arch);
+  const auto with = [&]<int kFirst, template <int> class ProductOf>() {
+    return launch_tile<kSize, kFirst, ProductOf>(operation, problem, numeric, choice, async_copy,
+                                                 args, stream);
+  };
+  switch (choice.math) {
+    case MatrixMath::kTensorFp16:
+      return with.template operator()<0, TensorFp16>();
+    case MatrixMath::kTensorBf16:
+      return with.template operator()<0, TensorBf16>();
+    case MatrixMath::kTensorTf32:
+      return with.template operator()<0, TensorTf32>();
+    case MatrixMath::kScalarFp32:
+      return with.template operator()<kFirstScalarTile, ScalarFp32>();
+    case MatrixMath::kScalarBf16:
+      return with.template operator()<kFirstScalarTile, ScalarBf16>();
+  }
+  return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such arithmetic"};
+}
+
+}  // namespace xception
