@@ -10,8 +10,6 @@ constexpr int kTaps = 9;
 constexpr int kChannelsPerThread = 4;
 constexpr int kWarp = 32;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 DepthwiseTile pick_depthwise(const ConvProblem& problem, const GpuInfo& gpu) {
