@@ -323,7 +323,8 @@ T minimum(T a, T b, bool nan) {
 }
 template <class T>
 T maximum(T a, T b, bool nan) {
-  return -minimum(static_cast<T>(-a), static_cast<T>(-b), nan);
+  const T least = minimum(static_cast<T>(-a), static_cast<T>(-b), nan);
+  return std::isnan(least) ? least : -least;
 }
 inline std::uint16_t min16(Type16 type, std::uint16_t a, std::uint16_t b, bool nan) {
   return from_double(type, minimum(to_float(type, a), to_float(type, b), nan));
