@@ -1,0 +1,125 @@
+// Pictures and dense values to activations and back.
+#include "kernels/normalize.h"
+
+#include <cmath>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device_fixture.h"
+#include "random.h"
+#include "testing.h"
+#include "xception/preprocess.h"
+
+namespace xception {
+namespace {
+
+std::vector<std::byte> bytes_of(const std::vector<std::uint8_t>& samples) {
+  const auto bytes = std::as_bytes(std::span<const std::uint8_t>(samples));
+  return {bytes.begin(), bytes.end()};
+}
+
+void check_normalize(const Shape& shape, Numeric numeric, const std::vector<std::uint8_t>& samples,
+                     const Preprocess& preprocess) {
+  INFO(to_string(shape) << " " << numeric_name(numeric));
+  const DeviceBuffer src(bytes_of(samples));
+  NormalizeArgs args = {reinterpret_cast<const std::uint8_t*>(src.data()), nullptr, preprocess.mean,
+                        preprocess.std};
+  const Values actual = run_twice(shape, numeric, [&](void* dst) {
+    args.dst = dst;
+    return normalize(shape, numeric, args, nullptr);
+  });
+  Values expected;
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    expected.push_back(normalised(samples[i], i % 3, preprocess));
+  }
+  CHECK(same_bits(actual, rounded(numeric, expected)));
+}
+
+TEST_CASE("every sample is normalised as on the host, to the bit") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  std::vector<std::uint8_t> samples;
+  for (int sample = 0; sample < 256; ++sample) {
+    samples.insert(samples.end(), 3, static_cast<std::uint8_t>(sample));
+  }
+  std::vector<Preprocess> preprocesses(4);
+  preprocesses[1].mean = {0.485F, 0.456F, 0.406F};
+  preprocesses[1].std = {0.229F, 0.224F, 0.225F};
+  for (std::size_t c = 0; c < 3; ++c) {
+    preprocesses[2].mean[c] = random.normal();
+    preprocesses[2].std[c] = 0.1F + std::abs(random.normal());
+    preprocesses[3].mean[c] = 0;
+    preprocesses[3].std[c] = 1;
+  }
+  for (const Numeric numeric : kNumerics) {
+    for (const Preprocess& preprocess : preprocesses) {
+      check_normalize({1, 16, 16, 3}, numeric, samples, preprocess);
+    }
+  }
+}
+
+TEST_CASE("pictures of every size around a block's pixels are normalised") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  const std::vector<Shape> shapes = {{1, 1, 1, 3},   {1, 1, 2, 3},   {3, 1, 1, 3},
+                                     {1, 2, 2, 3},   {1, 7, 73, 3},  {1, 16, 32, 3},
+                                     {1, 27, 19, 3}, {2, 32, 32, 3}, {3, 17, 29, 3}};
+  for (const Numeric numeric : kNumerics) {
+    for (const Shape& shape : shapes) {
+      std::vector<std::uint8_t> samples(static_cast<std::size_t>(shape.elements()));
+      for (std::uint8_t& sample : samples) {
+        sample = static_cast<std::uint8_t>(random.integer(0, 255));
+      }
+      check_normalize(shape, numeric, samples, {});
+    }
+  }
+}
+
+TEST_CASE("activations come from dense values and go back to them") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  const std::vector<Shape> shapes = {{1, 1, 1, 1},   {2, 3, 5, 3},    {1, 7, 1, 4},
+                                     {1, 3, 3, 5},   {2, 9, 11, 16},  {1, 4, 5, 17},
+                                     {3, 2, 2, 728}, {1, 1, 1, 2100}, {1, 29, 31, 3}};
+  for (const Numeric numeric : kNumerics) {
+    for (const Shape& shape : shapes) {
+      INFO(to_string(shape) << " " << numeric_name(numeric));
+      Values values = random.normals(shape.elements(), 100.0F);
+      values[0] = 1e-6F;  // a denormal of fp16
+      const DeviceBuffer dense(std::as_bytes(std::span<const float>(values)));
+      const Values imported = run_twice(shape, numeric, [&](void* dst) {
+        return import_activation(shape, numeric, dense.floats(), dst, nullptr);
+      });
+      CHECK(same_bits(imported, rounded(numeric, values)));
+
+      const DeviceActivation activation(shape, numeric, values);
+      DeviceBuffer exported(values.size() * sizeof(float));
+      REQUIRE(
+          export_activation(shape, numeric, activation.data(), exported.floats(), nullptr).ok());
+      REQUIRE(device_error() == "");
+      Values result(values.size());
+      const std::vector<std::byte> bytes = exported.download();
+      std::memcpy(result.data(), bytes.data(), bytes.size());
+      CHECK(same_bits(result, rounded(numeric, values)));
+    }
+  }
+}
+
+TEST_CASE("normalize says what it cannot do") {
+  NormalizeArgs args;
+  const Status grey = normalize({1, 4, 4, 1}, Numeric::kFp16, args, nullptr);
+  CHECK(grey.code() == Code::kInvalidArgument);
+  CHECK(grey.message().find("1x4x4x1") != std::string::npos);
+  args.src = reinterpret_cast<const std::uint8_t*>(std::uintptr_t{2});
+  CHECK(normalize({1, 4, 4, 3}, Numeric::kFp16, args, nullptr).code() == Code::kInvalidArgument);
+  args.src = nullptr;
+  const Shape huge = {1 << 30, 64, 64, 3};
+  CHECK(normalize(huge, Numeric::kFp16, args, nullptr).code() == Code::kUnsupported);
+  CHECK(import_activation(huge, Numeric::kFp16, nullptr, nullptr, nullptr).code() ==
+        Code::kUnsupported);
+}
+
+}  // namespace
+}  // namespace xception
