@@ -162,25 +162,31 @@ Result<StepMaker::Packed> StepMaker::pack(const char* kernel, const Conv2d& conv
 
 // The last layer, of features to logits: float32 whatever the numeric.
 StepMaker::Made StepMaker::linear_layer(const Conv2d& conv, const ConvProblem& problem) {
-  const Result<Packed> packed = pack("linear", conv, problem, pack_linear);
+  const auto pack_weights = [](const ConvProblem& p, Numeric numeric, const float* weights) {
+    return pack_linear({p.src.n, p.src.c, p.k}, numeric, weights);
+  };
+  const Result<Packed> packed = pack("linear", conv, problem, pack_weights);
   XC_RETURN_IF_ERROR(packed.status());
-  LinearArgs args;
-  args.weights = (*packed)->weights;
-  args.epilogue = epilogue(conv, **packed);
-  return step(
-      "linear", *packed,
-      [=, numeric = context_.numeric, stream = context_.stream](const StepBuffers& buffers) {
-        LinearArgs bound = args;
-        bound.src = buffers.src[0];
-        bound.dst = reinterpret_cast<float*>(buffers.dst);
-        return linear(problem, numeric, bound, stream);
-      });
+  const LinearProblem product = {problem.src.n, problem.src.c, problem.k};
+  return step("linear", *packed,
+              [product, weights = (*packed)->weights, bias = (*packed)->shift,
+               numeric = context_.numeric, stream = context_.stream](const StepBuffers& buffers) {
+                return linear(
+                    product, numeric,
+                    {buffers.src[0], weights, bias, reinterpret_cast<float*>(buffers.dst)}, stream);
+              });
+}
+
+// Whether what stands behind a convolution is a bias at most.
+bool is_plain(const Conv2d& conv) {
+  return !conv.relu_on_load && !conv.relu && conv.second_affine == nullptr && !conv.add &&
+         !conv.final_relu;
 }
 
 StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
   const Shape& src = request_.src[0];
   const ConvProblem problem = conv_problem(conv, src);
-  if (conv.size == 1 && request_.is_result && src.h == 1 && src.w == 1 && !conv.add) {
+  if (conv.size == 1 && request_.is_result && src.h == 1 && src.w == 1 && is_plain(conv)) {
     return linear_layer(conv, problem);
   }
   XC_RETURN_IF_ERROR(check_result_type());
