@@ -341,9 +341,10 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
       return fault(FaultKind::kMisaligned, i,
                    "the address is no multiple of " + std::to_string(bytes));
     }
-    if (address == run_end && run_begin != run_end) {
+    const bool started = run_begin != run_end;
+    if (started && address == run_end) {
       run_end += bytes;
-    } else if (address < run_begin || address + bytes > run_end) {
+    } else if (!started || address < run_begin || address + bytes > run_end) {
       if (auto found = finish_run()) {
         return found;
       }
