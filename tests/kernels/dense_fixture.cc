@@ -1,0 +1,143 @@
+#include "dense_fixture.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "kernels/numeric.h"
+#include "kernels/picture_conv.h"
+#include "kernels/reference.h"
+
+namespace xception {
+namespace {
+
+std::string describe(const ConvProblem& problem, Numeric numeric) {
+  const Padding& pad = problem.window.pad;
+  return dense_name("case", problem, numeric) + ", padding " + std::to_string(pad.top) + " " +
+         std::to_string(pad.left) + " " + std::to_string(pad.bottom) + " " +
+         std::to_string(pad.right);
+}
+
+// What the kernel multiplies: operands of tf32 are rounded on the way, but for pictures, which are
+// computed in float32.
+Values multiplied(const ConvProblem& problem, Numeric numeric, Values values) {
+  if (numeric == Numeric::kTf32 && !is_picture(problem)) {
+    std::transform(values.begin(), values.end(), values.begin(), round_to_tf32);
+  }
+  return rounded(numeric, std::move(values));
+}
+
+// Roundings on the way of one product into its sum. Tensor cores need not round what they add to
+// nearest, only cut off what lies below the last place, which is off by up to two half units; the
+// products themselves are exact, but for those of float32.
+int sum_roundings(const ConvProblem& problem) {
+  const int products = problem.src.c * problem.window.size * problem.window.size;
+  return 2 * products + 1;
+}
+
+}  // namespace
+
+GpuInfo device_under_test() {
+  const Result<GpuInfo> gpu = current_gpu();
+  INFO(gpu.status().message());
+  REQUIRE(gpu.ok());
+  return *gpu;
+}
+
+bool runs_numeric(Numeric numeric) {
+  return pick_matrix_math(numeric, device_under_test().arch).has_value();
+}
+
+std::optional<GpuInfo> gpu_choosing(int tile, const ConvProblem& problem, Numeric numeric) {
+  GpuInfo gpu = device_under_test();
+  // More multiprocessors never mean a larger tile; each step skips none that has two blocks.
+  for (int count = 1; count < 1'000'000; count += 1 + count / 4) {
+    gpu.multiprocessors = count;
+    const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
+    if (choice.tile == tile) {
+      return gpu;
+    }
+  }
+  return std::nullopt;
+}
+
+DenseOperands draw_operands(Random& random, const ConvProblem& problem, Numeric numeric,
+                            bool integers) {
+  const std::int64_t products =
+      std::int64_t{problem.src.c} * problem.window.size * problem.window.size;
+  const std::int64_t elements = problem.src.elements();
+  if (integers) {
+    return {random.integers(elements), random.integers(problem.k * products)};
+  }
+  // He scale, so that sums are of the size of their terms.
+  const float deviation = std::sqrt(2.0F / static_cast<float>(products));
+  return {rounded(numeric, random.normals(elements)),
+          random.normals(problem.k * products, deviation)};
+}
+
+Values run_dense(const DenseOperation& operation, const ConvProblem& problem, Numeric numeric,
+                 const GpuInfo& gpu, const DenseOperands& operands,
+                 const DeviceEpilogue& epilogue) {
+  const DeviceActivation src(problem.src, numeric, operands.src);
+  const DeviceBuffer weights(operation.pack(problem, numeric, operands.weights.data()));
+  return run_twice(problem.dst(), numeric, [&](void* dst) {
+    return operation.run(problem, numeric, gpu, {src.data(), weights.data(), dst, epilogue},
+                         nullptr);
+  });
+}
+
+Values expected_dense(const ConvProblem& problem, const Values& src, const Values& weights,
+                      const Epilogue& epilogue) {
+  Values dst(static_cast<std::size_t>(problem.dst().elements()));
+  reference::conv(problem, src.data(), weights.data(), epilogue, dst.data());
+  return dst;
+}
+
+void check_dense_case(Random& random, const DenseOperation& operation, const ConvProblem& problem,
+                      Numeric numeric, const GpuInfo& gpu, const EpilogueSteps& steps,
+                      bool exact_only) {
+  INFO(describe(problem, numeric));
+  for (const bool integers : {true, false}) {
+    if (!integers && exact_only) {
+      continue;
+    }
+    const DenseOperands operands = draw_operands(random, problem, numeric, integers);
+    const EpilogueCase epilogue(random, steps, problem.dst(), numeric, integers);
+    const Values actual = run_dense(operation, problem, numeric, gpu, operands, epilogue.device());
+    const Values src = multiplied(problem, numeric, operands.src);
+    const Values weights = multiplied(problem, numeric, operands.weights);
+    const Values wanted = expected_dense(problem, src, weights, epilogue.host());
+    if (integers) {
+      check_equal(actual, wanted, numeric);
+    } else {
+      const Values magnitudes =
+          expected_dense(problem, absolute(src), absolute(weights), epilogue.magnitudes());
+      check_close(actual, wanted, magnitudes,
+                  derived_tolerance(sum_roundings(problem) + roundings(steps), numeric));
+    }
+  }
+}
+
+void check_batch(Random& random, const DenseOperation& operation, ConvProblem problem,
+                 Numeric numeric) {
+  constexpr int kBatch = 3;
+  problem.src.n = kBatch;
+  INFO(describe(problem, numeric));
+  const EpilogueSteps steps = {true, true, false, false, false};
+  const EpilogueCase epilogue(random, steps, problem.dst(), numeric, false);
+  const DenseOperands operands = draw_operands(random, problem, numeric, false);
+  GpuInfo gpu = device_under_test();
+  gpu.multiprocessors = 1;  // the largest tile
+  const Values together = run_dense(operation, problem, numeric, gpu, operands, epilogue.device());
+  gpu.multiprocessors = 1'000'000;  // the smallest
+  ConvProblem single = problem;
+  single.src.n = 1;
+  for (int n = 0; n < kBatch; ++n) {
+    const DenseOperands own = {images(operands.src, kBatch, n, 1), operands.weights};
+    const Values alone = run_dense(operation, single, numeric, gpu, own, epilogue.device());
+    CHECK(same_bits(alone, images(together, kBatch, n, 1)));
+  }
+}
+
+}  // namespace xception

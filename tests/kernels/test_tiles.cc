@@ -1,0 +1,269 @@
+// The choice of tiles and the index arithmetic of the dense convolutions, without a device.
+#include "kernels/tiles.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernels/implicit_gemm.h"
+#include "kernels/picture_conv.h"
+#include "random.h"
+#include "shapes.h"
+#include "testing.h"
+
+namespace xception {
+namespace {
+
+constexpr GpuInfo kH100 = {90, 132, 227 << 10, 228 << 10};
+constexpr GpuInfo kT4 = {75, 40, 64 << 10, 64 << 10};
+
+// Banks of four bytes that 16 bytes at each of these places occupy, each bank once.
+bool touches_every_bank_once(const std::vector<int>& offsets) {
+  std::set<int> groups;
+  for (const int offset : offsets) {
+    groups.insert(offset / kChunkBytes % 8);
+  }
+  return groups.size() == offsets.size();
+}
+
+std::vector<NamedConv> dense_layers(int n) {
+  std::vector<NamedConv> layers;
+  for (const NamedShapes& shapes : {seed_shapes(n, false), xception_shapes(n)}) {
+    for (const NamedConv& layer : shapes.convs) {
+      if (!layer.problem.depthwise && !is_picture(layer.problem)) {
+        layers.push_back(layer);
+      }
+    }
+  }
+  return layers;
+}
+
+}  // namespace
+
+TEST_CASE("tiles: what multiplies on which GPU") {
+  CHECK(pick_matrix_math(Numeric::kFp16, 75) == MatrixMath::kTensorFp16);
+  CHECK(pick_matrix_math(Numeric::kBf16, 75) == MatrixMath::kScalarBf16);
+  CHECK(pick_matrix_math(Numeric::kTf32, 75) == std::nullopt);
+  CHECK(pick_matrix_math(Numeric::kFp32, 75) == MatrixMath::kScalarFp32);
+  for (const int arch : {80, 86, 89, 90, 100, 120}) {
+    CHECK(pick_matrix_math(Numeric::kFp16, arch) == MatrixMath::kTensorFp16);
+    CHECK(pick_matrix_math(Numeric::kBf16, arch) == MatrixMath::kTensorBf16);
+    CHECK(pick_matrix_math(Numeric::kTf32, arch) == MatrixMath::kTensorTf32);
+    CHECK(pick_matrix_math(Numeric::kFp32, arch) == MatrixMath::kScalarFp32);
+  }
+}
+
+TEST_CASE("tiles: one picture gives every multiprocessor of an H100 work") {
+  constexpr double kWave = 0.8;
+  for (const NamedConv& layer : dense_layers(1)) {
+    const Shape dst = layer.problem.dst();
+    const std::int64_t pixels = std::int64_t{dst.h} * dst.w;
+    const MatrixTile& smallest = kMatrixTiles[kNarrowTile];
+    const std::int64_t most = ((pixels + smallest.rows - 1) / smallest.rows) *
+                              ((channel_stride(dst.c) + smallest.columns - 1) / smallest.columns);
+    for (const Numeric numeric : {Numeric::kFp32, Numeric::kFp16}) {
+      const MatrixChoice choice = pick_matrix_tile(layer.problem, numeric, kH100);
+      INFO(layer.name << ": " << to_string(choice, kH100.arch));
+      const auto wave = static_cast<std::int64_t>(kWave * kH100.multiprocessors) + 1;
+      CHECK(choice.blocks() >= std::min(most, wave));
+    }
+  }
+}
+
+TEST_CASE("tiles: batches take the large ones") {
+  const ConvProblem middle = {{8, 19, 19, 728}, 728, {1, 1, {}}};
+  CHECK(to_string(pick_matrix_tile(middle, Numeric::kFp16, kH100), 90) ==
+        "128x128x32 mma.m16n8k16 fp16, 23 x 6 blocks");
+  ConvProblem one = middle;
+  one.src.n = 1;
+  CHECK(to_string(pick_matrix_tile(one, Numeric::kFp16, kH100), 90) ==
+        "64x32x32 mma.m16n8k16 fp16, 6 x 23 blocks");
+  CHECK(to_string(pick_matrix_tile(one, Numeric::kFp16, kT4), 75) ==
+        "128x64x32 mma.m16n8k8 fp16, 3 x 12 blocks");
+  CHECK(to_string(pick_matrix_tile(middle, Numeric::kBf16, kT4), 75) ==
+        "128x64x32 fma bf16, 23 x 12 blocks");
+  CHECK(to_string(pick_matrix_tile(middle, Numeric::kTf32, kH100), 90) ==
+        "128x128x16 mma.m16n8k8 tf32, 23 x 6 blocks");
+  // 64 outputs of 128 columns would be computed in vain.
+  const ConvProblem entry = {{8, 149, 149, 32}, 64, {3, 1, {}}};
+  CHECK(to_string(pick_matrix_tile(entry, Numeric::kFp16, kH100), 90) ==
+        "128x64x32 mma.m16n8k16 fp16, 1351 x 1 blocks");
+}
+
+TEST_CASE("tiles: every choice covers its product and fits the GPU") {
+  XC_RANDOM(random);
+  for (int i = 0; i < 2000; ++i) {
+    const ConvProblem problem = {
+        {random.integer(1, 130), random.integer(1, 60), random.integer(1, 60), 16},
+        random.integer(1, 3000),
+        {1, random.integer(1, 2), {}}};
+    const Shape dst = problem.dst();
+    for (const GpuInfo& gpu : {kH100, kT4}) {
+      for (const Numeric numeric : {Numeric::kFp32, Numeric::kFp16, Numeric::kBf16}) {
+        const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
+        const MatrixTile& tile = kMatrixTiles[choice.tile];
+        const std::int64_t pixels = std::int64_t{dst.n} * dst.h * dst.w;
+        CHECK(choice.row_tiles * tile.rows >= pixels);
+        CHECK((choice.row_tiles - 1) * tile.rows < pixels);
+        CHECK(choice.column_tiles * tile.columns >= channel_stride(dst.c));
+        CHECK((choice.column_tiles - 1) * tile.columns < channel_stride(dst.c));
+        const int stages = tile_stages(tile, has_async_copy(gpu.arch));
+        CHECK(static_cast<std::size_t>(stages * stage_bytes(tile)) <= std::size_t{48} << 10);
+      }
+    }
+  }
+}
+
+TEST_CASE("tiles: chunks of a tile lie in different places") {
+  for (const int width : {4, 8}) {
+    for (const bool scalar : {false, true}) {
+      std::set<int> pixels;
+      std::set<int> weights;
+      for (int row = 0; row < 128; ++row) {
+        for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
+          pixels.insert(chunk_offset(row, chunk, pixel_scramble(row)));
+          weights.insert(chunk_offset(row, chunk, weight_scramble(row, width, scalar)));
+        }
+      }
+      CHECK(pixels.size() == 128 * kChunksPerRow);
+      CHECK(weights.size() == 128 * kChunksPerRow);
+      CHECK(*pixels.rbegin() == 128 * kDepthBytes - kChunkBytes);
+      CHECK(*weights.rbegin() == 128 * kDepthBytes - kChunkBytes);
+    }
+  }
+}
+
+// What the kernels read and write at once, as implicit_gemm.cuh says: eight lanes of 16 bytes.
+TEST_CASE("tiles: shared memory is read and written without bank conflicts") {
+  for (const int width : {4, 8}) {
+    for (int first = 0; first < 128; first += 8) {
+      for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
+        std::vector<int> rows;
+        std::vector<int> scalar_rows;
+        for (int i = 0; i < 8; ++i) {
+          rows.push_back(chunk_offset(first + i, chunk, pixel_scramble(first + i)));
+        }
+        for (int i = 0; i < width; ++i) {  // lanes of one column share these
+          scalar_rows.push_back(chunk_offset(first + i, chunk, pixel_scramble(first + i)));
+        }
+        CHECK(touches_every_bank_once(rows));
+        CHECK(touches_every_bank_once(scalar_rows));
+      }
+    }
+    for (int first = 0; first < 128; first += 32) {
+      for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
+        for (int tile = 0; tile < 4; ++tile) {
+          const int begin = first + tile / (width / 2) * 4 * width + tile % (width / 2) * 2;
+          std::vector<int> matrix;
+          for (int n = 0; n < 8; ++n) {
+            const int row = begin + width * (n / 2) + n % 2;
+            matrix.push_back(chunk_offset(row, chunk, weight_scramble(row, width, false)));
+          }
+          CHECK(touches_every_bank_once(matrix));
+        }
+        for (int e = 0; e < width; ++e) {
+          std::vector<int> lanes;
+          for (int x = 0; x < 32 / width; ++x) {
+            const int row = first + width * x + e;
+            lanes.push_back(chunk_offset(row, chunk, weight_scramble(row, width, true)));
+          }
+          CHECK(touches_every_bank_once(lanes));
+        }
+      }
+    }
+    for (int pair = 0; pair < 64; ++pair) {
+      for (const bool scalar : {false, true}) {
+        std::vector<int> written;
+        for (int i = 0; i < 8; ++i) {
+          const int row = 2 * pair + i / 4;
+          written.push_back(chunk_offset(row, i % 4, weight_scramble(row, width, scalar)));
+        }
+        CHECK(touches_every_bank_once(written));
+      }
+    }
+  }
+}
+
+TEST_CASE("tiles: offsets reach beyond 2^31 elements") {
+  const ConvProblem problem = {{400, 299, 299, 728}, 1024, {3, 2, {1, 1, 1, 1}}};
+  const ConvGeometry geometry = conv_geometry(problem, Numeric::kFp16);
+  CHECK(geometry.pixels == 400 * 150 * 150);
+  const WindowOrigin last = window_origin(geometry, geometry.pixels - 1);
+  CHECK(last.n == 399);
+  CHECK(last.y == 297);
+  CHECK(last.x == 297);
+  CHECK(source_offset(geometry, last) == ((399LL * 299 + 297) * 299 + 297) * 736);
+  CHECK(source_offset(geometry, last) + tap_offset(geometry, 1, 1) + 736 ==
+        device_elements(problem.src));
+  CHECK(result_offset(geometry, geometry.pixels - 1, 1023) + 1 == device_elements(problem.dst()));
+  CHECK(inside_taps(geometry, last, 3) == 0b000011011U);
+  CHECK(inside_taps(geometry, window_origin(geometry, 0), 3) == 0b110110000U);
+  CHECK(source_offset(geometry, window_origin(geometry, 0)) == -300 * 736);
+
+  const ConvProblem picture = {{9000, 299, 299, 3}, 32, {3, 2, {}}};
+  const PictureGeometry picture_geo = picture_geometry(picture, Numeric::kFp16);
+  const PicturePosition end = picture_position(picture_geo, 9000 * 149 - 1);
+  CHECK(picture_source(picture_geo, end.n, 2 * end.p + 2, 298) + 1 == 9000LL * 299 * 299);
+  CHECK(picture_result(picture_geo, end) + 149 == 9000LL * 149 * 149);
+}
+
+TEST_CASE("tiles: index arithmetic, one pixel after the other") {
+  XC_RANDOM(random);
+  for (int i = 0; i < 200; ++i) {
+    const int size = random.integer(0, 1) == 0 ? 1 : 3;
+    const auto pad = [&] { return random.integer(0, size - 1); };
+    const ConvProblem problem = {
+        {random.integer(1, 3), random.integer(3, 9), random.integer(3, 9), random.integer(1, 40)},
+        random.integer(1, 40),
+        {size, random.integer(1, 2), {pad(), pad(), pad(), pad()}}};
+    const ConvGeometry geometry = conv_geometry(problem, Numeric::kFp32);
+    const Shape dst = problem.dst();
+    int pixel = 0;
+    for (int n = 0; n < dst.n; ++n) {
+      for (int p = 0; p < dst.h; ++p) {
+        for (int q = 0; q < dst.w; ++q, ++pixel) {
+          const WindowOrigin origin = window_origin(geometry, pixel);
+          CHECK(origin.n == n);
+          CHECK(origin.y == p * problem.window.stride - problem.window.pad.top);
+          CHECK(origin.x == q * problem.window.stride - problem.window.pad.left);
+        }
+      }
+    }
+    CHECK(pixel == geometry.pixels);
+  }
+}
+
+TEST_CASE("pictures: blocks cover every row, and its words stand on different banks") {
+  constexpr int kBanks = 32;
+  for (int stride = 1; stride <= 2; ++stride) {
+    for (int width = 3; width < 1200; ++width) {
+      const ConvProblem problem = {{1, 3, width, 3}, 32, {3, stride, {}}};
+      const PictureGeometry geometry = picture_geometry(problem, Numeric::kFp16);
+      const int q = problem.dst().w;
+      CHECK(geometry.columns * geometry.column_tiles >= q);
+      CHECK(geometry.columns * (geometry.column_tiles - 1) < q);
+      CHECK(geometry.columns <= kPictureSpan);
+      CHECK(geometry.patch_bytes >= 8 * geometry.patch_columns);
+      // Lane 4 * g + t reads channels 2 * (t % 2) of tap `tap` + t / 2 of pixel g.
+      for (int tap = 0; tap < 8; tap += 2) {
+        std::set<int> banks;
+        std::set<int> words;
+        for (int g = 0; g < 8; ++g) {
+          for (int t = 0; t < 4; ++t) {
+            const int own = tap + t / 2;
+            const int word =
+                own / 3 * geometry.patch_bytes / 4 + 2 * (g * stride + own % 3) + t % 2;
+            words.insert(word);
+            banks.insert(word % kBanks);
+          }
+        }
+        CHECK(banks.size() == words.size());
+      }
+    }
+  }
+}
+
+}  // namespace xception
