@@ -1,0 +1,169 @@
+#include "tests/emulator/block.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "tests/emulator/execute.h"
+
+namespace xception::emulator {
+
+Dim3 Block::thread(int warp, int lane) const {
+  const Dim3& size = context_.request->block;
+  const auto linear = static_cast<unsigned>(warp * kLanes + lane);
+  return {linear % size.x, linear / size.x % size.y, linear / size.x / size.y};
+}
+
+std::string Block::thread_name(int warp, int lane) const {
+  const Dim3 at = thread(warp, lane);
+  return std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z);
+}
+
+std::optional<Fault> Block::run(std::uint32_t index) {
+  const LaunchRequest& request = *context_.request;
+  index_ = index;
+  position_ = {index % request.grid.x, index / request.grid.x % request.grid.y,
+               index / request.grid.x / request.grid.y};
+  const int threads = static_cast<int>(request.block.x * request.block.y * request.block.z);
+  live_threads_ = threads;
+  barriers_ = {};
+  std::mt19937_64 random(request.seed * 0x9E3779B97F4A7C15U + index);
+  shared_.begin_block({.bytes = context_.shared_bytes,
+                       .threads = threads,
+                       .partial_barriers = context_.partial_barriers,
+                       .seed = random()});
+  const auto warps = static_cast<std::size_t>((threads + kLanes - 1) / kLanes);
+  warps_.resize(warps);
+  for (std::size_t w = 0; w < warps; ++w) {
+    warps_[w].begin(this, static_cast<int>(w), threads - static_cast<int>(w) * kLanes);
+  }
+
+  // Which warp runs, and how long, is drawn: mostly to its next barrier, now and then a few
+  // instructions only.
+  std::vector<std::size_t> runnable;
+  for (;;) {
+    runnable.clear();
+    bool done = true;
+    for (std::size_t w = 0; w < warps; ++w) {
+      if (warps_[w].status() == Warp::Status::kRunnable) {
+        runnable.push_back(w);
+      }
+      done = done && warps_[w].status() == Warp::Status::kDone;
+    }
+    if (runnable.empty()) {
+      if (done) {
+        return std::nullopt;
+      }
+      return stuck();
+    }
+    Warp& warp = warps_[runnable[random() % runnable.size()]];
+    const std::uint64_t draw = random();
+    const std::uint64_t budget = draw % 8 == 0 ? 1 + draw / 8 % 256 : 4096 + draw / 8 % 65536;
+    if (warp.run(budget) == Warp::Status::kFault) {
+      return warp.take_fault();
+    }
+  }
+}
+
+Flow Block::barrier(Warp* warp, const Instruction& in, int id, int threads, LaneMask lanes,
+                    bool wait, LaneMask values) {
+  const int lane = std::countr_zero(lanes);
+  if (id < 0 || id >= static_cast<int>(barriers_.size())) {
+    return warp->fail(FaultKind::kDivergentBarrier, "barrier " + std::to_string(id) + " of 16",
+                      lane);
+  }
+  Barrier& barrier = barriers_[static_cast<std::size_t>(id)];
+  const bool aligned = in.collective == Collective::kLive;
+  if (threads < 0 || (threads != 0 && threads % kLanes != 0)) {
+    return warp->fail(FaultKind::kDivergentBarrier,
+                      "a barrier of " + std::to_string(threads) +
+                          " threads, which is no multiple of the warp's size",
+                      lane);
+  }
+  if (barrier.open && barrier.expected != threads) {
+    return warp->fail(FaultKind::kDivergentBarrier,
+                      "comes to barrier " + std::to_string(id) + " with " +
+                          std::to_string(threads) + " threads, where others came with " +
+                          std::to_string(barrier.expected),
+                      lane);
+  }
+  barrier.open = true;
+  barrier.expected = threads;
+  // With a count, whole warps are counted, whatever lanes are left of them.
+  barrier.arrived += threads != 0 && aligned ? kLanes : std::popcount(lanes);
+  barrier.ones += std::popcount(values & lanes);
+  barrier.reduced += std::popcount(lanes);
+  ++counters_.barriers;
+  shared_.arrive(id, warp->index());
+  Flow flow = Flow::kNext;
+  if (wait) {
+    barrier.waiting.push_back({warp, lanes, &in, warp->frame().registers.data()});
+    flow = warp->wait_at_barrier(lanes);
+  }
+  const int expected = threads != 0 ? threads : live_threads_;
+  if (barrier.arrived > expected) {
+    return warp->fail(FaultKind::kDivergentBarrier,
+                      "is one thread too many at barrier " + std::to_string(id), lane);
+  }
+  if (barrier.arrived == expected) {
+    complete(id);
+  }
+  return flow;
+}
+
+void Block::complete(int id) {
+  Barrier barrier = std::move(barriers_[static_cast<std::size_t>(id)]);
+  barriers_[static_cast<std::size_t>(id)] = {};
+  std::vector<int> warps;
+  for (const Waiting& waiting : barrier.waiting) {
+    warps.push_back(waiting.warp->index());
+  }
+  std::ranges::sort(warps);
+  warps.erase(std::ranges::unique(warps).begin(), warps.end());
+  shared_.release(id, warps);
+  for (const Waiting& waiting : barrier.waiting) {
+    const Instruction& in = *waiting.instruction;
+    if (in.destinations != 0) {
+      const auto reduction = static_cast<BarrierReduction>(in.variant >> kBarrierReduceShift);
+      const Slot& slot = in.slots[0];
+      if (reduction == BarrierReduction::kCount) {
+        for (LaneMask rest = waiting.lanes; rest != 0; rest &= rest - 1) {
+          std::memcpy(waiting.result + slot.offset + 4 * std::countr_zero(rest), &barrier.ones, 4);
+        }
+      } else {
+        const bool value = reduction == BarrierReduction::kAnd ? barrier.ones == barrier.reduced
+                                                               : barrier.ones != 0;
+        LaneMask word = 0;
+        std::memcpy(&word, waiting.result + slot.offset, 4);
+        word = value ? word | waiting.lanes : word & ~waiting.lanes;
+        std::memcpy(waiting.result + slot.offset, &word, 4);
+      }
+    }
+    waiting.warp->release(waiting.lanes);
+  }
+}
+
+void Block::exited(Warp* warp, LaneMask lanes) {
+  live_threads_ -= std::popcount(lanes);
+  shared_.exit(warp->index(), lanes);
+  for (std::size_t id = 0; id < barriers_.size(); ++id) {
+    const Barrier& barrier = barriers_[id];
+    if (barrier.open && barrier.expected == 0 && barrier.arrived == live_threads_) {
+      complete(static_cast<int>(id));
+    }
+  }
+}
+
+Fault Block::stuck() {
+  std::string text = context_.kernel_name + ", block " + std::to_string(position_.x) + "," +
+                     std::to_string(position_.y) + "," + std::to_string(position_.z) +
+                     ": no warp can go on";
+  for (const Warp& warp : warps_) {
+    if (warp.status() == Warp::Status::kBarrier) {
+      text += "; " + warp.describe_waiting();
+    }
+  }
+  return {FaultKind::kDeadlock, text};
+}
+
+}  // namespace xception::emulator

@@ -1,0 +1,28 @@
+// From an instruction as written to its handler.
+#pragma once
+
+#include "tests/emulator/ptx_statement.h"
+
+namespace xception::emulator {
+
+// Sets the handler and slots of `statement->in`. What is not understood in full gets a handler
+// that is a fault naming the instruction.
+void decode(Statement* statement);
+
+// One a family of instructions: the handler, or null where the opcode is not of the family. A
+// modifier or operand that nobody has asked for makes the instruction unsupported all the same.
+Handler decode_control(Statement* statement);
+Handler decode_integer(Statement* statement);
+Handler decode_bits(Statement* statement);
+Handler decode_float(Statement* statement);
+Handler decode_half(Statement* statement);
+Handler decode_compare(Statement* statement);
+Handler decode_convert(Statement* statement);
+Handler decode_move(Statement* statement);
+Handler decode_memory(Statement* statement);
+Handler decode_atomic(Statement* statement);
+Handler decode_async(Statement* statement);
+Handler decode_warp(Statement* statement);
+Handler decode_matrix(Statement* statement);
+
+}  // namespace xception::emulator

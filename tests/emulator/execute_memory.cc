@@ -1,0 +1,395 @@
+// ld and st of every state space.
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "tests/emulator/decode.h"
+#include "tests/emulator/execute.h"
+#include "tests/emulator/execute_memory.h"
+
+namespace xception::emulator {
+namespace {
+
+// Of 8 bytes of window and place.
+Space space_of(Address* address) {
+  switch (*address & ~(kSharedWindow - 1)) {
+    case kSharedWindow:
+      *address -= kSharedWindow;
+      return Space::kShared;
+    case kLocalWindow:
+      *address -= kLocalWindow;
+      return Space::kLocal;
+    case kParamWindow:
+      *address -= kParamWindow;
+      return Space::kParam;
+    default:
+      return Space::kGlobal;
+  }
+}
+
+Flow touch_global(Warp& warp, Access access, const WarpRequest& request) {
+  Block& block = warp.block();
+  int lane = 0;
+  if (std::optional<Fault> fault =
+          block.memory().access(access, request, block.accessor(), &lane)) {
+    return warp.fail(*fault, lane);
+  }
+  const GlobalCost cost = global_cost(request);
+  LaunchCounters& counters = block.count();
+  if (access != Access::kWrite) {
+    counters.load_bytes += cost.bytes;
+    counters.load_sector_bytes += cost.sectors * 32;
+    counters.lane_load_bytes +=
+        request.bytes * static_cast<std::size_t>(std::popcount(request.active));
+  }
+  if (access != Access::kRead) {
+    counters.store_bytes += cost.bytes;
+    counters.store_sector_bytes += cost.sectors * 32;
+  }
+  return Flow::kNext;
+}
+
+// A place in the caller's or the kernel's parameters.
+Flow touch_param(Warp& warp, Access access, Address address, std::size_t bytes, int lane,
+                 std::byte** target) {
+  const LaunchContext& context = warp.block().context();
+  const Function& function = *warp.frame().function;
+  if (address % bytes != 0) {
+    return warp.fail(FaultKind::kMisaligned, "a parameter that is not aligned", lane);
+  }
+  if (function.entry && address + bytes <= context.parameters_total) {
+    if (access != Access::kRead) {
+      return warp.fail(FaultKind::kOutOfBounds, "writes to the kernel's parameters", lane);
+    }
+    *target = const_cast<std::byte*>(context.request->parameters.data()) + address;
+    return Flow::kNext;
+  }
+  if (address + bytes > function.parameter_bytes) {
+    return warp.fail(FaultKind::kOutOfBounds, "past the end of the parameters", lane);
+  }
+  *target = warp.frame().parameters.data() +
+            static_cast<std::size_t>(lane) * function.parameter_bytes + address;
+  return Flow::kNext;
+}
+
+Flow touch_local(Warp& warp, Address address, std::size_t bytes, int lane, std::byte** target) {
+  Frame* frame = &warp.frame();
+  while (frame != nullptr && static_cast<Address>(frame->depth) != address >> kLocalDepthShift) {
+    frame = frame->parent;
+  }
+  const Address offset = address & ((Address{1} << kLocalDepthShift) - 1);
+  if (frame == nullptr || offset + bytes > frame->function->local_bytes) {
+    return warp.fail(FaultKind::kOutOfBounds,
+                     "local memory at " + std::to_string(offset) + ", of which there are " +
+                         std::to_string(frame == nullptr ? 0 : frame->function->local_bytes) +
+                         " bytes",
+                     lane);
+  }
+  if (offset % bytes != 0) {
+    return warp.fail(FaultKind::kMisaligned,
+                     "local memory at " + std::to_string(offset) + " in units of " +
+                         std::to_string(bytes) + " bytes",
+                     lane);
+  }
+  *target =
+      frame->local.data() + static_cast<std::size_t>(lane) * frame->function->local_bytes + offset;
+  return Flow::kNext;
+}
+
+}  // namespace
+
+void read_addresses(Warp& warp, const Slot& slot, std::int64_t displacement, Address* addresses) {
+  const auto offset = static_cast<Address>(displacement);
+  if (slot.width == 4) {
+    const auto* const base = lanes_of<std::uint32_t>(warp, slot);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      addresses[lane] = base[lane] + static_cast<std::uint32_t>(offset);
+    }
+  } else {
+    const auto* const base = lanes_of<std::uint64_t>(warp, slot);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      addresses[lane] = base[lane] + offset;
+    }
+  }
+}
+
+Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask mask,
+           Address* addresses, std::byte** targets, const std::byte* values) {
+  if (space == Space::kConst) {
+    space = Space::kGlobal;
+  }
+  LaneMask left = mask;
+  while (left != 0) {
+    Space here = space;
+    LaneMask same = left;
+    if (space == Space::kGeneric) {
+      // The lanes of one space at a time: mostly there is but one.
+      here = Space::kGeneric;
+      same = 0;
+      for (LaneMask rest = left; rest != 0; rest &= rest - 1) {
+        const int lane = std::countr_zero(rest);
+        Address address = addresses[lane];
+        const Space found = space_of(&address);
+        if (here == Space::kGeneric) {
+          here = found;
+        }
+        if (found == here) {
+          addresses[lane] = address;
+          same |= LaneMask{1} << lane;
+        }
+      }
+    }
+    left &= ~same;
+    const WarpRequest request{same, {addresses, kLanes}, bytes};
+    Flow flow = Flow::kNext;
+    if (here == Space::kGlobal) {
+      flow = touch_global(warp, access, request);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        targets[lane] = ((same >> lane) & 1) != 0 ? reinterpret_cast<std::byte*>(addresses[lane])
+                                                  : targets[lane];
+      }
+    } else if (here == Space::kShared) {
+      Block& block = warp.block();
+      int lane = 0;
+      if (std::optional<Fault> fault =
+              block.shared().access(access, request, warp.index(), &lane, values)) {
+        return warp.fail(*fault, lane);
+      }
+      const SharedCost cost = shared_cost(request);
+      block.count().shared_wavefronts += cost.wavefronts;
+      block.count().shared_wavefronts_ideal += cost.ideal;
+      std::byte* const data = block.shared().data();
+      for (int at = 0; at < kLanes; ++at) {
+        targets[at] = ((same >> at) & 1) != 0 ? data + addresses[at] : targets[at];
+      }
+    } else {
+      for (LaneMask rest = same; rest != 0 && flow == Flow::kNext; rest &= rest - 1) {
+        const int lane = std::countr_zero(rest);
+        flow = here == Space::kLocal
+                   ? touch_local(warp, addresses[lane], bytes, lane, &targets[lane])
+                   : touch_param(warp, access, addresses[lane], bytes, lane, &targets[lane]);
+      }
+    }
+    if (flow != Flow::kNext) {
+      return flow;
+    }
+  }
+  return Flow::kNext;
+}
+
+namespace {
+
+template <class Element, class Register>
+Flow load(Warp& warp, const Instruction& in, LaneMask mask) {
+  Address addresses[kLanes];
+  std::byte* sources[kLanes];
+  read_addresses(warp, in.slots[in.destinations], in.immediate, addresses);
+  const Flow flow = touch(warp, Access::kRead, in.space, sizeof(Element) * in.destinations, mask,
+                          addresses, sources, nullptr);
+  if (flow != Flow::kNext) {
+    return flow;
+  }
+  for (std::size_t i = 0; i < in.destinations; ++i) {
+    if (in.slots[i].sink) {
+      continue;
+    }
+    std::byte* const target = warp.bytes(in.slots[i]);
+    for (LaneMask rest = mask; rest != 0; rest &= rest - 1) {
+      const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
+      Element element;
+      std::memcpy(&element, sources[lane] + i * sizeof(Element), sizeof element);
+      const auto value = static_cast<Register>(element);
+      std::memcpy(target + lane * sizeof(Register), &value, sizeof value);
+    }
+  }
+  return Flow::kNext;
+}
+
+// The low bytes of registers, little-endian as PTX and the hosts that this runs on are.
+template <std::size_t kElement>
+Flow store(Warp& warp, const Instruction& in, LaneMask mask) {
+  Address addresses[kLanes];
+  std::byte* targets[kLanes];
+  const std::size_t count = in.sources - 1U;
+  const std::size_t bytes = count * kElement;
+  alignas(64) std::byte values[kLanes * 16];
+  for (std::size_t i = 0; i < count; ++i) {
+    const Slot& slot = in.slots[1 + i];
+    const std::byte* const source = warp.bytes(slot);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      std::memcpy(values + lane * bytes + i * kElement, source + lane * slot.width, kElement);
+    }
+  }
+  read_addresses(warp, in.slots[0], in.immediate, addresses);
+  const Flow flow = touch(warp, Access::kWrite, in.space, bytes, mask, addresses, targets, values);
+  if (flow != Flow::kNext) {
+    return flow;
+  }
+  for (LaneMask rest = mask; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
+    std::memcpy(targets[lane], values + lane * bytes, bytes);
+  }
+  return Flow::kNext;
+}
+
+template <class Element>
+Handler select_load(std::uint8_t register_width) {
+  using Wide = std::conditional_t<std::is_signed_v<Element>, std::int64_t, std::uint64_t>;
+  using Word = std::conditional_t<std::is_signed_v<Element>, std::int32_t, std::uint32_t>;
+  using Short = std::conditional_t<std::is_signed_v<Element>, std::int16_t, std::uint16_t>;
+  switch (register_width) {
+    case 1:
+      return load<Element, std::uint8_t>;
+    case 2:
+      return load<Element, Short>;
+    case 4:
+      return load<Element, Word>;
+    case 8:
+      return load<Element, Wide>;
+    default:
+      return nullptr;
+  }
+}
+
+Handler select_load(Type type, std::uint8_t register_width) {
+  const bool sign = is_signed(type);
+  switch (type_bytes(type)) {
+    case 1:
+      return sign ? select_load<std::int8_t>(register_width)
+                  : select_load<std::uint8_t>(register_width);
+    case 2:
+      return sign ? select_load<std::int16_t>(register_width)
+                  : select_load<std::uint16_t>(register_width);
+    case 4:
+      return sign ? select_load<std::int32_t>(register_width)
+                  : select_load<std::uint32_t>(register_width);
+    case 8:
+      return select_load<std::uint64_t>(register_width);
+    default:
+      return nullptr;
+  }
+}
+
+Handler select_store(Type type) {
+  switch (type_bytes(type)) {
+    case 1:
+      return store<1>;
+    case 2:
+      return store<2>;
+    case 4:
+      return store<4>;
+    case 8:
+      return store<8>;
+    default:
+      return nullptr;
+  }
+}
+
+std::size_t take_vector(Statement* s) { return s->take("v2") ? 2 : s->take("v4") ? 4 : 1; }
+
+// The elements of a vector operand of `count`, or a scalar.
+std::vector<Operand> elements_of(Statement* s, std::size_t index, std::size_t count) {
+  if (index >= s->count()) {
+    s->fail();
+    return {};
+  }
+  const Operand& operand = s->operands[index];
+  std::vector<Operand> elements = {operand};
+  if (count > 1 || operand.kind == Operand::Kind::kVector) {
+    elements = operand.elements;
+  }
+  if (elements.size() != count) {
+    s->fail();
+  }
+  return elements;
+}
+
+Flow prefetch(Warp&, const Instruction&, LaneMask) { return Flow::kNext; }
+
+}  // namespace
+
+Space take_space(Statement* s) {
+  const std::array<std::pair<std::string_view, Space>, 9> kNames = {{
+      {"global", Space::kGlobal},
+      {"const", Space::kConst},
+      {"shared", Space::kShared},
+      {"shared::cta", Space::kShared},
+      {"local", Space::kLocal},
+      {"param", Space::kParam},
+      {"param::entry", Space::kParam},
+      {"param::func", Space::kParam},
+      {"generic", Space::kGeneric},
+  }};
+  for (const auto& [name, space] : kNames) {
+    if (s->take(name)) {
+      return space;
+    }
+  }
+  return Space::kGeneric;
+}
+
+bool take_memory_hints(Statement* s) {
+  for (const char* modifier :
+       {"weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu",
+        "sys", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc"}) {
+    s->take(modifier);
+  }
+  const bool hint = s->take("L2::cache_hint");
+  s->take_prefix("L1::");
+  s->take_prefix("L2::");
+  return hint;
+}
+
+Handler decode_memory(Statement* s) {
+  const std::string_view op = s->opcode;
+  const bool load = op == "ld" || op == "ldu";
+  if (!load && op != "st") {
+    if (op == "prefetch" || op == "prefetchu" || op == "discard" || op == "applypriority") {
+      s->in.kind = InstructionClass::kMemory;
+      take_space(s);
+      for (const char* modifier : {"L1", "L2", "tensormap"}) {
+        s->take(modifier);
+      }
+      s->take_prefix("L2::");
+      return prefetch;
+    }
+    return nullptr;
+  }
+  s->in.kind = InstructionClass::kMemory;
+  s->in.space = take_space(s);
+  take_memory_hints(s);  // of an L2::cache_hint: the policy, a last operand that is not read
+  const std::size_t count = take_vector(s);
+  const Type type = s->take_type();
+  s->in.type = type;
+  if (type == Type::kNone || type == Type::kPred || type_bytes(type) * count > 16) {
+    return nullptr;
+  }
+  if (load) {
+    for (const Operand& element : elements_of(s, 0, count)) {
+      s->wide_destination(element, type);
+    }
+    s->address(1);
+    if (s->failed()) {
+      return nullptr;
+    }
+    std::uint8_t width = Statement::width(type);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!s->slots()[i].sink) {
+        width = s->slots()[i].width;
+      }
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!s->slots()[i].sink && s->slots()[i].width != width) {
+        return nullptr;
+      }
+    }
+    return select_load(type, width);
+  }
+  s->address(0);
+  for (const Operand& element : elements_of(s, 1, count)) {
+    s->wide_source(element, type);
+  }
+  return s->failed() ? nullptr : select_store(type);
+}
+
+}  // namespace xception::emulator

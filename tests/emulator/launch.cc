@@ -1,0 +1,279 @@
+#include "tests/emulator/launch.h"
+
+#include <cxxabi.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "tests/emulator/block.h"
+#include "tests/emulator/execute.h"
+#include "tests/emulator/ptx.h"
+
+namespace xception::emulator {
+namespace {
+
+// A warp that has run so many instructions is in an endless loop. A GPU takes minutes for them.
+constexpr std::uint64_t kMostInstructions = std::uint64_t{1} << 32;
+
+std::uint64_t most_instructions() {
+  const char* const text = std::getenv("XC_EMULATOR_MAX_INSTRUCTIONS");
+  const std::uint64_t value = text == nullptr ? 0 : std::strtoull(text, nullptr, 10);
+  return value != 0 ? value : kMostInstructions;
+}
+
+std::string demangle(const std::string& name) {
+  int status = 0;
+  char* const text = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
+  const std::string result = status == 0 && text != nullptr ? text : name;
+  std::free(text);
+  return result;
+}
+
+std::size_t round_up(std::size_t value, std::size_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
+
+std::size_t parameters_total(const Function& kernel) {
+  return kernel.parameters.empty()
+             ? 0
+             : kernel.parameters.back().offset + std::size_t{kernel.parameters.back().bytes};
+}
+
+std::optional<Fault> fill_constants(LaunchContext* context, int kernel) {
+  const Program& program = *context->program;
+  const auto shared = program.shared_layout(kernel).first;
+  std::map<std::string_view, Address> addresses;
+  for (const GlobalAddress& global : context->request->globals) {
+    addresses[global.name] = global.address;
+  }
+  context->constants.resize(program.functions.size());
+  for (const int index : program.reachable(kernel)) {
+    const Function& function = program.functions[static_cast<std::size_t>(index)];
+    std::vector<std::byte>& constants = context->constants[static_cast<std::size_t>(index)];
+    constants = function.constants;
+    for (const Relocation& relocation : function.relocations) {
+      const Symbol& symbol = program.symbols[relocation.symbol];
+      std::uint64_t value = 0;
+      if (symbol.function >= 0) {
+        value = kFunctionWindow + static_cast<std::uint64_t>(symbol.function);
+      } else if (symbol.space == Space::kShared) {
+        value = shared.at(relocation.symbol);
+      } else {
+        const auto found = addresses.find(symbol.name);
+        if (found == addresses.end()) {
+          return Fault{FaultKind::kLaunch,
+                       context->kernel_name + ": no address was given for variable " + symbol.name};
+        }
+        value = found->second;
+      }
+      value += static_cast<std::uint64_t>(relocation.addend);
+      for (std::size_t lane = 0; lane < kLanes; ++lane) {
+        std::memcpy(constants.data() + relocation.offset + lane * relocation.width, &value,
+                    relocation.width);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+// Barriers that not every warp waits at.
+bool has_partial_barriers(const Program& program, int kernel) {
+  for (const int index : program.reachable(kernel)) {
+    const Function& function = program.functions[static_cast<std::size_t>(index)];
+    for (std::uint32_t i = function.begin; i < function.end; ++i) {
+      const Instruction& in = program.instructions[i];
+      if (in.handler == execute_barrier &&
+          ((in.variant & (kBarrierArrive | kBarrierCounted)) != 0 ||
+           in.collective == Collective::kNone)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+std::vector<int> Program::reachable(int function) const {
+  std::vector<int> order = {function};
+  std::set<int> seen = {function};
+  const auto visit = [&](int index) {
+    if (index >= 0 && seen.insert(index).second) {
+      order.push_back(index);
+    }
+  };
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const Function& from = functions[static_cast<std::size_t>(order[i])];
+    for (const Call& call : from.calls) {
+      visit(call.function);
+    }
+    for (const std::uint32_t symbol : from.symbols) {
+      visit(symbols[symbol].function);
+    }
+    if (std::ranges::any_of(from.calls,
+                            [](const Call& call) { return call.function == kIndirectCall; })) {
+      // A pointer to a function may come from anywhere.
+      for (std::size_t other = 0; other < functions.size(); ++other) {
+        if (!functions[other].entry) {
+          visit(static_cast<int>(other));
+        }
+      }
+    }
+  }
+  return order;
+}
+
+std::pair<std::unordered_map<std::uint32_t, std::uint64_t>, std::size_t> Program::shared_layout(
+    int function) const {
+  std::set<std::uint32_t> used;
+  for (const int index : reachable(function)) {
+    for (const std::uint32_t symbol : functions[static_cast<std::size_t>(index)].symbols) {
+      if (symbols[symbol].space == Space::kShared) {
+        used.insert(symbol);
+      }
+    }
+  }
+  std::unordered_map<std::uint32_t, std::uint64_t> offsets;
+  std::size_t bytes = 0;
+  for (const std::uint32_t symbol : used) {
+    if (!symbols[symbol].dynamic) {
+      bytes = round_up(bytes, symbols[symbol].alignment);
+      offsets[symbol] = bytes;
+      bytes += symbols[symbol].bytes;
+    }
+  }
+  // All dynamic arrays are one, behind the static variables.
+  std::size_t begin = bytes;
+  for (const std::uint32_t symbol : used) {
+    if (symbols[symbol].dynamic) {
+      begin =
+          std::max(begin, round_up(bytes, std::max<std::size_t>(symbols[symbol].alignment, 16)));
+    }
+  }
+  for (const std::uint32_t symbol : used) {
+    if (symbols[symbol].dynamic) {
+      offsets[symbol] = begin;
+    }
+  }
+  return {std::move(offsets), begin};
+}
+
+std::vector<KernelInfo> kernels(const Program& program) {
+  std::vector<KernelInfo> result;
+  for (const auto& [name, index] : program.entries) {
+    const Function& kernel = program.functions[static_cast<std::size_t>(index)];
+    KernelInfo& info = result.emplace_back();
+    info.name = name;
+    for (const Parameter& parameter : kernel.parameters) {
+      info.parameter_offsets.push_back(parameter.offset);
+      info.parameter_bytes.push_back(parameter.bytes);
+    }
+    info.parameters_total = parameters_total(kernel);
+    info.static_shared_bytes = program.shared_layout(index).second;
+    info.max_threads = kernel.max_threads;
+    for (const int reached : program.reachable(index)) {
+      const Function& function = program.functions[static_cast<std::size_t>(reached)];
+      info.local_bytes += function.local_bytes;
+      info.registers = std::max(info.registers, function.live_registers);
+    }
+    if (kernel.max_registers != 0) {
+      info.registers = std::min(info.registers, kernel.max_registers);
+    }
+    info.registers = std::min(info.registers, 255);
+  }
+  return result;
+}
+
+std::vector<GlobalInfo> globals(const Program& program) {
+  std::vector<GlobalInfo> result;
+  for (const Symbol& symbol : program.symbols) {
+    if (symbol.space != Space::kShared && symbol.function < 0) {
+      result.push_back({symbol.name, symbol.bytes, symbol.alignment, symbol.initial});
+    }
+  }
+  return result;
+}
+
+LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
+                    DeviceMemory& memory) {
+  LaunchResult result;
+  LaunchContext context;
+  context.request = &request;
+  context.profile = &profile;
+  context.memory = &memory;
+  context.program = request.program.get();
+  context.kernel_name = demangle(request.kernel);
+  const auto entry = request.program->entries.find(request.kernel);
+  if (entry == request.program->entries.end()) {
+    result.fault = Fault{FaultKind::kLaunch, context.kernel_name + ": no such kernel"};
+    return result;
+  }
+  context.kernel = &request.program->functions[static_cast<std::size_t>(entry->second)];
+  context.parameters_total = parameters_total(*context.kernel);
+  if (request.parameters.size() < context.parameters_total) {
+    result.fault =
+        Fault{FaultKind::kLaunch,
+              context.kernel_name + ": parameters of " + std::to_string(request.parameters.size()) +
+                  " bytes, the kernel takes " + std::to_string(context.parameters_total)};
+    return result;
+  }
+  context.static_shared_bytes = request.program->shared_layout(entry->second).second;
+  context.shared_bytes = context.static_shared_bytes + request.dynamic_shared_bytes;
+  context.partial_barriers = has_partial_barriers(*request.program, entry->second);
+  context.most_instructions = most_instructions();
+  result.fault = fill_constants(&context, entry->second);
+  if (result.fault) {
+    return result;
+  }
+
+  const std::uint64_t count =
+      std::uint64_t{request.grid.x} * request.grid.y * std::uint64_t{request.grid.z};
+  const auto threads = static_cast<int>(std::clamp<std::uint64_t>(
+      count, 1, static_cast<std::uint64_t>(std::max(request.threads, 1))));
+  memory.begin_launch(request.launch, static_cast<std::uint32_t>(count), threads);
+  std::vector<std::uint32_t> order(count);
+  std::iota(order.begin(), order.end(), 0U);
+  if (request.seed != 0) {
+    std::mt19937_64 random(request.seed);
+    std::ranges::shuffle(order, random);
+  }
+  std::atomic<std::uint64_t> next{0};
+  std::atomic<bool> failed{false};
+  std::mutex mutex;
+  const auto work = [&] {
+    Block block(&context);
+    for (std::uint64_t i = next++; i < count && !failed; i = next++) {
+      if (std::optional<Fault> fault = block.run(order[i])) {
+        const std::lock_guard lock(mutex);
+        failed = true;
+        if (!result.fault) {
+          result.fault = std::move(fault);
+        }
+      }
+    }
+    const std::lock_guard lock(mutex);
+    result.counters += block.counters();
+  };
+  std::vector<std::thread> helpers;
+  for (int i = 1; i < threads; ++i) {
+    helpers.emplace_back(work);
+  }
+  work();
+  for (std::thread& helper : helpers) {
+    helper.join();
+  }
+  const DistinctBytes distinct = memory.distinct();
+  result.counters.distinct_read_bytes = distinct.read;
+  result.counters.distinct_written_bytes = distinct.written;
+  return result;
+}
+
+}  // namespace xception::emulator

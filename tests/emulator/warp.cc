@@ -1,0 +1,524 @@
+#include "tests/emulator/warp.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "tests/emulator/block.h"
+#include "tests/emulator/execute.h"
+
+namespace xception::emulator {
+namespace {
+
+// What registers hold before anyone has written them: a NaN, and no valid address.
+constexpr int kPoison = 0xFF;
+// Lanes that spin for other lanes of their warp must not starve them: after so many instructions
+// in a row of a diverged warp, another fragment has its turn.
+constexpr std::uint64_t kTurn = 1 << 20;
+
+std::string lane_list(LaneMask lanes) {
+  std::string text;
+  for (; lanes != 0; lanes &= lanes - 1) {
+    text += (text.empty() ? "" : ", ") + std::to_string(std::countr_zero(lanes));
+  }
+  return text;
+}
+
+}  // namespace
+
+void Warp::begin(Block* block, int index, int threads) {
+  block_ = block;
+  index_ = index;
+  live_ = threads >= kLanes ? kAllLanes : (LaneMask{1} << threads) - 1;
+  executed_ = 0;
+  fault_.reset();
+  fragments_.clear();
+  free_frames_.clear();
+  for (const std::unique_ptr<Frame>& frame : frames_) {
+    free_frames_.push_back(frame.get());
+  }
+  fill_specials();
+  const Function& kernel = *block->context().kernel;
+  Frame* const frame = new_frame(kernel, nullptr);
+  frame->call = nullptr;
+  frame->lanes = live_;
+  fragments_.push_back({.pc = kernel.begin, .mask = live_, .frame = frame});
+  status_ = Status::kRunnable;
+  select(0);
+}
+
+void Warp::fill_specials() {
+  specials_.reserve(static_cast<std::size_t>(Special::kCount) * kSpecialBytes);
+  const LaunchContext& context = block_->context();
+  const LaunchRequest& request = *context.request;
+  const auto word = [&](Special special) {
+    return specials_.data() + static_cast<std::size_t>(special) * kSpecialBytes;
+  };
+  const auto put = [&](Special special, int lane, std::uint64_t value) {
+    std::memcpy(word(special) + static_cast<std::size_t>(lane) * 4, &value, 4);
+  };
+  const Dim3 block = block_->position();
+  const auto warps = (request.block.x * request.block.y * request.block.z + kLanes - 1) / kLanes;
+  const auto processors = static_cast<unsigned>(std::max(context.profile->multiprocessors, 1));
+  const std::uint64_t grid_id = request.launch;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const Dim3 thread = block_->thread(index_, lane);
+    put(Special::kTidX, lane, thread.x);
+    put(Special::kTidY, lane, thread.y);
+    put(Special::kTidZ, lane, thread.z);
+    put(Special::kNtidX, lane, request.block.x);
+    put(Special::kNtidY, lane, request.block.y);
+    put(Special::kNtidZ, lane, request.block.z);
+    put(Special::kCtaidX, lane, block.x);
+    put(Special::kCtaidY, lane, block.y);
+    put(Special::kCtaidZ, lane, block.z);
+    put(Special::kNctaidX, lane, request.grid.x);
+    put(Special::kNctaidY, lane, request.grid.y);
+    put(Special::kNctaidZ, lane, request.grid.z);
+    put(Special::kLaneId, lane, static_cast<unsigned>(lane));
+    put(Special::kWarpId, lane, static_cast<unsigned>(index_));
+    put(Special::kNwarpId, lane, warps);
+    put(Special::kSmId, lane, block_->index() % processors);
+    put(Special::kNsmId, lane, processors);
+    const LaneMask own = LaneMask{1} << lane;
+    put(Special::kMaskEq, lane, own);
+    put(Special::kMaskLt, lane, own - 1);
+    put(Special::kMaskLe, lane, own | (own - 1));
+    put(Special::kMaskGt, lane, ~(own | (own - 1)));
+    put(Special::kMaskGe, lane, ~(own - 1));
+    put(Special::kDynamicShared, lane, request.dynamic_shared_bytes);
+    put(Special::kTotalShared, lane, context.shared_bytes);
+    put(Special::kZero, lane, 0);
+    put(Special::kOne, lane, 1);
+    std::memcpy(word(Special::kGridId) + static_cast<std::size_t>(lane) * 8, &grid_id, 8);
+  }
+}
+
+Frame* Warp::new_frame(const Function& function, Frame* parent) {
+  if (free_frames_.empty()) {
+    frames_.push_back(std::make_unique<Frame>());
+    free_frames_.push_back(frames_.back().get());
+  }
+  Frame* const frame = free_frames_.back();
+  free_frames_.pop_back();
+  frame->function = &function;
+  frame->parent = parent;
+  frame->depth = parent == nullptr ? 1 : parent->depth + 1;
+  const LaunchContext& context = block_->context();
+  const auto index = static_cast<std::size_t>(&function - context.program->functions.data());
+  frame->constants = context.constants[index].data();
+  frame->registers.reserve(function.register_bytes);
+  frame->parameters.reserve(std::size_t{function.parameter_bytes} * kLanes);
+  frame->local.reserve(std::size_t{function.local_bytes} * kLanes);
+  std::memset(frame->registers.data(), kPoison, function.register_bytes);
+  if (function.local_bytes != 0) {
+    std::memset(frame->local.data(), kPoison, std::size_t{function.local_bytes} * kLanes);
+  }
+  return frame;
+}
+
+// Makes a fragment the current one. `limit_` is the nearest place further on in its frame where
+// others stand: there they join.
+void Warp::select(std::size_t fragment) {
+  current_ = fragment;
+  const Fragment& chosen = fragments_[fragment];
+  pc_ = chosen.pc;
+  limit_ = ~0U;
+  for (const Fragment& other : fragments_) {
+    if (&other != &chosen && other.frame == chosen.frame && other.pc > pc_) {
+      limit_ = std::min(limit_, other.pc);
+    }
+  }
+  frame_ = chosen.frame;
+  banks_ = {frame_->registers.data(), const_cast<std::byte*>(frame_->constants), specials_.data()};
+}
+
+// Lanes at one instruction of one frame become one fragment again.
+void Warp::merge() {
+  for (std::size_t i = 0; i < fragments_.size(); ++i) {
+    for (std::size_t j = i + 1; j < fragments_.size();) {
+      Fragment& into = fragments_[i];
+      const Fragment& from = fragments_[j];
+      if (into.pc == from.pc && into.frame == from.frame &&
+          (into.state == Fragment::State::kBarrier) == (from.state == Fragment::State::kBarrier)) {
+        into.mask |= from.mask;
+        if (into.state != Fragment::State::kBarrier) {
+          into.state = Fragment::State::kReady;
+        }
+        fragments_.erase(fragments_.begin() + static_cast<std::ptrdiff_t>(j));
+      } else {
+        ++j;
+      }
+    }
+  }
+}
+
+// The deepest call first, then the smallest program counter: lanes that are behind catch up with
+// those that wait further on, as compilers lay out code.
+bool Warp::schedule() {
+  merge();
+  const Fragment* best = nullptr;
+  for (Fragment& fragment : fragments_) {
+    if (fragment.state == Fragment::State::kMembers &&
+        (fragment.needed & live_ & ~fragment.mask) == 0) {
+      fragment.state = Fragment::State::kReady;
+    }
+    if (fragment.state == Fragment::State::kReady &&
+        (best == nullptr || fragment.frame->depth > best->frame->depth ||
+         (fragment.frame->depth == best->frame->depth && fragment.pc < best->pc))) {
+      best = &fragment;
+    }
+  }
+  if (best == nullptr) {
+    return release_warp_barriers();
+  }
+  select(static_cast<std::size_t>(best - fragments_.data()));
+  return true;
+}
+
+// bar.warp.sync may be executed at different places by the lanes of one mask.
+bool Warp::release_warp_barriers() {
+  for (const Fragment& fragment : fragments_) {
+    if (fragment.state != Fragment::State::kMembers ||
+        block_->program().instructions[fragment.pc].handler != execute_warp_barrier) {
+      continue;
+    }
+    const auto joins = [&](const Fragment& other) {
+      return other.state == Fragment::State::kMembers && other.needed == fragment.needed &&
+             block_->program().instructions[other.pc].handler == execute_warp_barrier;
+    };
+    LaneMask arrived = 0;
+    for (const Fragment& other : fragments_) {
+      arrived |= joins(other) ? other.mask : 0;
+    }
+    const LaneMask needed = fragment.needed;
+    if ((needed & live_ & ~arrived) != 0) {
+      continue;
+    }
+    for (Fragment& other : fragments_) {
+      if (other.state == Fragment::State::kMembers && other.needed == needed &&
+          block_->program().instructions[other.pc].handler == execute_warp_barrier) {
+        other.state = Fragment::State::kReady;
+        ++other.pc;
+      }
+    }
+    block_->shared().warp_sync(index_, needed);
+    return schedule();
+  }
+  return false;
+}
+
+Warp::Status Warp::run(std::uint64_t budget) {
+  if (status_ != Status::kRunnable) {
+    return status_;
+  }
+  if (!schedule()) {
+    fail_stuck();
+    return status_ = Status::kFault;
+  }
+  const Instruction* const code = block_->program().instructions.data();
+  LaunchCounters& counters = block_->count();
+  const std::uint64_t most = block_->context().most_instructions;
+  std::uint64_t turn_begin = executed_;
+  while (budget-- > 0) {
+    const Instruction& in = code[pc_];
+    LaneMask mask = fragments_[current_].mask;
+    if (in.guarded) {
+      mask &= predicate(in.guard);
+    }
+    ++executed_;
+    ++counters.instructions[static_cast<std::size_t>(in.kind)];
+    counters.lane_instructions += static_cast<std::uint64_t>(std::popcount(mask));
+    Flow flow = Flow::kNext;
+    if (mask != 0) {
+      flow =
+          in.collective == Collective::kNone ? in.handler(*this, in, mask) : collective(in, mask);
+    }
+    if (flow == Flow::kNext) {
+      fragments_[current_].pc = ++pc_;
+      if (pc_ < limit_) {
+        continue;
+      }
+    } else if (flow == Flow::kFault) {
+      return status_ = Status::kFault;
+    }
+    // Below: a branch, a call, a wait, an exit, or lanes that meet others.
+    if (executed_ > most) {
+      fail(FaultKind::kDeadlock,
+           "has run " + std::to_string(most) + " instructions: an endless loop", -1);
+      return status_ = Status::kFault;
+    }
+    if (fragments_.empty()) {
+      return status_ = Status::kDone;
+    }
+    if (fragments_.size() == 1 && fragments_[0].state == Fragment::State::kReady) {
+      select(0);
+      continue;
+    }
+    if (executed_ - turn_begin > kTurn) {
+      turn_begin = executed_;
+      if (next_turn()) {
+        continue;
+      }
+    }
+    if (!schedule()) {
+      if (std::ranges::any_of(fragments_, [](const Fragment& fragment) {
+            return fragment.state == Fragment::State::kBarrier;
+          })) {
+        return status_ = Status::kBarrier;
+      }
+      fail_stuck();
+      return status_ = Status::kFault;
+    }
+  }
+  return status_;
+}
+
+// Another fragment's turn, out of order, where one is ready.
+bool Warp::next_turn() {
+  merge();
+  for (std::size_t i = 1; i < fragments_.size(); ++i) {
+    const std::size_t next = (current_ + i) % fragments_.size();
+    if (fragments_[next].state == Fragment::State::kReady) {
+      select(next);
+      return true;
+    }
+  }
+  return false;
+}
+
+// Applies the rule of a collective instruction: its lanes come together before the handler runs,
+// and those that never come are a fault.
+Flow Warp::collective(const Instruction& in, LaneMask mask) {
+  Fragment& fragment = fragments_[current_];
+  if (mask != fragment.mask) {
+    // Lanes whose guard is false go on by themselves.
+    split(fragment.mask & ~mask, pc_ + 1);
+  }
+  LaneMask needed = in.collective == Collective::kWarp ? kAllLanes : live_;
+  if (in.collective == Collective::kMembers) {
+    LaneMask masks[kLanes];
+    std::memcpy(masks, bytes(in.slots[in.member_mask]), sizeof masks);
+    needed = masks[std::countr_zero(mask)];
+    LaneMask same = 0;
+    for (LaneMask rest = mask; rest != 0; rest &= rest - 1) {
+      const int lane = std::countr_zero(rest);
+      same |= masks[lane] == needed ? LaneMask{1} << lane : 0;
+      if (((masks[lane] >> lane) & 1) == 0) {
+        return fail(FaultKind::kDivergentBarrier, "executes with a member mask without itself",
+                    lane);
+      }
+    }
+    if (same != mask) {
+      // Groups with masks of their own go one after another; they meet again behind.
+      split(mask & ~same, pc_);
+      mask = same;
+      if ((needed & live_ & ~mask) == 0) {
+        const Flow flow = in.handler(*this, in, mask);
+        if (flow != Flow::kFault) {
+          fragments_[current_].pc = pc_ + 1;
+          return Flow::kMoved;
+        }
+        return flow;
+      }
+    }
+  }
+  if ((needed & live_ & ~mask) != 0) {
+    Fragment& waiting = fragments_[current_];
+    waiting.state = Fragment::State::kMembers;
+    waiting.needed = needed;
+    // It is counted when it runs.
+    --block_->count().instructions[static_cast<std::size_t>(in.kind)];
+    block_->count().lane_instructions -= static_cast<std::uint64_t>(std::popcount(mask));
+    return Flow::kMoved;
+  }
+  if ((needed & ~live_) != 0 && in.handler != execute_warp_barrier) {
+    return fail(FaultKind::kDivergentBarrier,
+                "waits for lanes that have exited or do not exist: " + lane_list(needed & ~live_),
+                std::countr_zero(mask));
+  }
+  const Flow flow = in.handler(*this, in, mask);
+  if (flow == Flow::kNext && fragments_.size() > 1) {
+    fragments_[current_].pc = pc_ + 1;
+    return Flow::kMoved;
+  }
+  return flow;
+}
+
+// Takes `lanes` out of the current fragment into one of their own at `pc`.
+void Warp::split(LaneMask lanes, std::uint32_t pc) {
+  fragments_[current_].mask &= ~lanes;
+  fragments_.push_back({.pc = pc, .mask = lanes, .frame = fragments_[current_].frame});
+}
+
+Flow Warp::jump_some(std::uint32_t pc, LaneMask taken, LaneMask again) {
+  if (again != 0) {
+    split(again, pc_);
+  }
+  const LaneMask others = fragments_[current_].mask & ~taken;
+  if (others != 0) {
+    split(others, pc_ + 1);
+  }
+  fragments_[current_].pc = pc;
+  return Flow::kMoved;
+}
+
+Flow Warp::enter(const Function& function, const Call& call, LaneMask lanes, LaneMask again) {
+  if (frame_->depth >= kMaximumDepth) {
+    return fail(FaultKind::kOutOfBounds, "calls too deeply: the stack overflows",
+                std::countr_zero(lanes));
+  }
+  Frame* const caller = frame_;
+  Frame* const frame = new_frame(function, caller);
+  frame->call = &call;
+  frame->lanes = lanes;
+  frame->return_pc = pc_ + 1;
+  const std::size_t count = std::min(call.arguments.size(), function.parameters.size());
+  for (LaneMask rest = lanes; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
+    const std::byte* const from =
+        caller->parameters.data() + lane * caller->function->parameter_bytes;
+    std::byte* const to = frame->parameters.data() + lane * function.parameter_bytes;
+    for (std::size_t i = 0; i < count; ++i) {
+      std::memcpy(to + function.parameters[i].offset, from + call.arguments[i].offset,
+                  std::min(function.parameters[i].bytes, call.arguments[i].bytes));
+    }
+  }
+  if (again != 0) {
+    split(again, pc_);
+  }
+  const LaneMask others = fragments_[current_].mask & ~lanes;
+  if (others != 0) {
+    split(others, pc_ + 1);
+  }
+  fragments_[current_].pc = function.begin;
+  fragments_[current_].frame = frame;
+  return Flow::kMoved;
+}
+
+Flow Warp::leave(LaneMask lanes) {
+  Frame* const frame = frame_;
+  if (frame->parent == nullptr) {
+    return exit(lanes);
+  }
+  const Function& function = *frame->function;
+  Frame* const caller = frame->parent;
+  const Call& call = *frame->call;
+  const std::size_t count = std::min(call.returns.size(), function.returns.size());
+  for (LaneMask rest = lanes; rest != 0; rest &= rest - 1) {
+    const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
+    const std::byte* const from = frame->parameters.data() + lane * function.parameter_bytes;
+    std::byte* const to = caller->parameters.data() + lane * caller->function->parameter_bytes;
+    for (std::size_t i = 0; i < count; ++i) {
+      std::memcpy(to + call.returns[i].offset, from + function.returns[i].offset,
+                  std::min(function.returns[i].bytes, call.returns[i].bytes));
+    }
+  }
+  if (lanes != fragments_[current_].mask) {
+    split(fragments_[current_].mask & ~lanes, pc_ + 1);
+  }
+  fragments_[current_].pc = frame->return_pc;
+  fragments_[current_].frame = caller;
+  frame->lanes &= ~lanes;
+  if (frame->lanes == 0) {
+    free_frames_.push_back(frame);
+  }
+  return Flow::kMoved;
+}
+
+Flow Warp::exit(LaneMask lanes) {
+  live_ &= ~lanes;
+  for (Frame* frame = frame_; frame != nullptr; frame = frame->parent) {
+    frame->lanes &= ~lanes;
+  }
+  Fragment& fragment = fragments_[current_];
+  fragment.mask &= ~lanes;
+  fragment.pc = pc_ + 1;
+  if (fragment.mask == 0) {
+    fragments_.erase(fragments_.begin() + static_cast<std::ptrdiff_t>(current_));
+    current_ = 0;
+  }
+  block_->exited(this, lanes);
+  return Flow::kMoved;
+}
+
+Flow Warp::wait_at_barrier(LaneMask lanes) {
+  Fragment& fragment = fragments_[current_];
+  if (lanes != fragment.mask) {
+    split(fragment.mask & ~lanes, pc_ + 1);
+  }
+  fragments_[current_].pc = pc_ + 1;
+  fragments_[current_].state = Fragment::State::kBarrier;
+  return Flow::kMoved;
+}
+
+void Warp::release(LaneMask lanes) {
+  for (std::size_t i = 0; i < fragments_.size(); ++i) {
+    Fragment& fragment = fragments_[i];
+    if (fragment.state != Fragment::State::kBarrier || (fragment.mask & lanes) == 0) {
+      continue;
+    }
+    if ((fragment.mask & ~lanes) != 0) {
+      Fragment rest = fragment;
+      rest.mask &= ~lanes;
+      fragment.mask &= lanes;
+      fragment.state = Fragment::State::kReady;
+      fragments_.push_back(rest);
+    } else {
+      fragment.state = Fragment::State::kReady;
+    }
+  }
+  if (status_ == Status::kBarrier) {
+    status_ = Status::kRunnable;
+  }
+}
+
+std::string Warp::describe_waiting() const {
+  std::string text;
+  for (const Fragment& fragment : fragments_) {
+    const Instruction& in =
+        block_->program()
+            .instructions[fragment.pc - (fragment.state == Fragment::State::kBarrier ? 1 : 0)];
+    text += (text.empty() ? "" : "; ") + std::string("lanes ") + lane_list(fragment.mask) +
+            " of warp " + std::to_string(index_) + " wait at PTX line " + std::to_string(in.line) +
+            " (" + block_->program().texts[in.text] + ")";
+    if (fragment.state == Fragment::State::kMembers) {
+      text += " for lanes " + lane_list(fragment.needed & live_ & ~fragment.mask);
+    }
+  }
+  return text;
+}
+
+Flow Warp::fail_stuck() {
+  for (std::size_t i = 0; i < fragments_.size(); ++i) {
+    if (fragments_[i].state == Fragment::State::kMembers) {
+      select(i);
+      break;
+    }
+  }
+  return fail(FaultKind::kDivergentBarrier, "waits for ever: " + describe_waiting(),
+              std::countr_zero(fragments_[current_].mask));
+}
+
+Flow Warp::fail(FaultKind kind, const std::string& what, int lane) {
+  const Program& program = block_->program();
+  const Instruction& in = program.instructions[pc_];
+  const SourceLine& source = program.sources[in.source];
+  std::string text =
+      block_->context().kernel_name + ", block " + std::to_string(block_->position().x) + "," +
+      std::to_string(block_->position().y) + "," + std::to_string(block_->position().z);
+  text += lane < 0 ? ", warp " + std::to_string(index_)
+                   : ", thread " + block_->thread_name(index_, lane);
+  text += ": " + what + " (PTX line " + std::to_string(in.line) + ": " + program.texts[in.text];
+  if (!source.file.empty()) {
+    text += "; " + source.file + ":" + std::to_string(source.line);
+  }
+  if (!source.inlined_file.empty()) {
+    text += ", inlined at " + source.inlined_file + ":" + std::to_string(source.inlined_line);
+  }
+  text += ")";
+  fault_ = Fault{kind, text};
+  return Flow::kFault;
+}
+
+}  // namespace xception::emulator
