@@ -25,7 +25,8 @@ struct Board {
 // Limits of a multiprocessor: the CUDA C++ Programming Guide, "Technical Specifications per Compute
 // Capability", and cuda_occupancy.h, which agree. Multiprocessors, memory and L2: NVIDIA's data
 // sheets and architecture white papers of these boards.
-constexpr std::array<Board, 6> kBoards = {{
+constexpr std::array<Board, 7> kBoards = {{
+    {"sm_70", "V100", 70, 80, 16 * kGiB, 6 * kMiB, 96 * kKiB, 0, 2048, 32},
     {"sm_75", "T4", 75, 40, 15 * kGiB, 4 * kMiB, 64 * kKiB, 0, 1024, 16},
     {"sm_80", "A100", 80, 108, 40 * kGiB, 40 * kMiB, 164 * kKiB, kKiB, 2048, 32},
     {"sm_86", "GeForce RTX 3090", 86, 82, 24 * kGiB, 6 * kMiB, 100 * kKiB, kKiB, 1536, 16},

@@ -27,7 +27,8 @@ struct DeviceProfile {
   std::size_t l2_bytes = 0;
 };
 
-// sm_75 (T4), sm_80 (A100), sm_86 (RTX 3090), sm_89 (RTX 4090), sm_90 (H100), sm_120 (RTX 5090).
+// sm_70 (V100), sm_75 (T4), sm_80 (A100), sm_86 (RTX 3090), sm_89 (RTX 4090), sm_90 (H100),
+// sm_120 (RTX 5090).
 std::optional<DeviceProfile> find_profile(std::string_view name);
 std::vector<std::string> profile_names();
 
