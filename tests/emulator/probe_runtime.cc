@@ -38,17 +38,19 @@ cudaError_t print_versions() {
   return cudaGetLastError();
 }
 
-// Fills memory of the device by a kernel and prints an element.
-cudaError_t fill_on(int device) {
-  (void)cudaSetDevice(device);
+// Fills memory by a kernel and prints an element. The first error is the result.
+cudaError_t fill_memory() {
   int* data = nullptr;
-  (void)cudaMalloc(reinterpret_cast<void**>(&data), 400);
-  (void)xception::emulator::fill(data, 40 + device, 100, nullptr);
   int value = 0;
-  (void)cudaMemcpy(&value, data + 99, sizeof(value), cudaMemcpyDeviceToHost);
+  cudaError_t first = cudaSuccess;
+  const auto keep = [&](cudaError_t error) { first = first == cudaSuccess ? error : first; };
+  keep(cudaSetDevice(0));
+  keep(cudaMalloc(reinterpret_cast<void**>(&data), 400));
+  keep(xception::emulator::fill(data, 40, 100, nullptr));
+  keep(cudaMemcpy(&value, data + 99, sizeof(value), cudaMemcpyDeviceToHost));
+  keep(cudaFree(data));
   std::printf("value %d\n", value);
-  (void)cudaFree(data);
-  return cudaGetLastError();
+  return first;
 }
 
 cudaError_t leave_things() {
@@ -98,7 +100,7 @@ int main(int argc, char** argv) {
   } else if (std::strcmp(what, "versions") == 0) {
     error = print_versions();
   } else if (std::strcmp(what, "fill") == 0) {
-    error = fill_on(0);
+    error = fill_memory();
   } else if (std::strcmp(what, "leave") == 0) {
     error = leave_things();
   } else if (std::strcmp(what, "peers") == 0) {

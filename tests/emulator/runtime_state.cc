@@ -45,8 +45,8 @@ cudaError_t error_of(const Fault& fault) {
     case FaultKind::kDeadlock:
       return cudaErrorLaunchTimeout;
     case FaultKind::kTrap:
-      return fault.message.find("assert") != std::string::npos ? cudaErrorAssert
-                                                               : cudaErrorLaunchFailure;
+      return fault.message.find("assertion `") != std::string::npos ? cudaErrorAssert
+                                                                    : cudaErrorLaunchFailure;
     case FaultKind::kLaunch:
       return cudaErrorLaunchOutOfResources;
     default:
@@ -177,7 +177,7 @@ void Runtime::report(const std::string& message) {
 
 void Runtime::fail(Device& device, const Fault& fault) {
   report(std::string(fault_name(fault.kind)) + ": " + fault.message);
-  faults.push_back(fault.message);
+  faults.push_back(std::string(fault_name(fault.kind)) + ": " + fault.message);
   fault_since_reset = true;
   device.sticky = error_of(fault);
 }

@@ -23,6 +23,9 @@ struct Outcome {
 
 // Runs the probe with `environment` ("XC_...=... XC_...=...") in front.
 Outcome probe(const std::string& what, const std::string& environment) {
+  // Links the runtime, so that there is an emulator to be found.
+  int version = 0;
+  REQUIRE_CUDA(cudaRuntimeGetVersion(&version));
   const std::string command = environment + " '" XC_PROBE "' " + what + " 2>&1";
   Outcome outcome;
   std::FILE* pipe = popen(command.c_str(), "r");
