@@ -178,7 +178,7 @@ Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages)
 // The backends. Each fails with kUnsupported or kDevice where machine or build cannot serve it.
 Result<std::unique_ptr<Backend>> make_reference_backend(const SessionOptions& options);
 Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options);
-// options.device: "cuda" or "cuda:N".
+// options.device: "cuda" or "cuda:N", or "cudnn" or "cudnn:N", with cuDNN's convolutions for ours.
 Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options);
 
 // The GPUs of this machine, those too that this build holds no code for. Fails with kDevice, saying

@@ -98,6 +98,7 @@ CudaBackend::~CudaBackend() {
   const DeviceScope scope(context_.device.index);
   graph_.reset();
   slots_ = {};
+  context_.cudnn.reset();
   copies_.reset();
   compute_.reset();
 }
@@ -385,8 +386,14 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
   XC_RETURN_IF_ERROR(compute.status());
   Result<cuda::OwnedStream> copies = cuda::make_stream();
   XC_RETURN_IF_ERROR(copies.status());
+  std::shared_ptr<cuda::Cudnn> cudnn;
+  if (options.device.starts_with("cudnn")) {
+    Result<std::shared_ptr<cuda::Cudnn>> started = cuda::start_cudnn(*device, compute->get());
+    XC_RETURN_IF_ERROR(started.status());
+    cudnn = *std::move(started);
+  }
   cuda::StepContext context = {*std::move(device), *gpu, cuda::numeric_for(options.precision),
-                               compute->get()};
+                               compute->get(), std::move(cudnn)};
   return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(
       std::move(context), *std::move(compute), *std::move(copies), options.cuda_graph));
 }

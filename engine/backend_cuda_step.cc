@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/cuda_layout.h"
 #include "kernels/bn_relu.h"
 #include "kernels/conv3x3.h"
 #include "kernels/depthwise.h"
@@ -93,6 +94,7 @@ class StepMaker {
   Made convolution(const char* name, const Conv2d& conv, const ConvProblem& problem,
                    Pack pack_weights, Launcher launcher, std::string implementation);
   Made linear_layer(const Conv2d& conv, const ConvProblem& problem);
+  Made cudnn_convolution(const Conv2d& conv, const ConvProblem& problem);
   Made elementwise(const char* name, Packed packed, const DeviceEpilogue& epilogue);
 
   DeviceEpilogue epilogue(const Conv2d& conv, const Parameters& packed) const {
@@ -190,6 +192,9 @@ StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
     return linear_layer(conv, problem);
   }
   XC_RETURN_IF_ERROR(check_result_type());
+  if (context_.cudnn != nullptr) {
+    return cudnn_convolution(conv, problem);
+  }
   if (conv.depthwise && conv.size == 3) {
     const auto pack_weights = [](const ConvProblem& p, Numeric, const float* weights) {
       return pack_depthwise(p, weights);
@@ -228,6 +233,38 @@ StepMaker::Made StepMaker::convolution(const char* name, const Conv2d& conv,
                 bound.epilogue.residual = adds ? buffers.src[1] : nullptr;
                 return launcher(problem, numeric, gpu, bound, stream);
               });
+}
+
+// The convolution alone by cuDNN, on what a kernel of ours has made of its input where that needs a
+// ReLU; the epilogue by another one.
+StepMaker::Made StepMaker::cudnn_convolution(const Conv2d& conv, const ConvProblem& problem) {
+  const Result<std::shared_ptr<CudnnConvolution>> made =
+      context_.cudnn->prepare(problem, context_.numeric);
+  XC_RETURN_IF_ERROR(made.status());
+  const Result<Packed> packed = pack("cudnn", conv, problem, pack_cudnn);
+  XC_RETURN_IF_ERROR(packed.status());
+  const std::size_t rectified = conv.relu_on_load ? device_bytes(problem.src, context_.numeric) : 0;
+  const auto launch = [=, convolution = *made, weights = (*packed)->weights,
+                       fixed = epilogue(conv, **packed), adds = conv.add, plain = is_plain(conv),
+                       dst = request_.dst, numeric = context_.numeric, gpu = context_.gpu,
+                       stream = context_.stream](const StepBuffers& buffers) -> Status {
+    const std::byte* src = buffers.src[0];
+    if (rectified > 0) {
+      BnReluArgs relu = {src, buffers.workspace, {}};
+      relu.epilogue.relu = true;
+      XC_RETURN_IF_ERROR(bn_relu(problem.src, numeric, gpu, relu, stream));
+      src = buffers.workspace;
+    }
+    XC_RETURN_IF_ERROR(convolution->run(src, weights, buffers.dst, buffers.workspace + rectified));
+    if (plain && fixed.shift == nullptr) {
+      return {};
+    }
+    BnReluArgs rest = {buffers.dst, buffers.dst, fixed};
+    rest.epilogue.residual = adds ? buffers.src[1] : nullptr;
+    return bn_relu(dst, numeric, gpu, rest, stream);
+  };
+  return std::unique_ptr<Step>(std::make_unique<CudaStep>((*made)->name(), *packed, launch,
+                                                          rectified + (*made)->workspace_bytes()));
 }
 
 // What no convolution took along: one kernel that is nothing but an epilogue.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/backend.h"
+#include "engine/backend_cudnn.h"
 #include "engine/cuda_device.h"
 #include "engine/cuda_raii.h"
 #include "kernels/gpu.h"
@@ -19,6 +20,7 @@ struct StepContext {
   GpuInfo gpu;
   Numeric numeric = Numeric::kFp32;
   Stream stream = nullptr;
+  std::shared_ptr<Cudnn> cudnn;  // where it is to do the convolutions, else null
 };
 
 // Packed weights and the vectors of an epilogue, in one piece of device memory. Freed on their
@@ -43,13 +45,15 @@ class CudaStep : public Step {
  public:
   using Launch = std::function<Status(const StepBuffers&)>;
 
-  CudaStep(std::string implementation, std::shared_ptr<const Parameters> parameters, Launch launch)
+  CudaStep(std::string implementation, std::shared_ptr<const Parameters> parameters, Launch launch,
+           std::size_t workspace_bytes = 0)
       : implementation_(std::move(implementation)),
         parameters_(std::move(parameters)),
-        launch_(std::move(launch)) {}
+        launch_(std::move(launch)),
+        workspace_bytes_(workspace_bytes) {}
 
   std::string implementation() const override { return implementation_; }
-  std::size_t workspace_bytes() const override { return 0; }
+  std::size_t workspace_bytes() const override { return workspace_bytes_; }
   std::size_t parameter_bytes() const override { return parameters_ ? parameters_->bytes : 0; }
   const void* parameters() const override { return parameters_.get(); }
   Status bind(const StepBuffers& buffers) override {
@@ -62,6 +66,7 @@ class CudaStep : public Step {
   std::string implementation_;
   std::shared_ptr<const Parameters> parameters_;
   Launch launch_;
+  std::size_t workspace_bytes_;
   StepBuffers buffers_;
 };
 

@@ -90,14 +90,15 @@ std::string capability(int arch) {
 }
 
 Result<Device> find_device(const std::string& name) {
+  const std::string kind = name.substr(0, name.find(':'));
   int index = 0;
-  if (name != "cuda") {
-    const std::string_view number =
-        std::string_view(name).substr(std::min<std::size_t>(name.size(), 5));
-    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
-    if (!name.starts_with("cuda:") || error != std::errc() ||
-        end != number.data() + number.size() || index < 0) {
-      return Status(Code::kInvalidArgument, "unknown device '" + name + "'; expected cuda:N");
+  if (name != kind) {
+    const char* const begin = name.data() + kind.size() + 1;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(begin, end, index);
+    if (error != std::errc() || stop != end || index < 0) {
+      return Status(Code::kInvalidArgument,
+                    "unknown device '" + name + "'; expected " + kind + ":N, N a whole number");
     }
   }
   const Result<int> count = count_devices();
@@ -110,6 +111,7 @@ Result<Device> find_device(const std::string& name) {
   }
   Result<Device> device = describe_device(index);
   XC_RETURN_IF_ERROR(device.status());
+  device->name = kind + ':' + std::to_string(index);
   if (!has_code_for(kTargets, device->arch)) {
     return Status(Code::kDevice, "device '" + name + "' has compute capability " +
                                      capability(device->arch) + " (" + device->description +

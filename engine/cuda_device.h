@@ -21,13 +21,13 @@ std::string capability(int arch);
 struct Device {
   int index = 0;
   int arch = 0;
-  std::string name;         // "cuda:0"
+  std::string name;         // "cuda:0", "cudnn:0"
   std::string description;  // "Tesla T4, compute capability 7.5, 40 multiprocessors, 14.6 GiB"
 };
 
-// What "cuda" (the first GPU) or "cuda:N" stands for. Fails with kDevice: no driver, no GPU, none
-// of that number, one that this build holds no code for; with kInvalidArgument where it is no such
-// name.
+// What "cuda" (the first GPU) or "cuda:N" stands for, or the same of "cudnn". Fails with kDevice:
+// no driver, no GPU, none of that number, one that this build holds no code for; with
+// kInvalidArgument where it is no such name.
 Result<Device> find_device(const std::string& name);
 
 }  // namespace xception::cuda

@@ -18,7 +18,8 @@ namespace xception {
 namespace {
 
 bool names_cuda(const std::string& device) {
-  return device == "cuda" || device.rfind("cuda:", 0) == 0;
+  return device == "cuda" || device.starts_with("cuda:") || device == "cudnn" ||
+         device.starts_with("cudnn:");
 }
 
 // What "auto" means here: the first GPU that this build holds code for, else the CPU.

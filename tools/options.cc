@@ -164,15 +164,18 @@ class Group {
 
 // Empty where `name` may be a device, else what is wrong with it.
 std::string check_device(const std::string& name) {
-  if (name == "auto" || name == "cpu" || name == "cuda" || name == "reference") {
+  const std::string kind = name.substr(0, name.find(':'));
+  if (kind == name && (name == "auto" || name == "cpu" || name == "reference")) {
     return {};
   }
-  const std::string number = name.rfind("cuda:", 0) == 0 ? name.substr(5) : "";
-  if (!number.empty() && number.size() < 4 &&
-      number.find_first_not_of("0123456789") == std::string::npos) {
-    return {};
+  if (kind == "cuda" || kind == "cudnn") {
+    const std::string number = kind == name ? "0" : name.substr(kind.size() + 1);
+    if (!number.empty() && number.size() < 4 &&
+        number.find_first_not_of("0123456789") == std::string::npos) {
+      return {};
+    }
   }
-  return "'" + name + "' is none of auto, cpu, cuda, cuda:N and reference";
+  return "'" + name + "' is none of auto, cpu, cuda, cuda:N, cudnn, cudnn:N and reference";
 }
 
 // What only a run that classifies takes; the other modes exclude it.
@@ -248,7 +251,9 @@ void add_image(CLI::App& app, Options& o, Sets& sets) {
 
 void add_run(CLI::App& app, Options& o) {
   Group group(app, "Run");
-  group.value("-d,--device", o.device, "D", "auto, cpu, cuda, cuda:N; reference: slow, for checks")
+  group
+      .value("-d,--device", o.device, "D",
+             "auto, cpu, cuda, cuda:N; to compare: cudnn, reference (slow)")
       ->check(check_device);
   group.value("-b,--batch", o.batch, "N", "Pictures a batch (default 8, or as many as there are)")
       ->check(between(1, 65536));

@@ -79,6 +79,14 @@ std::vector<Layer> run_layers(Session& session, const Values& images) {
   return layers;
 }
 
+void check_says(const Status& status, const std::vector<std::string>& words) {
+  CAPTURE(status.message());
+  for (const std::string& part : words) {
+    CAPTURE(part);
+    CHECK(status.message().find(part) != std::string::npos);
+  }
+}
+
 float relative_difference(const Values& a, const Values& b) {
   REQUIRE(a.size() == b.size());
   float largest = 0;

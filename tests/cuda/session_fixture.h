@@ -29,6 +29,9 @@ struct Layer {
 };
 std::vector<Layer> run_layers(Session& session, const Values& images);
 
+// Checks that the message holds all of `words`.
+void check_says(const Status& status, const std::vector<std::string>& words);
+
 // max|a - b| over max|b|.
 float relative_difference(const Values& a, const Values& b);
 

@@ -94,7 +94,8 @@ const char* precision_name(Precision precision);
 
 struct SessionOptions {
   // "cpu"; "cuda" or "cuda:N"; "auto": CUDA where build and machine have it, else the CPU;
-  // "reference": double-precision loops, slow, for checking.
+  // "reference": double-precision loops, slow, for checking; "cudnn", "cudnn:N": CUDA with cuDNN's
+  // convolutions in the place of ours, to compare with.
   std::string device = "auto";
   Precision precision = Precision::kFp32;
   int batch = 1;

@@ -1,0 +1,43 @@
+// Convolutions by cuDNN, in the place of ours: what a user of the library would have otherwise, to
+// compare with. Everything else stays as the CUDA backend has it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/cuda_device.h"
+#include "kernels/gpu.h"
+#include "kernels/problem.h"
+
+namespace xception::cuda {
+
+// One convolution, without an epilogue, of tensors in the kernels' layout.
+class CudnnConvolution {
+ public:
+  virtual ~CudnnConvolution() = default;
+  virtual std::string name() const = 0;  // "cudnn algorithm 1"
+  virtual std::size_t workspace_bytes() const = 0;
+  // All on the device; `weights` as pack_cudnn() made them.
+  virtual Status run(const void* src, const void* weights, void* dst, void* workspace) = 0;
+};
+
+// cuDNN on one device and stream. One thread at a time.
+class Cudnn {
+ public:
+  virtual ~Cudnn() = default;
+  virtual Result<std::shared_ptr<CudnnConvolution>> prepare(const ConvProblem& problem,
+                                                            Numeric numeric) = 0;
+};
+
+// Fails with kUnsupported where this build has no cuDNN, and with kDevice where cuDNN does not
+// start on the device: it needs a real one.
+Result<std::shared_ptr<Cudnn>> start_cudnn(const Device& device, Stream stream);
+
+// Weights from PyTorch's order to [k][size][size][c], c and k (depthwise: k alone) up to their
+// channel stride, zero in between.
+std::vector<std::byte> pack_cudnn(const ConvProblem& problem, Numeric numeric,
+                                  const float* weights);
+
+}  // namespace xception::cuda
