@@ -176,8 +176,8 @@ void Runtime::report(const std::string& message) {
 }
 
 void Runtime::fail(Device& device, const Fault& fault) {
-  report(std::string(fault_name(fault.kind)) + ": " + fault.message);
   faults.push_back(std::string(fault_name(fault.kind)) + ": " + fault.message);
+  report(faults.back());
   fault_since_reset = true;
   device.sticky = error_of(fault);
 }
