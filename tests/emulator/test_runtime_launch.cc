@@ -270,6 +270,7 @@ int* raw_ints(int count, int value) {
 
 TEST_CASE("faults become the errors a GPU gives") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   SECTION("out of bounds") {
     check_fault(cudaErrorIllegalAddress, "write_past_device",
                 write_past(raw_ints(64, 0), 64, nullptr));
@@ -303,6 +304,7 @@ TEST_CASE("an assertion that holds is no fault") {
 
 TEST_CASE("work behind a fault is not done, and what is freed after it is freed") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   {
     const TestStream stream;
     const TestEvent event;
@@ -321,6 +323,7 @@ TEST_CASE("work behind a fault is not done, and what is freed after it is freed"
 
 TEST_CASE("counters tell of each launch") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   const Control* control = emulator_control();
   const DeviceArray<int> device(1000);
   REQUIRE_CUDA(cudaDeviceSynchronize());

@@ -125,6 +125,7 @@ TEST_CASE("rows are copied and filled with their pitch") {
 
 TEST_CASE("a copy from pinned memory reads it as late as the synchronisation") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   const TestStream stream;
   const PinnedArray<int> source(4, 1);
   const DeviceArray<int> device(4);
@@ -147,6 +148,7 @@ TEST_CASE("a copy from pageable memory is staged in the call") {
 }
 
 TEST_CASE("a copy to pinned memory lands with the synchronisation, to pageable in the call") {
+  const TestSeed lazy(0);
   const TestStream stream;
   const DeviceArray<int> device(std::vector<int>{1, 2, 3});
   const PinnedArray<int> pinned(3, 9);
@@ -164,6 +166,7 @@ TEST_CASE("a copy to pinned memory lands with the synchronisation, to pageable i
 
 TEST_CASE("an upload from pageable memory orders nothing for a stream that does not block") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   const TestStream stream;
   const DeviceArray<int> device(std::vector<int>{1});
   const PinnedArray<int> result(1);

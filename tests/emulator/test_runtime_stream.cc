@@ -116,6 +116,7 @@ TEST_CASE("without an event the order of streams is open") {
 
 TEST_CASE("waiting for an event that was recorded anew waits for what it was at the call") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   const TestStream a;
   const TestStream b;
   const TestEvent event;
@@ -151,6 +152,7 @@ TEST_CASE("the legacy stream waits for blocking streams, and they for it") {
 
 TEST_CASE("a stream that does not block is not waited for by the legacy stream") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   const TestStream stream(cudaStreamNonBlocking);
   const DeviceArray<unsigned char> device(Bytes(1, 0));
   const PinnedArray<unsigned char> result(1);
@@ -163,6 +165,7 @@ TEST_CASE("a stream that does not block is not waited for by the legacy stream")
 
 TEST_CASE("each thread has a default stream of its own") {
   XC_NEEDS_EMULATOR();
+  const TestSeed lazy(0);
   const DeviceArray<unsigned char> device(Bytes(1, 0));
   const PinnedArray<unsigned char> result(1);
   REQUIRE_CUDA(cudaMemsetAsync(device.get(), 1, 1, cudaStreamPerThread));
@@ -202,6 +205,7 @@ TEST_CASE("queries get there by asking") {
 }
 
 TEST_CASE("events measure time") {
+  const TestSeed lazy(0);
   const TestStream stream;
   const TestEvent start;
   const TestEvent end;
