@@ -110,7 +110,9 @@ Frame* Warp::new_frame(const Function& function, Frame* parent) {
   frame->registers.reserve(function.register_bytes);
   frame->parameters.reserve(std::size_t{function.parameter_bytes} * kLanes);
   frame->local.reserve(std::size_t{function.local_bytes} * kLanes);
-  std::memset(frame->registers.data(), kPoison, function.register_bytes);
+  if (function.register_bytes != 0) {
+    std::memset(frame->registers.data(), kPoison, function.register_bytes);
+  }
   if (function.local_bytes != 0) {
     std::memset(frame->local.data(), kPoison, std::size_t{function.local_bytes} * kLanes);
   }
