@@ -15,6 +15,7 @@
 #include "engine/cuda_layout.h"
 #include "engine/cuda_raii.h"
 #include "kernels/normalize.h"
+#include "kernels/tiles.h"
 
 namespace xception::cuda {
 namespace {
@@ -369,10 +370,8 @@ namespace xception {
 Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options) {
   Result<cuda::Device> device = cuda::find_device(options.device);
   XC_RETURN_IF_ERROR(device.status());
-  constexpr int kAmpere = 80;
-  const bool needs_ampere =
-      options.precision == Precision::kBf16 || options.precision == Precision::kTf32;
-  if (needs_ampere && device->arch < kAmpere) {
+  const Numeric numeric = cuda::numeric_for(options.precision);
+  if (!pick_matrix_math(numeric, device->arch)) {
     return Status(Code::kUnsupported,
                   std::string("precision ") + precision_name(options.precision) +
                       " needs a GPU of compute capability 8.0 or later, and " + device->name +
@@ -381,7 +380,10 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
   const cuda::DeviceScope scope(device->index);
   XC_RETURN_IF_ERROR(scope.status());
   const Result<GpuInfo> gpu = current_gpu();
-  XC_RETURN_IF_ERROR(gpu.status());
+  if (!gpu.ok()) {
+    static_cast<void>(cudaGetLastError());
+    return gpu.status();
+  }
   Result<cuda::OwnedStream> compute = cuda::make_stream();
   XC_RETURN_IF_ERROR(compute.status());
   Result<cuda::OwnedStream> copies = cuda::make_stream();
@@ -392,8 +394,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
     XC_RETURN_IF_ERROR(started.status());
     cudnn = *std::move(started);
   }
-  cuda::StepContext context = {*std::move(device), *gpu, cuda::numeric_for(options.precision),
-                               compute->get(), std::move(cudnn)};
+  cuda::StepContext context = {*std::move(device), *gpu, numeric, compute->get(), std::move(cudnn)};
   return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(
       std::move(context), *std::move(compute), *std::move(copies), options.cuda_graph));
 }

@@ -27,7 +27,7 @@ namespace {
 
 Status out_of_memory(cudaError_t error, std::size_t bytes, const std::string& what) {
   if (error != cudaErrorMemoryAllocation) {
-    return to_status(error, "allocate " + std::to_string(bytes) + " bytes for " + what);
+    return to_status(error, "cannot allocate " + std::to_string(bytes) + " bytes for " + what);
   }
   static_cast<void>(cudaGetLastError());
   std::size_t free = 0;
@@ -58,8 +58,8 @@ Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what)
   void* memory = nullptr;
   const std::size_t size = std::max<std::size_t>(bytes, 1);
   if (const cudaError_t error = cudaMallocHost(&memory, size); error != cudaSuccess) {
-    return to_status(error,
-                     "allocate " + std::to_string(size) + " pinned bytes of the host for " + what);
+    return to_status(error, "cannot allocate " + std::to_string(size) +
+                                " bytes of pinned host memory for " + what);
   }
   return PinnedMemory(memory);
 }

@@ -19,13 +19,20 @@ namespace xception::cuda {
 // as CUDA has them. Takes the error off the runtime's record, where later calls would find it.
 Status to_status(cudaError_t error, const std::string& what);
 
+// Takes an error that nobody can be told of off the runtime's record.
+inline void ignore(cudaError_t error) {
+  if (error != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+  }
+}
+
 // Makes a device the calling thread's for a while.
 class DeviceScope {
  public:
   explicit DeviceScope(int device) : status_(enter(device)) {}
   ~DeviceScope() {
     if (entered_) {
-      static_cast<void>(cudaSetDevice(previous_));
+      ignore(cudaSetDevice(previous_));
     }
   }
   DeviceScope(const DeviceScope&) = delete;
@@ -67,7 +74,7 @@ class Owned {
 
   void reset() {
     if (std::exchange(owns_, false)) {
-      static_cast<void>(Destroy(std::exchange(handle_, T{})));
+      ignore(Destroy(std::exchange(handle_, T{})));
     }
   }
 

@@ -120,7 +120,7 @@ TEST_CASE("a CUDA call that fails is an error, nothing is left, and the next run
   for (std::uint64_t n = 1; n <= calls;) {
     failures += test.check(control->fail_call, n).ok() ? 0 : 1;
     const bool inside = n >= kEnds && n + kEnds < calls;
-    n += inside ? static_cast<std::uint64_t>(random.integer(1, 40)) : 1;
+    n += inside ? static_cast<std::uint64_t>(random.integer(1, 20)) : 1;
   }
   CHECK(failures > 20);
 }
