@@ -3,7 +3,6 @@
 // of its pixels.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/gpu.h"
@@ -12,32 +11,30 @@
 
 namespace xception {
 
-// max_or_nan(y, relu_floor(relu)) is ReLU, or y as it is.
-__device__ __forceinline__ float relu_floor(bool relu) { return relu ? 0.0F : -INFINITY; }
-
 template <class T, int kWidth>
 class ChannelEpilogue {
  public:
-  // For channels [channel, channel + kWidth) of a tensor with `channels` of them. The vectors of
-  // `epilogue` are read now; kWidth divides `channel` and the tensor's channel stride.
-  __device__ __forceinline__ ChannelEpilogue(const DeviceEpilogue& epilogue, int channel,
-                                             int channels)
+  // For channels from `channel` on; `epilogue`'s vectors are read now. kWidth divides `channel` and
+  // the tensor's channel stride.
+  __device__ __forceinline__ ChannelEpilogue(const DeviceEpilogue& epilogue, int channel)
       : residual_(static_cast<const T*>(epilogue.residual)),
-        floor_(relu_floor(epilogue.relu)),
-        final_floor_(relu_floor(epilogue.final_relu)),
-        valid_(channels - channel),
-        second_(epilogue.second_scale != nullptr) {
+        relu_(epilogue.relu),
+        second_(epilogue.second_scale != nullptr),
+        final_relu_(epilogue.final_relu) {
     read(epilogue.shift, channel, shift_);
     read(epilogue.second_scale, channel, second_scale_);
     read(epilogue.second_shift, channel, second_shift_);
   }
 
   // Turns sums into what is stored. `offset` is where the first of them goes in dst, in elements:
-  // the residual stands at the same place. Channels behind the last become zero, whatever came in.
+  // the residual stands at the same place. Sums of zero behind the last channel stay zero.
   __device__ __forceinline__ void apply(std::int64_t offset, float (&y)[kWidth]) const {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      y[i] = max_or_nan(y[i] + shift_[i], floor_);
+      y[i] += shift_[i];
+    }
+    if (relu_) {
+      clamp(y);
     }
     if (second_) {
 #pragma unroll
@@ -53,20 +50,20 @@ class ChannelEpilogue {
         y[i] += residual[i];
       }
     }
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      y[i] = max_or_nan(y[i], final_floor_);
-    }
-    // An infinite or undefined input would make 0 * inf of the weights' padding.
-    if (valid_ < kWidth) {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        y[i] = i < valid_ ? y[i] : 0.0F;
-      }
+    if (final_relu_) {
+      clamp(y);
     }
   }
 
  private:
+  // ReLU; a NaN stays one, so that a poisoned input shows.
+  __device__ __forceinline__ static void clamp(float (&y)[kWidth]) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      y[i] = max_or_nan(y[i], 0.0F);
+    }
+  }
+
   // Null is zero.
   __device__ __forceinline__ static void read(const float* vector, int channel,
                                               float (&values)[kWidth]) {
@@ -87,10 +84,9 @@ class ChannelEpilogue {
   }
 
   const T* residual_;  // may be dst itself: read by the thread that writes it, before it does
-  float floor_;
-  float final_floor_;
-  int valid_;
+  bool relu_;
   bool second_;
+  bool final_relu_;
   float shift_[kWidth];
   float second_scale_[kWidth];
   float second_shift_[kWidth];

@@ -43,74 +43,99 @@
 
 namespace xception {
 
+// body(0), body(1), ... as constants, until one returns false or kCount is reached.
+template <int kCount, class Body>
+__device__ __forceinline__ bool unrolled(const Body& body) {
+  return [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
+    return (body(std::integral_constant<int, kIndex>()) && ...);
+  }
+  (std::make_integer_sequence<int, kCount>());
+}
+
 // This thread's chunks of the rows of pixels: chunk `threadIdx.x % 4` of every kStep-th row.
 template <class T, int kTileIndex, int kSize>
 class PixelLoader {
  public:
+  // `shared` is where the first stage begins.
   __device__ __forceinline__ PixelLoader(const ConvGeometry& geometry, const T* src,
-                                         int first_pixel)
+                                         int first_pixel, std::uint32_t shared)
       : geometry_(geometry), src_(src), remaining_(geometry.depth_tiles) {
     const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
     const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
     const int in_last_tile = geometry.src_stride - (geometry.depth_tiles - 1) * kDepth;
     in_last_ = chunk * kVectorWidth<T> < in_last_tile;
-    shared_ = chunk_offset(row, chunk, pixel_scramble(row));
+    shared_ = shared + chunk_offset(row, chunk, pixel_scramble(row));
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int pixel = first_pixel + row + i * kStep;
       inside_[i] = 0;
       offset_[i] = 0;
       if (pixel < geometry.pixels) {
-        const WindowOrigin origin = window_origin(geometry, pixel);
+        // Without a stride the pixels of both sides follow each other alike.
+        const WindowOrigin origin = kSize == 1 && geometry.stride == 1
+                                        ? WindowOrigin{0, 0, pixel}
+                                        : window_origin(geometry, pixel);
         inside_[i] = kSize == 1 ? 1U : inside_taps(geometry, origin, kSize);
         offset_[i] = source_offset(geometry, origin) + chunk * kVectorWidth<T>;
       }
     }
-    begin_tap();
+    begin_tap<0>();
   }
 
-  // Fetches the next tile into `stage`.
-  __device__ __forceinline__ void fetch(std::uint32_t stage) {
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      copies_[i].fetch(stage + shared_ + i * kStep * kDepthBytes, source_[i], bytes_[i]);
-      source_[i] += kDepth;
-    }
+  // Fetches the next tile into stage kStage.
+  template <int kStage>
+  __device__ __forceinline__ void fetch() {
+    unrolled<kRows>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      copies_[i].template fetch<offset<kStage>(i), kStage * kDepthBytes>(shared_, source_[i],
+                                                                         bytes_[i]);
+      source_[i] += kStage + 1 == kStages ? kStages * kDepth : 0;
+      return true;
+    });
     --remaining_;
     // Once a tap; twice where its last tile is not full.
     if (remaining_ <= 1) {
       if (remaining_ == 0 && kSize > 1) {
         ++tap_;
         remaining_ = geometry_.depth_tiles;
-        begin_tap();
+        begin_tap<(kStage + 1) % kStages>();
       } else {
         drop_missing_channels();
       }
     }
   }
 
-  // With the `stage` of fetch().
-  __device__ __forceinline__ void land(std::uint32_t stage) const {
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      copies_[i].land(stage + shared_ + i * kStep * kDepthBytes);
-    }
+  template <int kStage>
+  __device__ __forceinline__ void land() const {
+    unrolled<kRows>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      copies_[i].template land<offset<kStage>(i)>(shared_);
+      return true;
+    });
   }
 
  private:
   static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
+  static constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
   static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
   static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
   static constexpr int kRows = kTile.rows / kStep;
   static_assert(kTile.rows % kStep == 0 && kStep % 8 == 0, "the scramble repeats every 8 rows");
 
+  template <int kStage>
+  __host__ __device__ static constexpr int offset(int i) {
+    return kStage * stage_bytes(kTile) + i * kStep * kDepthBytes;
+  }
+
+  // The tap's first tile goes to stage kStage.
+  template <int kStage>
   __device__ __forceinline__ void begin_tap() {
     const std::int64_t tap = tap_offset(geometry_, tap_ / kSize, tap_ % kSize);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const bool inside = (inside_[i] >> tap_ & 1U) != 0;
       // Nothing is read where the tap lies outside, but the address must be one.
-      source_[i] = src_ + (inside ? offset_[i] + tap : 0);
+      source_[i] = src_ + (inside ? offset_[i] + tap : 0) - kStage * kDepth;
       bytes_[i] = inside ? kChunkBytes : 0;
     }
     if (remaining_ == 1) {
@@ -120,6 +145,7 @@ class PixelLoader {
 
   __device__ __forceinline__ void drop_missing_channels() {
     if (!in_last_) {
+      rarely();
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
         bytes_[i] = 0;
@@ -132,10 +158,10 @@ class PixelLoader {
   int remaining_;  // tiles of this tap
   int tap_ = 0;
   bool in_last_;  // whether the tap's last tile has this thread's chunk
-  int shared_;
+  std::uint32_t shared_;
   unsigned inside_[kRows];
   std::int64_t offset_[kRows];
-  const T* source_[kRows];
+  const T* source_[kRows];  // of the next tile, less its stage's number of tiles
   int bytes_[kRows];
   ChunkCopy copies_[kRows];
 };
@@ -145,11 +171,11 @@ template <class T, int kTileIndex, bool kScalar>
 class WeightLoader {
  public:
   __device__ __forceinline__ WeightLoader(const ConvGeometry& geometry, const T* weights, int taps,
-                                          int first_channel) {
+                                          int first_channel, std::uint32_t shared) {
     const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
     const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
     const std::int64_t row_elements = std::int64_t{taps} * geometry.depth_tiles * kDepth;
-    shared_ = chunk_offset(row, chunk, weight_scramble(row, kWidth, kScalar));
+    shared_ = shared + chunk_offset(row, chunk, weight_scramble(row, kWidth, kScalar));
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int channel = first_channel + row + i * kStep;
@@ -159,36 +185,49 @@ class WeightLoader {
     }
   }
 
-  __device__ __forceinline__ void fetch(std::uint32_t stage) {
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      copies_[i].fetch(stage + shared(i), source_[i], bytes_[i]);
-      source_[i] += kDepth;
-    }
+  template <int kStage>
+  __device__ __forceinline__ void fetch() {
+    unrolled<kRows>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      copies_[i].template fetch<offset<kStage>(i), kStage * kDepthBytes>(scrambled<i>(), source_[i],
+                                                                         bytes_[i]);
+      source_[i] += kStage + 1 == kStages ? kStages * kDepth : 0;
+      return true;
+    });
   }
 
-  __device__ __forceinline__ void land(std::uint32_t stage) const {
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      copies_[i].land(stage + shared(i));
-    }
+  template <int kStage>
+  __device__ __forceinline__ void land() const {
+    unrolled<kRows>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      copies_[i].template land<offset<kStage>(i)>(scrambled<i>());
+      return true;
+    });
   }
 
  private:
   static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
+  static constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
   static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
   static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
   static constexpr int kRows = kTile.columns / kStep;
   static constexpr int kWidth = kVectorWidth<T>;
   static_assert(kTile.columns % kStep == 0 && kStep % kWidth == 0);
 
-  // Row i * kStep + row: i's part of the scramble has no bit in common with row's.
-  __device__ __forceinline__ int shared(int i) const {
-    return (shared_ ^ weight_scramble(i * kStep, kWidth, kScalar) * kChunkBytes) +
-           i * kStep * kDepthBytes;
+  template <int kStage>
+  __host__ __device__ static constexpr int offset(int i) {
+    return kStage * stage_bytes(kTile) + (kTile.rows + i * kStep) * kDepthBytes;
   }
 
-  int shared_;
+  // Row i * kStep + row: i's part of the scramble has no bit in common with row's, and shared
+  // memory begins at a multiple of what the scramble changes.
+  template <int i>
+  __device__ __forceinline__ std::uint32_t scrambled() const {
+    constexpr int kScramble = weight_scramble(i * kStep, kWidth, kScalar);
+    return shared_ ^ (kScramble * kChunkBytes);
+  }
+
+  std::uint32_t shared_;
   const T* source_[kRows];
   int bytes_[kRows];
   ChunkCopy copies_[kRows];
@@ -202,51 +241,51 @@ class TensorProduct {
   static constexpr int kWidth = kVectorWidth<T>;
   static constexpr bool kScalar = false;
   static constexpr bool kAvailable = kHasMma<Operand>;
-  static constexpr int kRows = kTile.warp_rows / 8;                   // of this lane
+  static constexpr int kRowStep = 8;
+  static constexpr int kRows = kTile.warp_rows / kRowStep;            // of this lane
   static constexpr int kVectors = kTile.warp_columns / (4 * kWidth);  // in each
   static constexpr int kIndex = kTileIndex;
   using Element = T;
 
-  __device__ __forceinline__ TensorProduct() {
+  // `shared` is where the first stage begins.
+  __device__ __forceinline__ explicit TensorProduct(std::uint32_t shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
     first_row_ = warp / kWarpsAcross * kTile.warp_rows;
     first_column_ = warp % kWarpsAcross * kTile.warp_columns;
     // Matrices of pixels: rows 0-7 and 8-15 of the first chunk, then of the second.
     const int row = first_row_ + lane % 16;
-    pixels_ = chunk_offset(row, lane / 16, pixel_scramble(row));
+    pixels_ = shared + chunk_offset(row, lane / 16, pixel_scramble(row));
     // Matrices of weights: both chunks of eight columns, then of the next eight.
     const int n = lane % 8;
     const int column = first_column_ + kWidth * (n / 2) + lane / 16 * 2 + n % 2;
-    weights_ = kTile.rows * kDepthBytes +
-               chunk_offset(column, lane / 8 % 2, weight_scramble(column, kWidth, kScalar));
+    weights_ =
+        shared + chunk_offset(column, lane / 8 % 2, weight_scramble(column, kWidth, kScalar));
     first_row_ += lane / 4;
     first_column_ += lane % 4 * kWidth;
   }
 
-  // Adds the products of the tile of operands at `stage`.
-  __device__ __forceinline__ void multiply_tile(std::uint32_t stage) {
-#pragma unroll
-    for (int step = 0; step < kDepthBytes / 32; ++step) {
+  // Adds the products of the tile of operands in stage kStage.
+  template <int kStage>
+  __device__ __forceinline__ void multiply_tile() {
+    unrolled<kDepthBytes / 32>([&](auto step) {
       // The chunk's number is scrambled by xor, so two chunks on is xor too.
-      const std::uint32_t pixels = stage + (pixels_ ^ (step * 2 * kChunkBytes));
-      const std::uint32_t weights = stage + (weights_ ^ (step * 2 * kChunkBytes));
-      std::uint32_t b[kColumnTiles][2];
-#pragma unroll
-      for (int j = 0; j < kColumnTiles; j += 2) {
+      constexpr int kFlipped = decltype(step)::value * 2 * kChunkBytes;
+      const std::uint32_t pixels = pixels_ ^ kFlipped;
+      const std::uint32_t weights = weights_ ^ kFlipped;
+      std::uint32_t b[kColumnTiles / 2][4];
+      unrolled<kColumnTiles / 2>([&](auto pair) {
         // Eight columns are two rows of weights in each of four neighbourhoods of kWidth.
-        const int rows = j / kTilesPerVector * (4 * kWidth) + j % kTilesPerVector * 2;
-        std::uint32_t both[4];
-        load_matrices(weights + rows * kDepthBytes, both);
-        b[j][0] = both[0];
-        b[j][1] = both[1];
-        b[j + 1][0] = both[2];
-        b[j + 1][1] = both[3];
-      }
-#pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) {
+        constexpr int j = decltype(pair)::value * 2;
+        constexpr int kRow = j / kTilesPerVector * (4 * kWidth) + j % kTilesPerVector * 2;
+        load_matrices<kStage * stage_bytes(kTile) + (kTile.rows + kRow) * kDepthBytes>(weights,
+                                                                                       b[j / 2]);
+        return true;
+      });
+      unrolled<kRowTiles>([&](auto row_tile) {
+        constexpr int i = decltype(row_tile)::value;
         std::uint32_t a[4];
-        load_matrices(pixels + i * 16 * kDepthBytes, a);
+        load_matrices<kStage * stage_bytes(kTile) + i * 16 * kDepthBytes>(pixels, a);
         if constexpr (std::is_same_v<Operand, Tf32>) {
 #pragma unroll
           for (std::uint32_t& bits : a) {
@@ -255,23 +294,23 @@ class TensorProduct {
         }
 #pragma unroll
         for (int j = 0; j < kColumnTiles; ++j) {
-          multiply(a, b[j], sum_[i][j], Operand{});
+          multiply(a, b[j / 2] + j % 2 * 2, sum_[i][j], Operand{});
         }
-      }
-    }
+        return true;
+      });
+      return true;
+    });
   }
 
-  // Row and first column, within the block's tile, of this lane's vectors.
-  __device__ __forceinline__ int row(int i) const { return first_row_ + i * 8; }
+  // Within the block's tile: the first of this lane's rows, which lie kRowStep apart, and the first
+  // column of each of its vectors.
+  __device__ __forceinline__ int first_row() const { return first_row_; }
   __device__ __forceinline__ int column(int vector) const {
     return first_column_ + vector * (4 * kWidth);
   }
 
-  __device__ __forceinline__ void take(int i, int vector, float (&y)[kWidth]) const {
-#pragma unroll
-    for (int e = 0; e < kWidth; ++e) {
-      y[e] = sum_[i / 2][vector * kTilesPerVector + e / 2][i % 2 * 2 + e % 2];
-    }
+  __device__ __forceinline__ float sum(int i, int vector, int e) const {
+    return sum_[i / 2][vector * kTilesPerVector + e / 2][i % 2 * 2 + e % 2];
   }
 
  private:
@@ -283,8 +322,8 @@ class TensorProduct {
 
   int first_row_;
   int first_column_;
-  int pixels_;   // bytes from the stage to what this lane's loads of pixels begin with
-  int weights_;  // and of weights
+  std::uint32_t pixels_;   // where this lane's first load of pixels would be in the first stage
+  std::uint32_t weights_;  // and of weights, less the rows of pixels
   float sum_[kRowTiles][kColumnTiles][4] = {};
 };
 
@@ -296,21 +335,23 @@ class ScalarProduct {
   static constexpr int kWidth = kVectorWidth<T>;
   static constexpr bool kScalar = true;
   static constexpr bool kAvailable = sizeof(T) == 4 || !kHasMma<T>;
-  static constexpr int kRowLanes = kWidth;
-  static constexpr int kRows = kTile.warp_rows / kRowLanes;
+  static constexpr int kRowStep = kWidth;
+  static constexpr int kRows = kTile.warp_rows / kRowStep;
   static constexpr int kVectors = kTile.warp_columns / 32;
   static constexpr int kIndex = kTileIndex;
   using Element = T;
 
-  __device__ __forceinline__ ScalarProduct() {
+  __device__ __forceinline__ explicit ScalarProduct(std::uint32_t shared) : shared_(shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
     first_row_ = warp / kWarpsAcross * kTile.warp_rows + lane / kColumnLanes;
     first_column_ = warp % kWarpsAcross * kTile.warp_columns + lane % kColumnLanes * kWidth;
   }
 
-  __device__ __forceinline__ void multiply_tile(std::uint32_t stage) {
-    const std::uint32_t weights = stage + kTile.rows * kDepthBytes;
+  template <int kStage>
+  __device__ __forceinline__ void multiply_tile() {
+    const std::uint32_t pixels = shared_ + kStage * stage_bytes(kTile);
+    const std::uint32_t weights = pixels + kTile.rows * kDepthBytes;
 #pragma unroll 1
     for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
       Words<4> b[kVectors * kWidth];
@@ -321,9 +362,9 @@ class ScalarProduct {
       }
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
+        const int row = first_row_ + i * kRowStep;
         float x[kWidth];
-        unpack<T, kWidth>(load_shared(stage + chunk_offset(row(i), chunk, pixel_scramble(row(i)))),
-                          x);
+        unpack<T, kWidth>(load_shared(pixels + chunk_offset(row, chunk, pixel_scramble(row))), x);
 #pragma unroll
         for (int j = 0; j < kVectors * kWidth; ++j) {
           float w[kWidth];
@@ -337,55 +378,58 @@ class ScalarProduct {
     }
   }
 
-  __device__ __forceinline__ int row(int i) const { return first_row_ + i * kRowLanes; }
+  __device__ __forceinline__ int first_row() const { return first_row_; }
   __device__ __forceinline__ int column(int vector) const { return first_column_ + vector * 32; }
 
-  __device__ __forceinline__ void take(int i, int vector, float (&y)[kWidth]) const {
-#pragma unroll
-    for (int e = 0; e < kWidth; ++e) {
-      y[e] = sum_[i][vector * kWidth + e];
-    }
+  __device__ __forceinline__ float sum(int i, int vector, int e) const {
+    return sum_[i][vector * kWidth + e];
   }
 
  private:
-  static constexpr int kColumnLanes = 32 / kRowLanes;
+  static constexpr int kColumnLanes = 32 / kRowStep;
   static constexpr int kWarpsAcross = kTile.columns / kTile.warp_columns;
-  static_assert(kTile.warp_rows % kRowLanes == 0 && kTile.warp_columns % 32 == 0);
+  static_assert(kTile.warp_rows % kRowStep == 0 && kTile.warp_columns % 32 == 0);
 
+  std::uint32_t shared_;
   int first_row_;
   int first_column_;
   float sum_[kRows][kVectors * kWidth] = {};
 };
 
-// Epilogue and store of what `product` holds, kWidth channels at a time of its vectors.
+// Epilogue and store of what `product` holds, the first kWidth channels of each of its vectors.
 template <int kWidth, class Product>
 __device__ __forceinline__ void store_product(const ConvGeometry& geometry, const Product& product,
                                               int first_pixel, int first_channel,
                                               const DeviceEpilogue& epilogue,
                                               typename Product::Element* dst) {
   using T = typename Product::Element;
+  const int pixel = first_pixel + product.first_row();
+  const int rows = geometry.pixels - pixel;
+  const std::int64_t row_step = std::int64_t{geometry.dst_stride} * Product::kRowStep;
 #pragma unroll
   for (int vector = 0; vector < Product::kVectors; ++vector) {
     const int channel = first_channel + product.column(vector);
     if (channel >= geometry.dst_stride) {
       continue;
     }
-    const ChannelEpilogue<T, kWidth> finish(epilogue, channel, geometry.channels);
+    const ChannelEpilogue<T, kWidth> finish(epilogue, channel);
+    // An infinity times the weights' padding would be NaN in the padding of the result.
+    const auto mask = channel_mask<T, kWidth>(geometry.channels - channel);
+    std::int64_t offset = result_offset(geometry, pixel, channel);
+    T* to = dst + offset;
 #pragma unroll
     for (int i = 0; i < Product::kRows; ++i) {
-      const int pixel = first_pixel + product.row(i);
-      if (pixel < geometry.pixels) {
-        float sums[Product::kWidth];
-        product.take(i, vector, sums);
+      if (i * Product::kRowStep < rows) {
         float y[kWidth];
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
-          y[e] = sums[e];
+          y[e] = product.sum(i, vector, e);
         }
-        const std::int64_t offset = result_offset(geometry, pixel, channel);
         finish.apply(offset, y);
-        store_channels<T, kWidth>(dst + offset, y);
+        store_channels<T, kWidth>(to, y, mask);
       }
+      offset += row_step;
+      to += row_step;
     }
   }
 }
@@ -401,8 +445,6 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
     using T = typename Product::Element;
     constexpr MatrixTile kTile = Product::kTile;
     constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
-    constexpr int kStageBytes = stage_bytes(kTile);
-    constexpr int kPixelBytes = kTile.rows * kDepthBytes;
     extern __shared__ __align__(2 * kDepthBytes) unsigned char shared[];
     const std::uint32_t stages = shared_address(shared);
 
@@ -410,41 +452,46 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
     const int first_pixel = tile / geometry.column_tiles * kTile.rows;
     const int first_channel = tile % geometry.column_tiles * kTile.columns;
     const int steps = kSize * kSize * geometry.depth_tiles;
-    PixelLoader<T, Product::kIndex, kSize> pixels(geometry, src, first_pixel);
+    PixelLoader<T, Product::kIndex, kSize> pixels(geometry, src, first_pixel, stages);
     WeightLoader<T, Product::kIndex, Product::kScalar> filters(geometry, weights, kSize * kSize,
-                                                               first_channel);
-    for (int stage = 0; stage < kStages - 1; ++stage) {
-      if (stage < steps) {
-        pixels.fetch(stages + stage * kStageBytes);
-        filters.fetch(stages + stage * kStageBytes + kPixelBytes);
-        pixels.land(stages + stage * kStageBytes);
-        filters.land(stages + stage * kStageBytes + kPixelBytes);
+                                                               first_channel, stages);
+    unrolled<kStages - 1>([&](auto index) {
+      constexpr int kStage = decltype(index)::value;
+      if (kStage < steps) {
+        pixels.template fetch<kStage>();
+        filters.template fetch<kStage>();
+        pixels.template land<kStage>();
+        filters.template land<kStage>();
       }
       commit_copies();
-    }
+      return true;
+    });
 
-    Product product;
-    const std::uint32_t end = stages + kStages * kStageBytes;
-    std::uint32_t computed = stages;
-    std::uint32_t fetched = end - kStageBytes;
-    for (int step = 0; step < steps; ++step) {
-      // Step's own tile has landed for this thread, by the barrier for all; and all are done with
-      // the tile before it, whose place the next one takes.
-      wait_for_copies<kStages - 2>();
-      __syncthreads();
-      const bool more = step + kStages - 1 < steps;
-      if (more) {
-        pixels.fetch(fetched);
-        filters.fetch(fetched + kPixelBytes);
-      }
-      commit_copies();
-      product.multiply_tile(computed);
-      if (more) {
-        pixels.land(fetched);
-        filters.land(fetched + kPixelBytes);
-      }
-      computed = computed + kStageBytes == end ? stages : computed + kStageBytes;
-      fetched = fetched + kStageBytes == end ? stages : fetched + kStageBytes;
+    Product product(stages);
+    int left = steps;
+    bool more = true;
+    while (more) {
+      more = unrolled<kStages>([&](auto index) {
+        constexpr int kStage = decltype(index)::value;
+        constexpr int kFetched = (kStage + kStages - 1) % kStages;
+        // This step's tile has landed for this thread, by the barrier for all; and all are done
+        // with the tile before it, whose place the next one takes.
+        wait_for_copies<kStages - 2>();
+        __syncthreads();
+        const bool fetches = left > kStages - 1;
+        if (fetches) {
+          pixels.template fetch<kFetched>();
+          filters.template fetch<kFetched>();
+        }
+        commit_copies();
+        product.template multiply_tile<kStage>();
+        if (fetches) {
+          pixels.template land<kFetched>();
+          filters.template land<kFetched>();
+        }
+        --left;
+        return left > 0;
+      });
     }
     store_product<kNarrow ? 4 : Product::kWidth>(geometry, product, first_pixel, first_channel,
                                                  epilogue, dst);

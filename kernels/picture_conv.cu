@@ -78,11 +78,11 @@ __device__ __forceinline__ void for_channels(const PictureGeometry& geometry, in
   }
   if constexpr (kWidth > kPictureStride) {
     if (geometry.dst_stride == kPictureStride) {
-      finish(ChannelEpilogue<T, kPictureStride>(epilogue, channel, geometry.channels));
+      finish(ChannelEpilogue<T, kPictureStride>(epilogue, channel));
       return;
     }
   }
-  finish(ChannelEpilogue<T, kWidth>(epilogue, channel, geometry.channels));
+  finish(ChannelEpilogue<T, kWidth>(epilogue, channel));
 }
 
 template <class T>
@@ -126,6 +126,7 @@ __global__ void __launch_bounds__(kPictureThreads)
       }
       fragments += kPictureSteps * 32 * 2;
       const int channel = first + 8 * t;
+      const int valid = geometry.channels - channel;
       for (int unit = warp * kPicturePixels; unit < pixels; unit += kWarps * kPicturePixels) {
         float sum[4][4] = {};
         const std::uint32_t offset =
@@ -148,23 +149,23 @@ __global__ void __launch_bounds__(kPictureThreads)
             multiply(a, b[step][j], sum[j], T{});
           }
         }
-        for_channels<T>(geometry, channel, epilogue,
-                        [&]<int kWidth>(const ChannelEpilogue<T, kWidth>& finish) {
+        for_channels<T>(
+            geometry, channel, epilogue, [&]<int kWidth>(const ChannelEpilogue<T, kWidth>& finish) {
 #pragma unroll
-                          for (int i = 0; i < 2; ++i) {
-                            if (unit + g + 8 * i < pixels) {
-                              float y[kWidth];
+              for (int i = 0; i < 2; ++i) {
+                if (unit + g + 8 * i < pixels) {
+                  float y[kWidth];
 #pragma unroll
-                              for (int e = 0; e < kWidth; ++e) {
-                                y[e] = sum[e / 2][2 * i + e % 2];
-                              }
-                              const std::int64_t at =
-                                  (first_pixel + unit + g + 8 * i) * geometry.dst_stride + channel;
-                              finish.apply(at, y);
-                              store_channels<T, kWidth>(dst + at, y);
-                            }
-                          }
-                        });
+                  for (int e = 0; e < kWidth; ++e) {
+                    y[e] = sum[e / 2][2 * i + e % 2];
+                  }
+                  const std::int64_t at =
+                      (first_pixel + unit + g + 8 * i) * geometry.dst_stride + channel;
+                  finish.apply(at, y);
+                  store_channels<T, kWidth>(dst + at, y, channel_mask<T, kWidth>(valid));
+                }
+              }
+            });
       }
     }
   }
@@ -194,6 +195,7 @@ __global__ void __launch_bounds__(kPictureThreads)
   const int pixel_step = kLanesDown * geometry.stride * kPixelBytes;
   for (int first = 0; first < geometry.dst_stride; first += kPictureChannels) {
     const int channel = first + lane % kLanesAcross * kLaneChannels;
+    const int valid = geometry.channels - channel;
     for (int unit = warp * kUnit; unit < pixels; unit += kWarps * kUnit) {
       const int pixel = unit + lane / kLanesAcross;
       const unsigned char* corner = shared + pixel * geometry.stride * kPixelBytes;
@@ -243,7 +245,7 @@ __global__ void __launch_bounds__(kPictureThreads)
                 const std::int64_t at =
                     (first_pixel + pixel + i * kLanesDown) * geometry.dst_stride + channel;
                 finish.apply(at, y);
-                store_channels<T, kWidth>(dst + at, y);
+                store_channels<T, kWidth>(dst + at, y, channel_mask<T, kWidth>(valid));
               }
             }
           });

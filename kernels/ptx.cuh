@@ -25,6 +25,14 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// Zero, made where it stands: a plain one the compiler makes before the branch that leads to it,
+// for those who take the other way too.
+__device__ __forceinline__ float zero_here() {
+  float zero;
+  asm volatile("mov.f32 %0, 0f00000000;" : "=f"(zero));
+  return zero;
+}
+
 // The larger of the two, or NaN where one is NaN: fmaxf drops it.
 __device__ __forceinline__ float max_or_nan(float a, float b) {
 #if __CUDA_ARCH__ >= 800
@@ -36,13 +44,14 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
 #endif
 }
 
-// Four matrices of 8x8 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8, 16
-// bytes. Lane 4 * g + t receives 32-bit word t of row g of each. The order among volatile
-// statements keeps it between the barriers where it stands.
+// Four matrices of 8x8 16-bit elements: lane l gives the address, less kOffset, of row l % 8 of
+// matrix l / 8, 16 bytes. Lane 4 * g + t receives 32-bit word t of row g of each. The order among
+// volatile statements keeps it between the barriers where it stands.
+template <int kOffset>
 __device__ __forceinline__ void load_matrices(std::uint32_t address, std::uint32_t (&matrix)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
-               : "r"(address));
+               : "r"(address), "n"(kOffset));
 }
 
 // 16 bytes of shared memory by address, the partner of load_matrices() for scalar code.
@@ -62,23 +71,27 @@ __device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t address)
 
 // 16 bytes on their way from global to shared memory. From sm_80 on cp.async carries them and they
 // have landed after wait_for_copies(); before that a register holds them until land(). Either way
-// zeros go where `bytes` is 0, and nothing is read.
+// zeros go where `bytes` is 0, and nothing is read. They come from src + kSource and go to address
+// + kOffset.
 class ChunkCopy {
  public:
-  __device__ __forceinline__ void fetch(std::uint32_t dst, const void* src, int bytes) {
+  template <int kOffset, int kSource>
+  __device__ __forceinline__ void fetch(std::uint32_t address, const void* src, int bytes) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(bytes)
+    asm volatile("cp.async.cg.shared.global [%0 + %3], [%1 + %4], 16, %2;" ::"r"(address), "l"(src),
+                 "r"(bytes), "n"(kOffset), "n"(kSource)
                  : "memory");
 #else
-    bits_ = bytes == 0 ? Words<4>{} : load_words(static_cast<const Words<4>*>(src));
+    const auto* from = static_cast<const unsigned char*>(src) + kSource;
+    bits_ = bytes == 0 ? Words<4>{} : load_words(reinterpret_cast<const Words<4>*>(from));
 #endif
   }
 
-  // With the `dst` of fetch().
-  __device__ __forceinline__ void land(std::uint32_t dst) const {
+  template <int kOffset>
+  __device__ __forceinline__ void land(std::uint32_t address) const {
 #if __CUDA_ARCH__ < 800
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(dst), "r"(bits_.word[0]),
-                 "r"(bits_.word[1]), "r"(bits_.word[2]), "r"(bits_.word[3])
+    asm volatile("st.shared.v4.b32 [%0 + %5], {%1, %2, %3, %4};" ::"r"(address), "r"(bits_.word[0]),
+                 "r"(bits_.word[1]), "r"(bits_.word[2]), "r"(bits_.word[3]), "n"(kOffset)
                  : "memory");
 #endif
   }
@@ -111,6 +124,10 @@ __device__ __forceinline__ void copy_pixel(std::uint32_t dst, const void* src, b
   }
 #endif
 }
+
+// Keeps the compiler from making the branch it stands in a selection, which every pass would pay
+// for.
+__device__ __forceinline__ void rarely() { asm volatile(""); }
 
 // Closes the group of all copies fetched since the last one.
 __device__ __forceinline__ void commit_copies() {

@@ -83,7 +83,7 @@ __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) 
 }
 
 template <class T, int kWidth>
-__device__ __forceinline__ void store_channels(T* dst, const float (&y)[kWidth]) {
+__device__ __forceinline__ Words<kVectorWords<T, kWidth>> pack(const float (&y)[kWidth]) {
   Words<kVectorWords<T, kWidth>> bits;
   if constexpr (sizeof(T) == 2) {
 #pragma unroll
@@ -95,6 +95,37 @@ __device__ __forceinline__ void store_channels(T* dst, const float (&y)[kWidth])
     for (int i = 0; i < kWidth; ++i) {
       bits.word[i] = __float_as_uint(y[i]);
     }
+  }
+  return bits;
+}
+
+template <class T, int kWidth>
+__device__ __forceinline__ void store_channels(T* dst, const float (&y)[kWidth]) {
+  store_words(reinterpret_cast<Words<kVectorWords<T, kWidth>>*>(dst), pack<T, kWidth>(y));
+}
+
+// Ones where the first `valid` of kWidth channels lie, which may be none or all.
+template <class T, int kWidth>
+__device__ __forceinline__ Words<kVectorWords<T, kWidth>> channel_mask(int valid) {
+  Words<kVectorWords<T, kWidth>> mask;
+  constexpr int kPerWord = 4 / static_cast<int>(sizeof(T));
+#pragma unroll
+  for (int i = 0; i < kVectorWords<T, kWidth>; ++i) {
+    const int rest = valid - i * kPerWord;
+    const bool half = kPerWord == 2 && rest == 1;
+    mask.word[i] = half ? 0xFFFFU : (rest > 0 ? 0xFFFFFFFFU : 0U);
+  }
+  return mask;
+}
+
+// Zero outside `mask`, whatever y is there.
+template <class T, int kWidth>
+__device__ __forceinline__ void store_channels(T* dst, const float (&y)[kWidth],
+                                               const Words<kVectorWords<T, kWidth>>& mask) {
+  Words<kVectorWords<T, kWidth>> bits = pack<T, kWidth>(y);
+#pragma unroll
+  for (int i = 0; i < kVectorWords<T, kWidth>; ++i) {
+    bits.word[i] &= mask.word[i];
   }
   store_words(reinterpret_cast<Words<kVectorWords<T, kWidth>>*>(dst), bits);
 }

@@ -52,7 +52,7 @@ bool runs_numeric(Numeric numeric) {
 std::optional<GpuInfo> gpu_choosing(int tile, const ConvProblem& problem, Numeric numeric) {
   GpuInfo gpu = device_under_test();
   // More multiprocessors never mean a larger tile; each step skips none that has two blocks.
-  for (int count = 1; count < 1'000'000; count += 1 + count / 4) {
+  for (int count = 1; count < 1'000'000; count += 1 + count / 16) {
     gpu.multiprocessors = count;
     const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
     if (choice.tile == tile) {

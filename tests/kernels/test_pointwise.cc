@@ -35,7 +35,8 @@ TEST_CASE("pointwise: every tile at its edges") {
       const MatrixTile& shape = kMatrixTiles[tile];
       const int depth = tile_depth(numeric);
       int reached = 0;
-      for (const int rows : {1, shape.rows - 1, shape.rows, shape.rows + 1, 2 * shape.rows + 3}) {
+      for (const int rows : {1, shape.rows - 1, shape.rows, shape.rows + 1, 3 * shape.rows - 1,
+                             3 * shape.rows, 3 * shape.rows + 1}) {
         for (const int k : {shape.columns - 1, shape.columns, shape.columns + 1}) {
           const int c = random.integer(5, 3 * depth);
           const ConvProblem problem = pointwise_problem({1, 1, rows, c}, k);
@@ -48,7 +49,7 @@ TEST_CASE("pointwise: every tile at its edges") {
       // As many tiles along k as there are stages, and one more or less; a tile that is not full.
       for (const int c : {1, 2, depth, depth + 1, (shape.stages - 1) * depth, shape.stages * depth,
                           (shape.stages + 1) * depth + 16}) {
-        const ConvProblem problem = pointwise_problem({1, 3, 5, c}, shape.columns);
+        const ConvProblem problem = pointwise_problem({1, 1, 3 * shape.rows - 1, c}, shape.columns);
         if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
           ++reached;
           check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone);
