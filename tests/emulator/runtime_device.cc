@@ -86,117 +86,80 @@ bool is_limit(cudaLimit limit) {
          limit == cudaLimitPersistingL2CacheSize;
 }
 
-// Attributes that are not there, because the emulator lacks what they tell of, are
-// cudaErrorNotSupported: a 0 would be a claim.
+struct Attribute {
+  cudaDeviceAttr attribute;
+  int (*value)(const cudaDeviceProp& all);
+};
+
+int none(const cudaDeviceProp& /*all*/) { return 0; }
+
+// Others are cudaErrorNotSupported: a 0 would be a claim.
+constexpr Attribute kAttributes[] = {
+    {cudaDevAttrMaxThreadsPerBlock,
+     [](const cudaDeviceProp& all) { return all.maxThreadsPerBlock; }},
+    {cudaDevAttrMaxBlockDimX, [](const cudaDeviceProp& all) { return all.maxThreadsDim[0]; }},
+    {cudaDevAttrMaxBlockDimY, [](const cudaDeviceProp& all) { return all.maxThreadsDim[1]; }},
+    {cudaDevAttrMaxBlockDimZ, [](const cudaDeviceProp& all) { return all.maxThreadsDim[2]; }},
+    {cudaDevAttrMaxGridDimX, [](const cudaDeviceProp& all) { return all.maxGridSize[0]; }},
+    {cudaDevAttrMaxGridDimY, [](const cudaDeviceProp& all) { return all.maxGridSize[1]; }},
+    {cudaDevAttrMaxGridDimZ, [](const cudaDeviceProp& all) { return all.maxGridSize[2]; }},
+    {cudaDevAttrMaxSharedMemoryPerBlock,
+     [](const cudaDeviceProp& all) { return static_cast<int>(all.sharedMemPerBlock); }},
+    {cudaDevAttrTotalConstantMemory,
+     [](const cudaDeviceProp& all) { return static_cast<int>(all.totalConstMem); }},
+    {cudaDevAttrWarpSize, [](const cudaDeviceProp& all) { return all.warpSize; }},
+    {cudaDevAttrMaxPitch, [](const cudaDeviceProp& all) { return static_cast<int>(all.memPitch); }},
+    {cudaDevAttrMaxRegistersPerBlock, [](const cudaDeviceProp& all) { return all.regsPerBlock; }},
+    {cudaDevAttrMultiProcessorCount,
+     [](const cudaDeviceProp& all) { return all.multiProcessorCount; }},
+    {cudaDevAttrConcurrentKernels, [](const cudaDeviceProp& all) { return all.concurrentKernels; }},
+    {cudaDevAttrPciBusId, [](const cudaDeviceProp& all) { return all.pciBusID; }},
+    {cudaDevAttrL2CacheSize, [](const cudaDeviceProp& all) { return all.l2CacheSize; }},
+    {cudaDevAttrMaxThreadsPerMultiProcessor,
+     [](const cudaDeviceProp& all) { return all.maxThreadsPerMultiProcessor; }},
+    {cudaDevAttrAsyncEngineCount, [](const cudaDeviceProp& all) { return all.asyncEngineCount; }},
+    {cudaDevAttrUnifiedAddressing, [](const cudaDeviceProp& all) { return all.unifiedAddressing; }},
+    {cudaDevAttrComputeCapabilityMajor, [](const cudaDeviceProp& all) { return all.major; }},
+    {cudaDevAttrComputeCapabilityMinor, [](const cudaDeviceProp& all) { return all.minor; }},
+    {cudaDevAttrStreamPrioritiesSupported,
+     [](const cudaDeviceProp& all) { return all.streamPrioritiesSupported; }},
+    {cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+     [](const cudaDeviceProp& all) { return static_cast<int>(all.sharedMemPerMultiprocessor); }},
+    {cudaDevAttrMaxRegistersPerMultiprocessor,
+     [](const cudaDeviceProp& all) { return all.regsPerMultiprocessor; }},
+    {cudaDevAttrMaxSharedMemoryPerBlockOptin,
+     [](const cudaDeviceProp& all) { return static_cast<int>(all.sharedMemPerBlockOptin); }},
+    {cudaDevAttrHostRegisterSupported,
+     [](const cudaDeviceProp& all) { return all.hostRegisterSupported; }},
+    {cudaDevAttrMaxBlocksPerMultiprocessor,
+     [](const cudaDeviceProp& all) { return all.maxBlocksPerMultiProcessor; }},
+    {cudaDevAttrReservedSharedMemoryPerBlock,
+     [](const cudaDeviceProp& all) { return static_cast<int>(all.reservedSharedMemPerBlock); }},
+    {cudaDevAttrMemoryPoolsSupported,
+     [](const cudaDeviceProp& all) { return all.memoryPoolsSupported; }},
+    {cudaDevAttrPciDeviceId, none},
+    {cudaDevAttrPciDomainId, none},
+    {cudaDevAttrIntegrated, none},
+    {cudaDevAttrCanMapHostMemory, none},
+    {cudaDevAttrComputeMode, none},
+    {cudaDevAttrManagedMemory, none},
+    {cudaDevAttrConcurrentManagedAccess, none},
+    {cudaDevAttrPageableMemoryAccess, none},
+    {cudaDevAttrCooperativeLaunch, none},
+    {cudaDevAttrClusterLaunch, none},
+    {cudaDevAttrEccEnabled, none},
+    {cudaDevAttrTccDriver, none},
+    {cudaDevAttrKernelExecTimeout, none},
+};
+
 cudaError_t attribute_of(const Device& device, cudaDeviceAttr attribute, int* value) {
-  const cudaDeviceProp properties = properties_of(device);
-  switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock:
-      *value = properties.maxThreadsPerBlock;
-      break;
-    case cudaDevAttrMaxBlockDimX:
-      *value = properties.maxThreadsDim[0];
-      break;
-    case cudaDevAttrMaxBlockDimY:
-      *value = properties.maxThreadsDim[1];
-      break;
-    case cudaDevAttrMaxBlockDimZ:
-      *value = properties.maxThreadsDim[2];
-      break;
-    case cudaDevAttrMaxGridDimX:
-      *value = properties.maxGridSize[0];
-      break;
-    case cudaDevAttrMaxGridDimY:
-      *value = properties.maxGridSize[1];
-      break;
-    case cudaDevAttrMaxGridDimZ:
-      *value = properties.maxGridSize[2];
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      *value = static_cast<int>(properties.sharedMemPerBlock);
-      break;
-    case cudaDevAttrTotalConstantMemory:
-      *value = static_cast<int>(properties.totalConstMem);
-      break;
-    case cudaDevAttrWarpSize:
-      *value = properties.warpSize;
-      break;
-    case cudaDevAttrMaxPitch:
-      *value = static_cast<int>(properties.memPitch);
-      break;
-    case cudaDevAttrMaxRegistersPerBlock:
-      *value = properties.regsPerBlock;
-      break;
-    case cudaDevAttrMultiProcessorCount:
-      *value = properties.multiProcessorCount;
-      break;
-    case cudaDevAttrConcurrentKernels:
-      *value = properties.concurrentKernels;
-      break;
-    case cudaDevAttrPciBusId:
-      *value = properties.pciBusID;
-      break;
-    case cudaDevAttrL2CacheSize:
-      *value = properties.l2CacheSize;
-      break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor:
-      *value = properties.maxThreadsPerMultiProcessor;
-      break;
-    case cudaDevAttrAsyncEngineCount:
-      *value = properties.asyncEngineCount;
-      break;
-    case cudaDevAttrUnifiedAddressing:
-      *value = properties.unifiedAddressing;
-      break;
-    case cudaDevAttrComputeCapabilityMajor:
-      *value = properties.major;
-      break;
-    case cudaDevAttrComputeCapabilityMinor:
-      *value = properties.minor;
-      break;
-    case cudaDevAttrStreamPrioritiesSupported:
-      *value = properties.streamPrioritiesSupported;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-      *value = static_cast<int>(properties.sharedMemPerMultiprocessor);
-      break;
-    case cudaDevAttrMaxRegistersPerMultiprocessor:
-      *value = properties.regsPerMultiprocessor;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = static_cast<int>(properties.sharedMemPerBlockOptin);
-      break;
-    case cudaDevAttrHostRegisterSupported:
-      *value = properties.hostRegisterSupported;
-      break;
-    case cudaDevAttrMaxBlocksPerMultiprocessor:
-      *value = properties.maxBlocksPerMultiProcessor;
-      break;
-    case cudaDevAttrReservedSharedMemoryPerBlock:
-      *value = static_cast<int>(properties.reservedSharedMemPerBlock);
-      break;
-    case cudaDevAttrMemoryPoolsSupported:
-      *value = properties.memoryPoolsSupported;
-      break;
-    case cudaDevAttrPciDeviceId:
-    case cudaDevAttrPciDomainId:
-    case cudaDevAttrIntegrated:
-    case cudaDevAttrCanMapHostMemory:
-    case cudaDevAttrComputeMode:
-    case cudaDevAttrManagedMemory:
-    case cudaDevAttrConcurrentManagedAccess:
-    case cudaDevAttrPageableMemoryAccess:
-    case cudaDevAttrCooperativeLaunch:
-    case cudaDevAttrClusterLaunch:
-    case cudaDevAttrEccEnabled:
-    case cudaDevAttrTccDriver:
-    case cudaDevAttrKernelExecTimeout:
-      *value = 0;
-      break;
-    default:
-      return cudaErrorNotSupported;
+  for (const Attribute& known : kAttributes) {
+    if (known.attribute == attribute) {
+      *value = known.value(properties_of(device));
+      return cudaSuccess;
+    }
   }
-  return cudaSuccess;
+  return cudaErrorNotSupported;
 }
 
 // There is no driver API to give out functions of.

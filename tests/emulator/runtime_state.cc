@@ -233,6 +233,34 @@ Place find_place(const Runtime& runtime, const void* pointer) {
   return {};
 }
 
+cudaError_t allocate_memory(Device& device, std::size_t bytes, std::shared_ptr<Pool> pool,
+                            void** pointer) {
+  *pointer = nullptr;
+  if (bytes == 0) {
+    return cudaSuccess;
+  }
+  const Address address = device.memory.allocate(bytes);
+  if (address == 0) {
+    return cudaErrorMemoryAllocation;
+  }
+  if (pool != nullptr) {
+    pool->used += bytes;
+    pool->used_high = std::max(pool->used_high, pool->used);
+  }
+  device.allocations[address] = {bytes, std::move(pool)};
+  *pointer = reinterpret_cast<void*>(address);
+  return cudaSuccess;
+}
+
+Device* device_of_allocation(const Runtime& runtime, Address address) {
+  for (const auto& device : runtime.devices) {
+    if (device->allocations.count(address) != 0) {
+      return device.get();
+    }
+  }
+  return nullptr;
+}
+
 std::shared_ptr<Stream> find_stream(Runtime& runtime, cudaStream_t handle) {
   Device& device = runtime.current();
   if (handle == nullptr || handle == cudaStreamLegacy) {

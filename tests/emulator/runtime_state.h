@@ -17,6 +17,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -35,7 +36,7 @@ template <class T, class Handle>
 class HandleTable {
  public:
   Handle add(std::shared_ptr<T> object) {
-    static_assert(sizeof(Handle) == sizeof(std::uintptr_t));
+    static_assert(std::is_pointer_v<Handle>);
     next_ += 16;
     const auto handle = reinterpret_cast<Handle>(next_);
     objects_.emplace(next_, std::move(object));
@@ -233,6 +234,13 @@ cudaError_t runtime_call(const CallTraits& traits, Body&& body) noexcept {
   return result;
 }
 
+// Allocates for the program; `pool` may be null. Null and no error for no bytes.
+cudaError_t allocate_memory(Device& device, std::size_t bytes, std::shared_ptr<Pool> pool,
+                            void** pointer);
+
+// The device that has `address` as an allocation's base; null where none has.
+Device* device_of_allocation(const Runtime& runtime, Address address);
+
 // Where a pointer of the program points.
 struct Place {
   Device* device = nullptr;  // null: host memory
@@ -245,6 +253,15 @@ Place find_place(const Runtime& runtime, const void* pointer);
 // The stream that a handle names, on the current device where it is a default stream; null where
 // it names none.
 std::shared_ptr<Stream> find_stream(Runtime& runtime, cudaStream_t handle);
+
+// Calls body(runtime, stream, lock) for the stream that the handle names.
+template <class Body>
+cudaError_t stream_call(const CallTraits& traits, cudaStream_t handle, Body&& body) {
+  return runtime_call(traits, [&](Runtime& runtime, Lock& lock) {
+    const auto stream = find_stream(runtime, handle);
+    return stream == nullptr ? cudaErrorInvalidResourceHandle : body(runtime, *stream, lock);
+  });
+}
 
 // Queues an operation on the stream, or adds it to the graph that the stream is captured into.
 cudaError_t submit(Runtime& runtime, Stream& stream, Operation operation, Lock& lock);
