@@ -67,11 +67,11 @@ SharedCost group_cost(const WarpRequest& request, std::uint32_t lanes) {
       }
     }
   }
-  const auto end = words.begin() + static_cast<std::ptrdiff_t>(count);
-  if (!std::is_sorted(words.begin(), end)) {
-    std::sort(words.begin(), end);
+  auto* const end = words.data() + count;
+  if (!std::is_sorted(words.data(), end)) {
+    std::sort(words.data(), end);
   }
-  count = static_cast<std::size_t>(std::unique(words.begin(), end) - words.begin());
+  count = static_cast<std::size_t>(std::unique(words.data(), end) - words.data());
   std::array<std::uint64_t, kBanks> bank_words{};
   for (std::size_t i = 0; i < count; ++i) {
     ++bank_words[words[i] % kBanks];

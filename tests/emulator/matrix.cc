@@ -29,6 +29,11 @@ constexpr int bits_of(MatrixType type) {
 
 bool is_integer(MatrixType type) { return type == MatrixType::kS8 || type == MatrixType::kU8; }
 
+constexpr std::size_t row_major(const Position& at, int columns) {
+  const int place = at.row * columns + at.column;
+  return static_cast<std::size_t>(place);
+}
+
 // Where the elements of a row-major matrix stand among the fragments of a warp: element i is that
 // of index source[i] / 32 in lane source[i] % 32.
 template <int kBits, int kDepth>
@@ -40,8 +45,7 @@ struct Layout {
     SourcesA sources{};
     for (int source = 0; source < kRows * kDepth; ++source) {
       const Position at = position_a(kBits, source % kWarpLanes, source / kWarpLanes);
-      sources[static_cast<std::size_t>(at.row * kDepth + at.column)] =
-          static_cast<std::uint16_t>(source);
+      sources[row_major(at, kDepth)] = static_cast<std::uint16_t>(source);
     }
     return sources;
   }
@@ -49,8 +53,7 @@ struct Layout {
     SourcesB sources{};
     for (int source = 0; source < kDepth * kColumns; ++source) {
       const Position at = position_b(kBits, source % kWarpLanes, source / kWarpLanes);
-      sources[static_cast<std::size_t>(at.row * kColumns + at.column)] =
-          static_cast<std::uint16_t>(source);
+      sources[row_major(at, kColumns)] = static_cast<std::uint16_t>(source);
     }
     return sources;
   }
@@ -67,7 +70,7 @@ constexpr bool place_c_is_position_c() {
     for (int index = 0; index < 4; ++index) {
       const Position at = position_c(lane, index);
       if (place_c(static_cast<std::size_t>(lane), static_cast<std::size_t>(index)) !=
-          static_cast<std::size_t>(at.row * kColumns + at.column)) {
+          row_major(at, kColumns)) {
         return false;
       }
     }

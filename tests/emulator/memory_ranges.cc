@@ -1,6 +1,7 @@
 #include "tests/emulator/memory_ranges.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdio>
 #include <iterator>

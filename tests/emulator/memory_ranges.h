@@ -1,7 +1,6 @@
 // Which stretches of reserved address space are allocated. Knows nothing of what stands there.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <map>

@@ -45,6 +45,10 @@ std::uint64_t mix(std::uint64_t value) {
   return value ^ (value >> 31);
 }
 
+const void* host_pointer(Address address) {
+  return reinterpret_cast<const void*>(address);  // NOLINT(performance-no-int-to-ptr)
+}
+
 std::string thread_text(int warp, int lane) {
   return "thread " + std::to_string(warp * kWarpLanes + lane) + " (warp " + std::to_string(warp) +
          ", lane " + std::to_string(lane) + ")";
@@ -362,8 +366,7 @@ std::optional<SharedMemory::Impl::Trouble> SharedMemory::Impl::check_lane(
 
 void SharedMemory::Impl::land_one(int warp, const AsyncCopy& copy) {
   if (copy.read_late && copy.source_bytes > 0) {
-    std::memcpy(data.data() + copy.offset, reinterpret_cast<const void*>(copy.source),
-                copy.source_bytes);
+    std::memcpy(data.data() + copy.offset, host_pointer(copy.source), copy.source_bytes);
     std::memset(data.data() + copy.offset + copy.source_bytes, 0,
                 static_cast<std::size_t>(copy.bytes - copy.source_bytes));
   } else {
@@ -482,7 +485,7 @@ std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset
   copy.source_bytes = static_cast<std::uint8_t>(source_bytes);
   copy.read_late = (mix(m.options.seed + ++m.async_count) & 1) != 0;
   if (!copy.read_late && source_bytes > 0) {
-    std::memcpy(copy.data.data(), reinterpret_cast<const void*>(source), source_bytes);
+    std::memcpy(copy.data.data(), host_pointer(source), source_bytes);
   }
   mine.copies.push_back(copy);
   for (std::size_t at = copy.offset; at < copy.offset + bytes; at += kCellBytes) {

@@ -51,7 +51,7 @@ SharedCost counted_shared(const WarpRequest& request) {
 TEST_CASE("costs of random requests are what sets count", "[emulator]") {
   XC_RANDOM(random);
   for (int i = 0; i < 20000; ++i) {
-    const auto bytes = static_cast<std::size_t>(1 << random.integer(0, 4));
+    const auto bytes = std::size_t{1} << random.integer(0, 4);
     const int reach = 1 << random.integer(0, 9);
     const int stride = random.integer(0, 40);
     Addresses addresses{};

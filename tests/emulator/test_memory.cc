@@ -227,12 +227,8 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
         REQUIRE_FALSE(m.memory.copy(base[to] + static_cast<Address>(at),
                                     base[from] + static_cast<Address>(source), bytes));
         const Bytes old = model[from];
-        for (int i = 0; i < count; ++i) {
-          model[to].value[static_cast<std::size_t>(at + i)] =
-              old.value[static_cast<std::size_t>(source + i)];
-          model[to].defined[static_cast<std::size_t>(at + i)] =
-              old.defined[static_cast<std::size_t>(source + i)];
-        }
+        std::copy_n(old.value.begin() + source, count, model[to].value.begin() + at);
+        std::copy_n(old.defined.begin() + source, count, model[to].defined.begin() + at);
         break;
       }
       case 2: {  // to the host
@@ -267,6 +263,7 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
         if (fault) {
           REQUIRE(fault->kind == FaultKind::kUninitialised);
         } else if (kind != Access::kRead) {
+          // NOLINTNEXTLINE(performance-no-int-to-ptr)
           std::memset(reinterpret_cast<void*>(address), step & 0xff,
                       static_cast<std::size_t>(size));
           for (int i = place; i < place + size; ++i) {

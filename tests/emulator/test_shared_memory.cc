@@ -349,7 +349,8 @@ Found random_programs(Random& random, bool named, bool partial_warps, int rounds
       } else {
         const auto bytes = static_cast<std::size_t>(1) << random.integer(0, most_bytes);
         const int lane = random.integer(0, most_lanes - 1);
-        const auto thread = static_cast<std::size_t>(warp * kWarpLanes + lane);
+        const auto thread =
+            static_cast<std::size_t>(warp) * kWarpLanes + static_cast<std::size_t>(lane);
         const auto place =
             static_cast<std::size_t>(random.integer(0, static_cast<int>(kSize / bytes) - 1)) *
             bytes;
