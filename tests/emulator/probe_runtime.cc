@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <thread>
 
 #include "tests/emulator/test_runtime_kernels.h"
 
@@ -74,6 +75,12 @@ cudaError_t copy_between_devices() {
   int value = 0;
   (void)cudaMemcpy(&value, b + 99, sizeof(value), cudaMemcpyDeviceToHost);
   std::printf("value %d\n", value);
+  // Each thread has a current device of its own.
+  std::thread([] {
+    int device = -1;
+    (void)cudaGetDevice(&device);
+    std::printf("thread on %d\n", device);
+  }).join();
   // A stream belongs to one device.
   cudaStream_t stream = nullptr;
   (void)cudaStreamCreate(&stream);

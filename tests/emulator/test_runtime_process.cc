@@ -96,8 +96,7 @@ TEST_CASE("devices have memory, streams and faults of their own") {
   const Outcome outcome = probe("peers", "XC_EMULATOR_LEAKS=error XC_EMULATOR_DEVICE=sm_80,sm_90");
   CAPTURE(outcome.output);
   CHECK(outcome.status == 0);
-  const std::size_t value = outcome.output.find("value 6\ncudaErrorInvalidResourceHandle\n");
-  CHECK(value != std::string::npos);
+  CHECK_CONTAINS(outcome.output, "value 6\nthread on 0\ncudaErrorInvalidResourceHandle\n");
   CHECK_CONTAINS(outcome.output, "cudaErrorIllegalAddress\ncudaSuccess\ncudaSuccess\n");
 }
 
