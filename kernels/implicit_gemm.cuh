@@ -15,16 +15,17 @@
 //  - Scalar: a lane has every 4th (32-bit) or 8th (16-bit) row, and 16 bytes of channels of
 //  every 32.
 //
-// Shared memory: `stages` tiles of operands, one after the other, each rows * 64 bytes of pixels
+// Shared memory: slots for tiles of operands, one after the other, each rows * 64 bytes of pixels
 // and then columns * 64 bytes of weights: [row][32 elements of 16 bits, or 16 of 32]. A tap's
 // channels are cut into such tiles, and a tap begins a new one. The chunks of 16 bytes are
 // scrambled (chunk_offset() in implicit_gemm.h) so that cp.async, ldmatrix and the scalar loads
-// touch every bank once a wavefront. Bytes at two, or all, stages: 128x128: 49,152 (32,768 on
-// sm_75); 64x64: 32,768; 64x32: 36,864; 32x32: 32,768.
+// touch every bank once a wavefront. Bytes, and those on sm_75: 128x128 49,152 (32,768); 128x64
+// 49,152 (24,576); 64x64 49,152 (16,384); 64x32 49,152 (12,288); 32x32 49,152 (8,192).
 //
-// Pipeline: a tile of operands is fetched `stages - 1` steps ahead by cp.async, or on sm_75 one
-// step ahead into registers; one barrier a step. Order of summation: taps, then channels, in the
-// same steps in every tile, one accumulator an output; nothing is split along k.
+// Pipeline: groups of tiles are fetched by cp.async, all but one of the groups ahead of the one
+// that is multiplied, with one barrier a group; on sm_75 one tile ahead into registers. Order of
+// summation: taps, then channels, 32 bytes of k at a time, one accumulator an output; nothing is
+// split along k.
 #pragma once
 
 #include <cstddef>
@@ -53,10 +54,10 @@ __device__ __forceinline__ bool unrolled(const Body& body) {
 }
 
 // This thread's chunks of the rows of pixels: chunk `threadIdx.x % 4` of every kStep-th row.
-template <class T, int kTileIndex, int kSize>
+template <class T, int kTileIndex, int kSize, int kSlots>
 class PixelLoader {
  public:
-  // `shared` is where the first stage begins.
+  // `shared` is where the first slot begins.
   __device__ __forceinline__ PixelLoader(const ConvGeometry& geometry, const T* src,
                                          int first_pixel, std::uint32_t shared)
       : geometry_(geometry), src_(src), remaining_(geometry.depth_tiles) {
@@ -82,14 +83,14 @@ class PixelLoader {
     begin_tap<0>();
   }
 
-  // Fetches the next tile into stage kStage.
-  template <int kStage>
+  // Fetches the next tile of operands into slot kSlot.
+  template <int kSlot>
   __device__ __forceinline__ void fetch() {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      copies_[i].template fetch<offset<kStage>(i), kStage * kDepthBytes>(shared_, source_[i],
-                                                                         bytes_[i]);
-      source_[i] += kStage + 1 == kStages ? kStages * kDepth : 0;
+      copies_[i].template fetch<offset<kSlot>(i), kSlot * kDepthBytes>(shared_, source_[i],
+                                                                       bytes_[i]);
+      source_[i] += kSlot + 1 == kSlots ? kSlots * kDepth : 0;
       return true;
     });
     --remaining_;
@@ -98,44 +99,43 @@ class PixelLoader {
       if (remaining_ == 0 && kSize > 1) {
         ++tap_;
         remaining_ = geometry_.depth_tiles;
-        begin_tap<(kStage + 1) % kStages>();
+        begin_tap<(kSlot + 1) % kSlots>();
       } else {
         drop_missing_channels();
       }
     }
   }
 
-  template <int kStage>
+  template <int kSlot>
   __device__ __forceinline__ void land() const {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      copies_[i].template land<offset<kStage>(i)>(shared_);
+      copies_[i].template land<offset<kSlot>(i)>(shared_);
       return true;
     });
   }
 
  private:
   static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
-  static constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
   static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
   static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
   static constexpr int kRows = kTile.rows / kStep;
   static_assert(kTile.rows % kStep == 0 && kStep % 8 == 0, "the scramble repeats every 8 rows");
 
-  template <int kStage>
+  template <int kSlot>
   __host__ __device__ static constexpr int offset(int i) {
-    return kStage * stage_bytes(kTile) + i * kStep * kDepthBytes;
+    return kSlot * operand_bytes(kTile) + i * kStep * kDepthBytes;
   }
 
-  // The tap's first tile goes to stage kStage.
-  template <int kStage>
+  // The tap's first tile goes to slot kSlot.
+  template <int kSlot>
   __device__ __forceinline__ void begin_tap() {
     const std::int64_t tap = tap_offset(geometry_, tap_ / kSize, tap_ % kSize);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const bool inside = (inside_[i] >> tap_ & 1U) != 0;
       // Nothing is read where the tap lies outside, but the address must be one.
-      source_[i] = src_ + (inside ? offset_[i] + tap : 0) - kStage * kDepth;
+      source_[i] = src_ + (inside ? offset_[i] + tap : 0) - kSlot * kDepth;
       bytes_[i] = inside ? kChunkBytes : 0;
     }
     if (remaining_ == 1) {
@@ -161,13 +161,13 @@ class PixelLoader {
   std::uint32_t shared_;
   unsigned inside_[kRows];
   std::int64_t offset_[kRows];
-  const T* source_[kRows];  // of the next tile, less its stage's number of tiles
+  const T* source_[kRows];  // of the next tile, less its slot's number of tiles
   int bytes_[kRows];
   ChunkCopy copies_[kRows];
 };
 
 // This thread's chunks of the rows of weights, which lie one after the other along k.
-template <class T, int kTileIndex, bool kScalar>
+template <class T, int kTileIndex, bool kScalar, int kSlots>
 class WeightLoader {
  public:
   __device__ __forceinline__ WeightLoader(const ConvGeometry& geometry, const T* weights, int taps,
@@ -185,38 +185,37 @@ class WeightLoader {
     }
   }
 
-  template <int kStage>
+  template <int kSlot>
   __device__ __forceinline__ void fetch() {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      copies_[i].template fetch<offset<kStage>(i), kStage * kDepthBytes>(scrambled<i>(), source_[i],
-                                                                         bytes_[i]);
-      source_[i] += kStage + 1 == kStages ? kStages * kDepth : 0;
+      copies_[i].template fetch<offset<kSlot>(i), kSlot * kDepthBytes>(scrambled<i>(), source_[i],
+                                                                       bytes_[i]);
+      source_[i] += kSlot + 1 == kSlots ? kSlots * kDepth : 0;
       return true;
     });
   }
 
-  template <int kStage>
+  template <int kSlot>
   __device__ __forceinline__ void land() const {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      copies_[i].template land<offset<kStage>(i)>(scrambled<i>());
+      copies_[i].template land<offset<kSlot>(i)>(scrambled<i>());
       return true;
     });
   }
 
  private:
   static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
-  static constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
   static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
   static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
   static constexpr int kRows = kTile.columns / kStep;
   static constexpr int kWidth = kVectorWidth<T>;
   static_assert(kTile.columns % kStep == 0 && kStep % kWidth == 0);
 
-  template <int kStage>
+  template <int kSlot>
   __host__ __device__ static constexpr int offset(int i) {
-    return kStage * stage_bytes(kTile) + (kTile.rows + i * kStep) * kDepthBytes;
+    return kSlot * operand_bytes(kTile) + (kTile.rows + i * kStep) * kDepthBytes;
   }
 
   // Row i * kStep + row: i's part of the scramble has no bit in common with row's, and shared
@@ -247,7 +246,7 @@ class TensorProduct {
   static constexpr int kIndex = kTileIndex;
   using Element = T;
 
-  // `shared` is where the first stage begins.
+  // `shared` is where the first slot begins.
   __device__ __forceinline__ explicit TensorProduct(std::uint32_t shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -265,8 +264,8 @@ class TensorProduct {
     first_column_ += lane % 4 * kWidth;
   }
 
-  // Adds the products of the tile of operands in stage kStage.
-  template <int kStage>
+  // Adds the products of the tile of operands in slot kSlot.
+  template <int kSlot>
   __device__ __forceinline__ void multiply_tile() {
     unrolled<kDepthBytes / 32>([&](auto step) {
       // The chunk's number is scrambled by xor, so two chunks on is xor too.
@@ -278,18 +277,18 @@ class TensorProduct {
         // Eight columns are two rows of weights in each of four neighbourhoods of kWidth.
         constexpr int j = decltype(pair)::value * 2;
         constexpr int kRow = j / kTilesPerVector * (4 * kWidth) + j % kTilesPerVector * 2;
-        load_matrices<kStage * stage_bytes(kTile) + (kTile.rows + kRow) * kDepthBytes>(weights,
-                                                                                       b[j / 2]);
+        load_matrices<kSlot * operand_bytes(kTile) + (kTile.rows + kRow) * kDepthBytes>(weights,
+                                                                                        b[j / 2]);
         return true;
       });
       unrolled<kRowTiles>([&](auto row_tile) {
         constexpr int i = decltype(row_tile)::value;
         std::uint32_t a[4];
-        load_matrices<kStage * stage_bytes(kTile) + i * 16 * kDepthBytes>(pixels, a);
+        load_matrices<kSlot * operand_bytes(kTile) + i * 16 * kDepthBytes>(pixels, a);
         if constexpr (std::is_same_v<Operand, Tf32>) {
 #pragma unroll
-          for (std::uint32_t& bits : a) {
-            bits = round_to_tf32(bits);
+          for (int word = 0; word < 4; ++word) {
+            a[word] = round_to_tf32(a[word]);
           }
         }
 #pragma unroll
@@ -322,7 +321,7 @@ class TensorProduct {
 
   int first_row_;
   int first_column_;
-  std::uint32_t pixels_;   // where this lane's first load of pixels would be in the first stage
+  std::uint32_t pixels_;   // where this lane's first load of pixels would be in the first slot
   std::uint32_t weights_;  // and of weights, less the rows of pixels
   float sum_[kRowTiles][kColumnTiles][4] = {};
 };
@@ -348,9 +347,9 @@ class ScalarProduct {
     first_column_ = warp % kWarpsAcross * kTile.warp_columns + lane % kColumnLanes * kWidth;
   }
 
-  template <int kStage>
+  template <int kSlot>
   __device__ __forceinline__ void multiply_tile() {
-    const std::uint32_t pixels = shared_ + kStage * stage_bytes(kTile);
+    const std::uint32_t pixels = shared_ + kSlot * operand_bytes(kTile);
     const std::uint32_t weights = pixels + kTile.rows * kDepthBytes;
 #pragma unroll 1
     for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
@@ -434,8 +433,8 @@ __device__ __forceinline__ void store_product(const ConvGeometry& geometry, cons
   }
 }
 
-// One block a tile, tile_threads() threads, tile_stages() * stage_bytes() of shared memory.
-// kNarrow: the output has a channel stride of four.
+// One block a tile, tile_threads() threads, shared_bytes() of shared memory. kNarrow: the output
+// has a channel stride of four.
 template <class Product, int kSize, bool kNarrow>
 __global__ void __launch_bounds__(tile_threads(Product::kTile))
     implicit_gemm(const ConvGeometry geometry, const typename Product::Element* __restrict__ src,
@@ -444,52 +443,68 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
   if constexpr (Product::kAvailable) {
     using T = typename Product::Element;
     constexpr MatrixTile kTile = Product::kTile;
-    constexpr int kStages = tile_stages(kTile, kHasAsyncCopy);
+    constexpr int kGroup = tile_group(kTile, kHasAsyncCopy, Product::kScalar);
+    constexpr int kGroups = tile_groups(kTile, kHasAsyncCopy, Product::kScalar);
+    constexpr int kSlots = kGroup * kGroups;
+    constexpr int kAhead = (kGroups - 1) * kGroup;
     extern __shared__ __align__(2 * kDepthBytes) unsigned char shared[];
-    const std::uint32_t stages = shared_address(shared);
+    const std::uint32_t slots = shared_address(shared);
 
     const int tile = static_cast<int>(blockIdx.x);
     const int first_pixel = tile / geometry.column_tiles * kTile.rows;
     const int first_channel = tile % geometry.column_tiles * kTile.columns;
-    const int steps = kSize * kSize * geometry.depth_tiles;
-    PixelLoader<T, Product::kIndex, kSize> pixels(geometry, src, first_pixel, stages);
-    WeightLoader<T, Product::kIndex, Product::kScalar> filters(geometry, weights, kSize * kSize,
-                                                               first_channel, stages);
-    unrolled<kStages - 1>([&](auto index) {
-      constexpr int kStage = decltype(index)::value;
-      if (kStage < steps) {
-        pixels.template fetch<kStage>();
-        filters.template fetch<kStage>();
-        pixels.template land<kStage>();
-        filters.template land<kStage>();
+    PixelLoader<T, Product::kIndex, kSize, kSlots> pixels(geometry, src, first_pixel, slots);
+    WeightLoader<T, Product::kIndex, Product::kScalar, kSlots> filters(
+        geometry, weights, kSize * kSize, first_channel, slots);
+    int left = kSize * kSize * geometry.depth_tiles;
+    unrolled<kAhead>([&](auto index) {
+      constexpr int kSlot = decltype(index)::value;
+      if (kSlot < left) {
+        pixels.template fetch<kSlot>();
+        filters.template fetch<kSlot>();
+        pixels.template land<kSlot>();
+        filters.template land<kSlot>();
       }
-      commit_copies();
+      if (kSlot % kGroup == kGroup - 1) {
+        commit_copies();
+      }
       return true;
     });
 
-    Product product(stages);
-    int left = steps;
+    Product product(slots);
     bool more = true;
     while (more) {
-      more = unrolled<kStages>([&](auto index) {
-        constexpr int kStage = decltype(index)::value;
-        constexpr int kFetched = (kStage + kStages - 1) % kStages;
-        // This step's tile has landed for this thread, by the barrier for all; and all are done
-        // with the tile before it, whose place the next one takes.
-        wait_for_copies<kStages - 2>();
+      more = unrolled<kGroups>([&](auto group) {
+        constexpr int kComputed = decltype(group)::value * kGroup;
+        constexpr int kFetched = (kComputed + kAhead) % kSlots;
+        // This group has landed for this thread, by the barrier for all; and all are done with the
+        // group before it, whose place the next one takes.
+        wait_for_copies<kGroups - 2>();
         __syncthreads();
-        const bool fetches = left > kStages - 1;
-        if (fetches) {
-          pixels.template fetch<kFetched>();
-          filters.template fetch<kFetched>();
-        }
+        const bool fetches = left > kAhead;
+        unrolled<kGroup>([&](auto index) {
+          constexpr int i = decltype(index)::value;
+          if (left <= kAhead + i) {
+            return false;
+          }
+          pixels.template fetch<kFetched + i>();
+          filters.template fetch<kFetched + i>();
+          return true;
+        });
         commit_copies();
-        product.template multiply_tile<kStage>();
-        if (fetches) {
+        unrolled<kGroup>([&](auto index) {
+          constexpr int i = decltype(index)::value;
+          if (i > 0 && left <= i) {
+            return false;
+          }
+          product.template multiply_tile<kComputed + i>();
+          return true;
+        });
+        if (!kHasAsyncCopy && fetches) {
           pixels.template land<kFetched>();
           filters.template land<kFetched>();
         }
-        --left;
+        left -= kGroup;
         return left > 0;
       });
     }
@@ -505,10 +520,9 @@ template <int kSize, bool kNarrow, class Product>
   using T = typename Product::Element;
   ConvGeometry geometry = conv_geometry(problem, numeric);
   geometry.column_tiles = choice.column_tiles;
-  const std::size_t shared_bytes = static_cast<std::size_t>(
-      tile_stages(Product::kTile, async_copy) * stage_bytes(Product::kTile));
-  const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
-                             dim3(tile_threads(Product::kTile)), shared_bytes};
+  const LaunchShape shape = {
+      dim3(static_cast<unsigned>(choice.blocks())), dim3(tile_threads(Product::kTile)),
+      static_cast<std::size_t>(shared_bytes(Product::kTile, async_copy, Product::kScalar))};
   return launch([&] { return dense_name(operation, problem, numeric); },
                 implicit_gemm<Product, kSize, kNarrow>, shape, stream, geometry,
                 static_cast<const T*>(args.src), static_cast<const T*>(args.weights),

@@ -27,37 +27,48 @@ constexpr int tile_depth(Numeric numeric) {
 }
 
 // A block computes rows (pixels) x columns (output channels); each of its warps warp_rows x
-// warp_columns of them. `stages` tiles of operands lie in shared memory at once.
+// warp_columns of them. Tiles of operands are fetched and waited for in groups of `group`, and
+// `groups` groups lie in shared memory at once.
 struct MatrixTile {
   int rows;
   int columns;
   int warp_rows;
   int warp_columns;
-  int stages;
+  int group;
+  int groups;
 };
 
 // Largest first. What each is for: layers with many pixels; those with 64 outputs, or too few
-// pixels to give every multiprocessor a larger one; and single pictures of 19x19 and 10x10. The
-// largest keeps to three stages, so that two blocks fit the 100 KiB of a multiprocessor of sm_86.
-inline constexpr MatrixTile kMatrixTiles[] = {{128, 128, 64, 64, 3},
-                                              {128, 64, 32, 64, 4},
-                                              {64, 64, 32, 32, 4},
-                                              {64, 32, 16, 32, 6},
-                                              {32, 32, 16, 32, 8}};
+// pixels to give every multiprocessor a larger one; and single pictures. All keep to 48 KiB, so
+// that two blocks fit the 100 KiB of a multiprocessor of sm_86.
+inline constexpr MatrixTile kMatrixTiles[] = {{128, 128, 64, 64, 1, 3},
+                                              {128, 64, 32, 64, 1, 4},
+                                              {64, 64, 32, 32, 2, 3},
+                                              {64, 32, 32, 32, 2, 4},
+                                              {32, 32, 32, 32, 2, 4}};
 inline constexpr int kMatrixTileCount = 5;
 inline constexpr int kFirstScalarTile = 1;
 inline constexpr int kNarrowTile = kMatrixTileCount - 1;
 
-// A block's threads; shared memory of `stages` tiles of operands.
+// A block's threads.
 XC_HOST_DEVICE constexpr int tile_threads(const MatrixTile& tile) {
   return tile.rows / tile.warp_rows * (tile.columns / tile.warp_columns) * 32;
 }
-XC_HOST_DEVICE constexpr int stage_bytes(const MatrixTile& tile) {
+// Bytes of one tile of operands: rows of pixels, then rows of weights.
+XC_HOST_DEVICE constexpr int operand_bytes(const MatrixTile& tile) {
   return (tile.rows + tile.columns) * kDepthBytes;
 }
-// Without cp.async a register holds what is on its way, and two tiles do.
-XC_HOST_DEVICE constexpr int tile_stages(const MatrixTile& tile, bool async_copy) {
-  return async_copy ? tile.stages : 2;
+// Without cp.async a register holds what is on its way: one tile at a time, and two in memory.
+// Scalar code spends so long on a tile that two ahead are enough.
+XC_HOST_DEVICE constexpr int tile_group(const MatrixTile& tile, bool async_copy, bool scalar) {
+  return async_copy && !scalar ? tile.group : 1;
+}
+XC_HOST_DEVICE constexpr int tile_groups(const MatrixTile& tile, bool async_copy, bool scalar) {
+  return !async_copy ? 2 : (scalar ? 3 : tile.groups);
+}
+XC_HOST_DEVICE constexpr int shared_bytes(const MatrixTile& tile, bool async_copy, bool scalar) {
+  return tile_group(tile, async_copy, scalar) * tile_groups(tile, async_copy, scalar) *
+         operand_bytes(tile);
 }
 
 constexpr bool has_async_copy(int arch) { return arch >= 80; }

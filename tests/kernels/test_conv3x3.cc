@@ -33,7 +33,8 @@ TEST_CASE("conv3x3: every tile at its edges") {
     for (int tile = 0; tile < kMatrixTileCount; ++tile) {
       const MatrixTile& shape = kMatrixTiles[tile];
       int reached = 0;
-      for (const int rows : {1, shape.rows + 1, 3 * shape.rows - 1, 3 * shape.rows}) {
+      for (const int rows :
+           {1, shape.rows + 1, 3 * shape.rows - 1, 3 * shape.rows, 3 * shape.rows + 1}) {
         for (const int k : {shape.columns - 1, shape.columns + 1}) {
           const int c = random.integer(5, 2 * tile_depth(numeric) + 16);
           const ConvProblem problem = {{1, 1, rows, c}, k, kSame};

@@ -46,9 +46,11 @@ TEST_CASE("pointwise: every tile at its edges") {
           }
         }
       }
-      // As many tiles along k as there are stages, and one more or less; a tile that is not full.
-      for (const int c : {1, 2, depth, depth + 1, (shape.stages - 1) * depth, shape.stages * depth,
-                          (shape.stages + 1) * depth + 16}) {
+      // Tiles along k: fewer and more than are fetched ahead, groups that are not full, a tile that
+      // is not full.
+      const int slots = shape.group * shape.groups;
+      for (const int c :
+           {1, 2, depth, depth + 1, (slots - 1) * depth, slots * depth, (slots + 1) * depth + 16}) {
         const ConvProblem problem = pointwise_problem({1, 1, 3 * shape.rows - 1, c}, shape.columns);
         if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
           ++reached;

@@ -110,8 +110,7 @@ TEST_CASE("tiles: every choice covers its product and fits the GPU") {
         CHECK((choice.row_tiles - 1) * tile.rows < pixels);
         CHECK(choice.column_tiles * tile.columns >= channel_stride(dst.c));
         CHECK((choice.column_tiles - 1) * tile.columns < channel_stride(dst.c));
-        const int stages = tile_stages(tile, has_async_copy(gpu.arch));
-        CHECK(static_cast<std::size_t>(stages * stage_bytes(tile)) <= std::size_t{48} << 10);
+        CHECK(shared_bytes(tile, has_async_copy(gpu.arch), false) <= 48 << 10);
       }
     }
   }
