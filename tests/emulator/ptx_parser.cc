@@ -32,8 +32,7 @@ std::optional<Fault> ModuleParser::parse() {
       parse_directive();
     } else if (!lexer_.take(';')) {
       const std::string_view word = lexer_.word(true);
-      fail("'" + std::string(word.empty() ? std::string_view("?") : word) +
-           "' where a declaration is expected");
+      fail("a declaration is expected, not " + std::string(word));
     }
   }
   // Files are named at the end of the text.

@@ -31,6 +31,7 @@ void Warp::begin(Block* block, int index, int threads) {
   index_ = index;
   live_ = threads >= kLanes ? kAllLanes : (LaneMask{1} << threads) - 1;
   executed_ = 0;
+  turn_begin_ = 0;
   fault_.reset();
   fragments_.clear();
   free_frames_.clear();
@@ -221,7 +222,6 @@ Warp::Status Warp::run(std::uint64_t budget) {
   const Instruction* const code = block_->program().instructions.data();
   LaunchCounters& counters = block_->count();
   const std::uint64_t most = block_->context().most_instructions;
-  std::uint64_t turn_begin = executed_;
   while (budget-- > 0) {
     const Instruction& in = code[pc_];
     LaneMask mask = fragments_[current_].mask;
@@ -255,10 +255,11 @@ Warp::Status Warp::run(std::uint64_t budget) {
     }
     if (fragments_.size() == 1 && fragments_[0].state == Fragment::State::kReady) {
       select(0);
+      turn_begin_ = executed_;
       continue;
     }
-    if (executed_ - turn_begin > kTurn) {
-      turn_begin = executed_;
+    if (executed_ - turn_begin_ > kTurn) {
+      turn_begin_ = executed_;
       if (next_turn()) {
         continue;
       }

@@ -144,6 +144,7 @@ class Warp {
   std::vector<Frame*> free_frames_;
   LineBuffer specials_;
   std::uint64_t executed_ = 0;
+  std::uint64_t turn_begin_ = 0;  // when the warp last was together, or gave a turn
   std::optional<Fault> fault_;
 };
 
