@@ -72,14 +72,7 @@ class ChannelEpilogue {
       values[i] = 0.0F;
     }
     if (vector != nullptr) {
-#pragma unroll
-      for (int i = 0; i < kWidth; i += 4) {
-        const float4 four = *reinterpret_cast<const float4*>(vector + channel + i);
-        values[i] = four.x;
-        values[i + 1] = four.y;
-        values[i + 2] = four.z;
-        values[i + 3] = four.w;
-      }
+      load_floats(vector + channel, values);
     }
   }
 

@@ -50,13 +50,15 @@ std::vector<float> fragments(const ConvProblem& problem, const float* weights) {
   std::vector<float> elements;
   for (int first = 0; first < channels_packed(problem); first += kPictureChannels) {
     for (int step = 0; step < kPictureSteps; ++step) {
-      for (int lane = 0; lane < 32; ++lane) {
-        const int g = lane / 4;
-        const int t = lane % 4;
-        for (int j = 0; j < 4; ++j) {
-          const int channel = first + 8 * (g / 2) + 2 * j + g % 2;
-          for (const int k : {2 * t, 2 * t + 1, 2 * t + 8, 2 * t + 9}) {
-            elements.push_back(at(problem, weights, channel, 16 * step + k));
+      for (int half = 0; half < 2; ++half) {
+        for (int lane = 0; lane < 32; ++lane) {
+          const int g = lane / 4;
+          const int t = lane % 4;
+          for (int j = 2 * half; j < 2 * half + 2; ++j) {
+            const int channel = first + 8 * (g / 2) + 2 * j + g % 2;
+            for (const int k : {2 * t, 2 * t + 1, 2 * t + 8, 2 * t + 9}) {
+              elements.push_back(at(problem, weights, channel, 16 * step + k));
+            }
           }
         }
       }

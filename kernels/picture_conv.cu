@@ -67,28 +67,115 @@ __device__ __forceinline__ int pixels_of(const PictureGeometry& geometry,
   return min(geometry.columns, geometry.dst_w - position.q);
 }
 
-// Calls finish(epilogue) for this lane's channels from `channel` on, where there are any:
-// all kVectorWidth<T> of them, or four where the output has a stride of four.
-template <class T, class Finish>
-__device__ __forceinline__ void for_channels(const PictureGeometry& geometry, int channel,
-                                             const DeviceEpilogue& epilogue, Finish finish) {
-  constexpr int kWidth = kVectorWidth<T>;
-  if (channel >= geometry.dst_stride) {
-    return;
-  }
-  if constexpr (kWidth > kPictureStride) {
-    if (geometry.dst_stride == kPictureStride) {
-      finish(ChannelEpilogue<T, kPictureStride>(epilogue, channel));
-      return;
+// Where a lane stores its results: `channel` and those behind it of pixels of one output row.
+template <class T, int kWidth>
+class PictureStore {
+ public:
+  __device__ __forceinline__ PictureStore(const PictureGeometry& geometry,
+                                          const PicturePosition& position, int channel,
+                                          const DeviceEpilogue& epilogue, T* dst)
+      : stored_(channel < geometry.dst_stride),
+        pixels_(pixels_of(geometry, position)),
+        dst_stride_(geometry.dst_stride),
+        first_(picture_result(geometry, position) * geometry.dst_stride + channel),
+        finish_(epilogue, stored_ ? channel : 0),
+        mask_(channel_mask<T, kWidth>(geometry.channels - channel)),
+        dst_(dst) {}
+
+  // The first kWidth sums of pixel `pixel`; nothing where there is no such pixel or channel.
+  template <int kSums>
+  __device__ __forceinline__ void store(int pixel, const float (&sums)[kSums]) const {
+    if (stored_ && pixel < pixels_) {
+      float y[kWidth];
+#pragma unroll
+      for (int e = 0; e < kWidth; ++e) {
+        y[e] = sums[e];
+      }
+      const std::int64_t at = first_ + std::int64_t{pixel} * dst_stride_;
+      finish_.apply(at, y);
+      store_channels<T, kWidth>(dst_ + at, y, mask_);
     }
   }
-  finish(ChannelEpilogue<T, kWidth>(epilogue, channel));
+
+ private:
+  bool stored_;
+  int pixels_;
+  int dst_stride_;
+  std::int64_t first_;
+  ChannelEpilogue<T, kWidth> finish_;
+  Words<kVectorWords<T, kWidth>> mask_;
+  T* dst_;
+};
+
+// Calls body(PictureStore) for a lane's channels: 16 bytes of them, or four where the output has a
+// stride of four.
+template <class T, class Body>
+__device__ __forceinline__ void with_store(const PictureGeometry& geometry,
+                                           const PicturePosition& position, int channel,
+                                           const DeviceEpilogue& epilogue, T* dst,
+                                           const Body& body) {
+  constexpr int kWidth = kVectorWidth<T>;
+  if (kWidth > kPictureStride && geometry.dst_stride == kPictureStride) {
+    body(PictureStore<T, kPictureStride>(geometry, position, channel, epilogue, dst));
+  } else {
+    body(PictureStore<T, kWidth>(geometry, position, channel, epilogue, dst));
+  }
+}
+
+// The second operand of 32 channels, all steps.
+using PictureWeights = std::uint32_t[kPictureSteps][4][2];
+
+__device__ __forceinline__ void load_weights(const Words<4>* fragments, int lane,
+                                             PictureWeights& b) {
+#pragma unroll
+  for (int step = 0; step < kPictureSteps; ++step) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Words<4> words = load_words(fragments + (step * 2 + half) * 32 + lane);
+      b[step][2 * half][0] = words.word[0];
+      b[step][2 * half][1] = words.word[1];
+      b[step][2 * half + 1][0] = words.word[2];
+      b[step][2 * half + 1][1] = words.word[3];
+    }
+  }
+}
+
+// Sums of 16 pixels: pixels g and g + 8, eight neighbouring channels of each. tap_address[i] is the
+// word of the patch at tap 2 * i + t / 2 of pixel g; `eighth` leads to pixel g + 8.
+template <class T>
+__device__ __forceinline__ void multiply_pixels(const std::uint32_t (&tap_address)[5],
+                                                std::uint32_t offset, std::uint32_t eighth,
+                                                bool tenth_tap, const PictureWeights& b,
+                                                float (&sums)[2][8]) {
+  float sum[4][4] = {};
+#pragma unroll
+  for (int step = 0; step < kPictureSteps; ++step) {
+    std::uint32_t a[4] = {};
+    a[0] = load_shared_word(tap_address[2 * step] + offset);
+    a[1] = load_shared_word(tap_address[2 * step] + offset + eighth);
+    if (step + 1 < kPictureSteps) {
+      a[2] = load_shared_word(tap_address[2 * step + 1] + offset);
+      a[3] = load_shared_word(tap_address[2 * step + 1] + offset + eighth);
+    } else if (tenth_tap) {  // an infinity of the ninth would make NaN of the tenth's zeros
+      a[0] = 0;
+      a[1] = 0;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      multiply(a, b[step][j], sum[j], T{});
+    }
+  }
+#pragma unroll
+  for (int e = 0; e < 8; ++e) {
+    sums[0][e] = sum[e / 2][e % 2];
+    sums[1][e] = sum[e / 2][2 + e % 2];
+  }
 }
 
 template <class T>
 __global__ void __launch_bounds__(kPictureThreads)
     picture_conv_mma(const PictureGeometry geometry, const T* __restrict__ src,
-                     const Words<4>* __restrict__ fragments, T* __restrict__ dst,
+                     const Words<4>* __restrict__ fragments, T* dst,
                      const DeviceEpilogue epilogue) {
   if constexpr (kHasMma<T>) {
     constexpr int kPixelBytes = 2 * kPictureStride;
@@ -101,72 +188,27 @@ __global__ void __launch_bounds__(kPictureThreads)
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int g = lane / 4;
     const int t = lane % 4;
-    // The word at tap 2 * i + t / 2, channels 2 * (t % 2) and the next; the tenth tap is none.
     std::uint32_t tap_address[5];
 #pragma unroll
     for (int i = 0; i < 5; ++i) {
-      const int tap = min(2 * i + t / 2, 8);
+      const int tap = min(2 * i + t / 2, 8);  // channels 2 * (t % 2) and the next
       tap_address[i] = patch + tap / 3 * geometry.patch_bytes + tap % 3 * kPixelBytes + t % 2 * 4;
     }
+    const int pixel_bytes = geometry.stride * kPixelBytes;
     const int pixels = pixels_of(geometry, position);
-    const std::int64_t first_pixel = picture_result(geometry, position);
-
     for (int first = 0; first < geometry.dst_stride; first += kPictureChannels) {
-      std::uint32_t b[kPictureSteps][4][2];
-#pragma unroll
-      for (int step = 0; step < kPictureSteps; ++step) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const Words<4> words = load_words(fragments + (step * 32 + lane) * 2 + half);
-          b[step][2 * half][0] = words.word[0];
-          b[step][2 * half][1] = words.word[1];
-          b[step][2 * half + 1][0] = words.word[2];
-          b[step][2 * half + 1][1] = words.word[3];
-        }
-      }
+      PictureWeights b;
+      load_weights(fragments, lane, b);
       fragments += kPictureSteps * 32 * 2;
-      const int channel = first + 8 * t;
-      const int valid = geometry.channels - channel;
-      for (int unit = warp * kPicturePixels; unit < pixels; unit += kWarps * kPicturePixels) {
-        float sum[4][4] = {};
-        const std::uint32_t offset =
-            static_cast<std::uint32_t>((unit + g) * geometry.stride * kPixelBytes);
-        const std::uint32_t eighth = 8 * geometry.stride * kPixelBytes;
-#pragma unroll
-        for (int step = 0; step < kPictureSteps; ++step) {
-          std::uint32_t a[4] = {};
-          a[0] = load_shared_word(tap_address[2 * step] + offset);
-          a[1] = load_shared_word(tap_address[2 * step] + offset + eighth);
-          if (step + 1 < kPictureSteps) {
-            a[2] = load_shared_word(tap_address[2 * step + 1] + offset);
-            a[3] = load_shared_word(tap_address[2 * step + 1] + offset + eighth);
-          } else if (t >= 2) {  // an infinity of the ninth tap would make NaN of the tenth's zeros
-            a[0] = 0;
-            a[1] = 0;
-          }
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            multiply(a, b[step][j], sum[j], T{});
-          }
+      with_store(geometry, position, first + 8 * t, epilogue, dst, [&](const auto& store) {
+        for (int unit = warp * kPicturePixels; unit < pixels; unit += kWarps * kPicturePixels) {
+          float sums[2][8];
+          multiply_pixels<T>(tap_address, static_cast<std::uint32_t>((unit + g) * pixel_bytes),
+                             static_cast<std::uint32_t>(8 * pixel_bytes), t >= 2, b, sums);
+          store.store(unit + g, sums[0]);
+          store.store(unit + g + 8, sums[1]);
         }
-        for_channels<T>(
-            geometry, channel, epilogue, [&]<int kWidth>(const ChannelEpilogue<T, kWidth>& finish) {
-#pragma unroll
-              for (int i = 0; i < 2; ++i) {
-                if (unit + g + 8 * i < pixels) {
-                  float y[kWidth];
-#pragma unroll
-                  for (int e = 0; e < kWidth; ++e) {
-                    y[e] = sum[e / 2][2 * i + e % 2];
-                  }
-                  const std::int64_t at =
-                      (first_pixel + unit + g + 8 * i) * geometry.dst_stride + channel;
-                  finish.apply(at, y);
-                  store_channels<T, kWidth>(dst + at, y, channel_mask<T, kWidth>(valid));
-                }
-              }
-            });
-      }
+      });
     }
   }
 }
@@ -174,11 +216,10 @@ __global__ void __launch_bounds__(kPictureThreads)
 template <class T>
 __global__ void __launch_bounds__(kPictureThreads)
     picture_conv_fma(const PictureGeometry geometry, const T* __restrict__ src,
-                     const float* __restrict__ weights, T* __restrict__ dst,
-                     const DeviceEpilogue epilogue) {
-  constexpr int kLaneChannels = kVectorWidth<T>;
+                     const float* __restrict__ weights, T* dst, const DeviceEpilogue epilogue) {
+  constexpr int kWidth = kVectorWidth<T>;
   constexpr int kPixelBytes = kPictureStride * static_cast<int>(sizeof(T));
-  constexpr int kLanesDown = kLaneChannels;
+  constexpr int kLanesDown = kWidth;
   constexpr int kLanesAcross = 32 / kLanesDown;
   constexpr int kUnit = 2 * kPicturePixels;
   constexpr int kPixels = kUnit / kLanesDown;  // of a lane
@@ -189,67 +230,47 @@ __global__ void __launch_bounds__(kPictureThreads)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int pixels = pixels_of(geometry, position);
-  const std::int64_t first_pixel = picture_result(geometry, position);
   const int row_elements =
       (geometry.dst_stride + kPictureChannels - 1) / kPictureChannels * kPictureChannels;
-  const int pixel_step = kLanesDown * geometry.stride * kPixelBytes;
+  const int pixel_bytes = geometry.stride * kPixelBytes;
   for (int first = 0; first < geometry.dst_stride; first += kPictureChannels) {
-    const int channel = first + lane % kLanesAcross * kLaneChannels;
-    const int valid = geometry.channels - channel;
-    for (int unit = warp * kUnit; unit < pixels; unit += kWarps * kUnit) {
-      const int pixel = unit + lane / kLanesAcross;
-      const unsigned char* corner = shared + pixel * geometry.stride * kPixelBytes;
-      const float* row = weights + channel;
-      float sum[kPixels][kLaneChannels] = {};
-      for (int tap = 0; tap < geometry.size * geometry.size; ++tap) {
-        const int r = tap / geometry.size;
-        const int s = tap - r * geometry.size;
-        float w[kPictureStride][kLaneChannels];
-#pragma unroll
-        for (int c = 0; c < kPictureStride; ++c) {
-#pragma unroll
-          for (int e = 0; e < kLaneChannels; e += 4) {
-            float four[4];
-            load_channels<float, 4>(row + e, four);
-            w[c][e] = four[0];
-            w[c][e + 1] = four[1];
-            w[c][e + 2] = four[2];
-            w[c][e + 3] = four[3];
-          }
-          row += row_elements;
-        }
-        const unsigned char* from = corner + r * geometry.patch_bytes + s * kPixelBytes;
-#pragma unroll
-        for (int i = 0; i < kPixels; ++i) {
-          float x[kPictureStride];
-          load_channels<T, kPictureStride>(reinterpret_cast<const T*>(from + i * pixel_step), x);
+    const int channel = first + lane % kLanesAcross * kWidth;
+    with_store(geometry, position, channel, epilogue, dst, [&](const auto& store) {
+      for (int unit = warp * kUnit; unit < pixels; unit += kWarps * kUnit) {
+        const int pixel = unit + lane / kLanesAcross;
+        const float* row = weights + channel;
+        float sums[kPixels][kWidth] = {};
+        for (int tap = 0; tap < geometry.size * geometry.size; ++tap) {
+          const int r = tap / geometry.size;
+          const int s = tap - r * geometry.size;
+          float w[kPictureStride][kWidth];
 #pragma unroll
           for (int c = 0; c < kPictureStride; ++c) {
+            load_floats(row, w[c]);
+            row += row_elements;
+          }
+          const unsigned char* from =
+              shared + r * geometry.patch_bytes + s * kPixelBytes + pixel * pixel_bytes;
 #pragma unroll
-            for (int e = 0; e < kLaneChannels; ++e) {
-              sum[i][e] = __fmaf_rn(x[c], w[c][e], sum[i][e]);
+          for (int i = 0; i < kPixels; ++i) {
+            float x[kPictureStride];
+            load_channels<T, kPictureStride>(
+                reinterpret_cast<const T*>(from + i * kLanesDown * pixel_bytes), x);
+#pragma unroll
+            for (int c = 0; c < kPictureStride; ++c) {
+#pragma unroll
+              for (int e = 0; e < kWidth; ++e) {
+                sums[i][e] = __fmaf_rn(x[c], w[c][e], sums[i][e]);
+              }
             }
           }
         }
+#pragma unroll
+        for (int i = 0; i < kPixels; ++i) {
+          store.store(pixel + i * kLanesDown, sums[i]);
+        }
       }
-      for_channels<T>(
-          geometry, channel, epilogue, [&]<int kWidth>(const ChannelEpilogue<T, kWidth>& finish) {
-#pragma unroll
-            for (int i = 0; i < kPixels; ++i) {
-              if (pixel + i * kLanesDown < pixels) {
-                float y[kWidth];
-#pragma unroll
-                for (int e = 0; e < kWidth; ++e) {
-                  y[e] = sum[i][e];
-                }
-                const std::int64_t at =
-                    (first_pixel + pixel + i * kLanesDown) * geometry.dst_stride + channel;
-                finish.apply(at, y);
-                store_channels<T, kWidth>(dst + at, y, channel_mask<T, kWidth>(valid));
-              }
-            }
-          });
-    }
+    });
   }
 }
 

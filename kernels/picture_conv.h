@@ -81,7 +81,7 @@ std::size_t picture_scalar_elements(const ConvProblem& problem);
 
 // Weights [k][c][size][size], rounded to `numeric`: float32 [tap][4][k up to a multiple of 32] for
 // scalar code; behind it, where the elements have 16 bits and the window nine taps, the same as the
-// second operand of mma, [k / 32][step][lane][half][16 bytes]. Both, so that the packing does not
+// second operand of mma, [k / 32][step][half][lane][16 bytes]. Both, so that the packing does not
 // depend on the GPU.
 std::vector<std::byte> pack_picture(const ConvProblem& problem, Numeric numeric,
                                     const float* weights);

@@ -82,6 +82,19 @@ __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) 
   unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
 }
 
+// kWidth float32 from `src`, a multiple of four of them.
+template <int kWidth>
+__device__ __forceinline__ void load_floats(const float* src, float (&values)[kWidth]) {
+#pragma unroll
+  for (int i = 0; i < kWidth; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(src + i);
+    values[i] = four.x;
+    values[i + 1] = four.y;
+    values[i + 2] = four.z;
+    values[i + 3] = four.w;
+  }
+}
+
 template <class T, int kWidth>
 __device__ __forceinline__ Words<kVectorWords<T, kWidth>> pack(const float (&y)[kWidth]) {
   Words<kVectorWords<T, kWidth>> bits;
