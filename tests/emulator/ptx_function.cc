@@ -329,6 +329,7 @@ Operand FunctionParser::special_register(std::string_view name) {
   const auto* found = std::ranges::find(kSpecials, name, &SpecialName::name);
   if (found == kSpecials.end()) {
     operand.kind = Operand::Kind::kUnknown;
+    operand.name = name;
     return operand;
   }
   operand.kind = Operand::Kind::kRegister;
