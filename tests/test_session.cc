@@ -125,13 +125,14 @@ TEST_CASE("a session tells what it is") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();
   const auto model = load(bytes);
-  const Session session = create(model, {.device = "auto", .batch = 3, .height = 17, .threads = 1});
+  const Session session = create(model, {.device = "cpu", .batch = 3, .height = 17, .threads = 1});
   const SessionInfo& info = session.info();
   CHECK(info.device == "cpu");
   CHECK(info.precision == Precision::kFp32);
   CHECK(info.input == Shape{3, 17, 32, 3});
   CHECK(info.logits == Shape{3, 1, 1, 7});
   CHECK(info.threads == 1);
+  CHECK(info.runs_in_flight == 1);
   CHECK(info.parameter_bytes > 4 * 30'000);
   CHECK(info.layers.back().name == "fc");
   CHECK(info.layers.back().output == info.logits);
@@ -209,11 +210,6 @@ TEST_CASE("devices and precisions that are not there are refused by name") {
         create_status(model, {.device = device}), Code::kInvalidArgument,
         "unknown device '" + std::string(device) + "'; expected auto, cpu, cuda or cuda:N");
   }
-  for (const char* device : {"cuda", "cuda:0"}) {
-    check_refused(create_status(model, {.device = device}), Code::kDevice,
-                  "device '" + std::string(device) +
-                      "' was asked for, but this build has no CUDA backend; use --device cpu");
-  }
   for (const Precision precision : {Precision::kFp16, Precision::kTf32}) {
     const std::string name = precision_name(precision);
     check_refused(create_status(model, {.device = "cpu", .precision = precision}),
@@ -223,6 +219,56 @@ TEST_CASE("devices and precisions that are not there are refused by name") {
                   Code::kUnsupported,
                   "the reference backend has no " + name + "; use fp32 or bf16");
   }
+}
+
+// With CUDA and a GPU, tests/cuda is where it is tested.
+TEST_CASE("without a GPU, CUDA is refused and 'auto' is the CPU") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  const DeviceList list = list_devices();
+  REQUIRE(list.devices.size() >= 2);
+  CHECK(list.devices[0].name == "cpu");
+  CHECK(list.devices[1].name == "reference");
+  if (list.no_cuda.empty()) {
+    WARN("not tested on a machine with a GPU");
+    return;
+  }
+  CHECK(list.devices.size() == 2);
+  CHECK(create(model, {.device = "auto"}).info().device == "cpu");
+  for (const std::string device : {"cuda", "cuda:0", "cudnn"}) {
+#ifdef XCEPTION_HAVE_CUDA
+    CHECK(list.no_cuda.starts_with("no CUDA device: "));
+    check_refused(create_status(model, {.device = device}), Code::kDevice,
+                  "device '" + device + "': " + list.no_cuda);
+#else
+    CHECK(list.no_cuda == "This build has no CUDA backend.");
+    check_refused(create_status(model, {.device = device}), Code::kDevice,
+                  "device '" + device +
+                      "' was asked for, but this build has no CUDA backend; use --device cpu");
+#endif
+  }
+}
+
+TEST_CASE("a run may be submitted and collected by itself") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  Session session = create(load(bytes), {.device = "cpu", .height = 17, .width = 17});
+  const SessionInfo& info = session.info();
+  const Values images = pictures(random, info.input);
+  const Values expected = run(session, images);
+  Values logits(expected.size());
+  const TensorView<float> result = {logits.data(), info.logits};
+  const TensorView<const float> view = {images.data(), info.input};
+  check_refused(session.collect(result), Code::kInvalidArgument,
+                "nothing was submitted whose logits could be collected");
+  REQUIRE(session.submit(view).ok());
+  check_refused(session.submit(view), Code::kInvalidArgument,
+                "collect the logits of an earlier run before submitting more");
+  check_refused(session.profile(1).status(), Code::kInvalidArgument,
+                "collect the logits of an earlier run before a profile");
+  REQUIRE(session.collect(result).ok());
+  CHECK(same_bits(logits, expected));
 }
 
 TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {

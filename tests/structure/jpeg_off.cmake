@@ -2,7 +2,7 @@
 # tests/image_judge/judge.py asks.
 include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
-configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TOOLS=OFF -DXCEPTION_JPEG=OFF
+configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TOOLS=OFF -DXCEPTION_JPEG=OFF -DXCEPTION_CUDA=OFF
   -DXCEPTION_WERROR=ON -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O1)
 run(${command})
 run("${CMAKE_COMMAND}" --build "${BINARY_DIR}" -j 2 --target image_dump)

@@ -25,7 +25,7 @@ if(NOT objects)
   message(FATAL_ERROR "no source of engine/ includes oneDNN: this test looks for the wrong header")
 endif()
 
-configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_BUILD_TOOLS=OFF
+configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_BUILD_TOOLS=OFF -DXCEPTION_CUDA=OFF
   -DXCEPTION_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "-DXCEPTION_ONEDNN_INCLUDE_DIR=${include_dir}")
 run(${command})
 file(READ "${BINARY_DIR}/build.ninja" rules)

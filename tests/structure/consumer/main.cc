@@ -1,4 +1,6 @@
-// Uses both libraries by their public headers: a picture of one pixel, and a failure as a value.
+// Uses both libraries by their public headers: a picture of one pixel, a failure as a value, and
+// the devices, for which all backends have to be linked.
+#include <xception/engine.h>
 #include <xception/image.h>
 #include <xception/status.h>
 
@@ -14,6 +16,11 @@ int main() {
   const auto damaged = xception::decode_image({});
   if (damaged.ok()) {
     std::fputs("an empty file was taken for a picture\n", stderr);
+    return 1;
+  }
+  const xception::DeviceList list = xception::list_devices();
+  if (list.devices.empty() || list.devices[0].name != "cpu") {
+    std::fputs("the CPU is no device\n", stderr);
     return 1;
   }
   std::printf("%s: %s\n", xception::code_name(damaged.status().code()),
