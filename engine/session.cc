@@ -239,6 +239,9 @@ void Session::Impl::describe() {
     layer.name = node.name;
     layer.operation = xception::describe(node.op);
     layer.implementation = steps[i]->implementation();
+    for (const ValueId id : node.inputs) {
+      layer.inputs.push_back(shapes[static_cast<std::size_t>(id)]);
+    }
     layer.output = shapes[i + 1];
     layer.macs = multiply_adds(node.op, src);
     if (steps[i]->parameters() != nullptr && counted.insert(steps[i]->parameters()).second) {

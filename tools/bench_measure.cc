@@ -315,7 +315,12 @@ Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
     row["name"] = layer.name;
     row["operation"] = layer.operation;
     row["implementation"] = layer.implementation;
+    row["inputs"] = ordered_json::array();
+    for (const Shape& input : layer.inputs) {
+      row["inputs"].push_back(xception::to_string(input));
+    }
     row["output"] = xception::to_string(layer.output);
+    row["macs"] = layer.macs;
     row["median_ms"] = 1e3 * medians[i];
     row["share"] = medians[i] / sum;
     row["gflops_per_s"] = 2e-9 * static_cast<double>(layer.macs) / medians[i];

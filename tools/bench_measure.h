@@ -69,9 +69,9 @@ std::size_t resident_bytes();
 Result<nlohmann::ordered_json> measure_model(const Configuration& configuration,
                                              const Effort& effort);
 
-// Rows of layers in the order they run: name, operation, implementation, output, median_ms, share
-// (of the sum of medians), gflops_per_s, gb_per_s (packed weights read and output written; the
-// input, which a step before has just written, is not counted).
+// Rows of layers in the order they run: name, operation, implementation, inputs, output, macs,
+// median_ms, share (of the sum of medians), gflops_per_s, gb_per_s (packed weights read and output
+// written; the input, which a step before has just written, is not counted).
 Result<nlohmann::ordered_json> measure_layers(Workload& workload, const Effort& effort);
 
 }  // namespace xception::bench

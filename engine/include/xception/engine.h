@@ -112,6 +112,7 @@ struct LayerInfo {
   std::string name;            // the PyTorch module whose output this step computes
   std::string operation;       // "conv3x3 s2 +relu"
   std::string implementation;  // what the backend chose: "jit_1x1:avx2"
+  std::vector<Shape> inputs;   // the main one first, then what is added
   Shape output;
   std::int64_t macs = 0;            // multiply-adds
   std::size_t parameter_bytes = 0;  // packed; 0 where an earlier step holds the same weights

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Counts what each kernel of a network does, on the emulator of tests/emulator: no GPU is needed.
+
+kernel_counters.py -m xception.safetensors --build build/ci -b 8 --precision fp16 --device sm_90
+
+Prints a markdown table, a row for each operation with its shapes, and then the rows that miss a
+bound. docs/kernels.md says what the columns mean. These are counts, and no times.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+RESULT_BYTES = 4  # of a logit
+COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
+TRAFFIC = 1.03  # most bytes from and to DRAM over the least
+CONFLICTS = 1.05  # most wavefronts of shared memory over the least
+
+
+def elements(shape):
+    return math.prod(int(extent) for extent in shape.split("x"))
+
+
+def run(args):
+    """(layers of the plan, counters of the launch of each)."""
+    with tempfile.TemporaryDirectory() as folder:
+        counters = os.path.join(folder, "counters.jsonl")
+        emulator = os.path.join(args.build, "tests", "emulator")
+        if not os.path.exists(emulator):
+            raise SystemExit(f"{emulator} is not there: build the tests with a CUDA toolkit first")
+        environment = {
+            **os.environ,
+            "LD_LIBRARY_PATH": emulator,
+            "XC_EMULATOR_DEVICE": args.device,
+            "XC_EMULATOR_COUNTERS": counters,
+        }
+        command = [os.path.join(args.build, "tools", "bench"), "layer", "-m", args.model]
+        command += ["-d", "cuda", "-b", str(args.batch), "--precision", args.precision]
+        command += ["-r", "1", "--warmup-ms", "0", "-o", "json"]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise SystemExit(done.returncode)
+        layers = json.loads(done.stdout)["rows"]
+        with open(counters, encoding="utf-8") as f:
+            launches = [json.loads(line) for line in f]
+    return layers, launches[-len(layers) :]
+
+
+def least_bytes(layer, precision, is_result):
+    """What the operation must read and write: its tensors without padding, each once."""
+    size = ELEMENT_BYTES[precision]
+    operation, output = layer["operation"], elements(layer["output"])
+    n, p, q, k = (int(extent) for extent in layer["output"].split("x"))
+    source = elements(layer["inputs"][0])
+    read = sum(elements(shape) for shape in layer["inputs"][1:]) * size
+    if "conv1x1" in operation:  # with a stride it skips pixels
+        source = n * p * q * int(layer["inputs"][0].split("x")[3])
+    read += source * size
+    if layer["macs"] > 0:
+        read += layer["macs"] // (n * p * q) * size
+        second_norm = operation.partition("+relu")[2].count("+bn")
+        read += k * 4 * (1 + 2 * second_norm)  # shift; scale and shift of a second norm
+    return read, output * (RESULT_BYTES if is_result else size)
+
+
+def ratio(a, b):
+    return a / b if b else 1.0
+
+
+class Row:
+    """A layer's counts as the table shows them."""
+
+    def __init__(self, layer, launch, precision, is_result):
+        self.name, self.operation = layer["name"], layer["operation"]
+        self.shape = f"{layer['inputs'][0]} -> {layer['output']}"
+        self.blocks = math.prod(launch["grid"])
+        self.mma = 100 * launch["mma"] / launch["warp_instructions"]
+        self.per_output = launch["lane_instructions"] / elements(layer["output"])
+        self.load = ratio(launch["load_bytes"], launch["load_sector_bytes"])
+        self.store = ratio(launch["store_bytes"], launch["store_sector_bytes"])
+        self.shared = ratio(launch["shared_wavefronts"], launch["shared_wavefronts_ideal"])
+        moved = launch["distinct_read_bytes"] + launch["distinct_written_bytes"]
+        self.megabytes = moved / 1e6
+        self.traffic = moved / sum(least_bytes(layer, precision, is_result))
+        self.registers = launch["registers"]
+
+    def cells(self, times):
+        return [
+            self.name, times, self.operation, self.shape, self.blocks, f"{self.mma:.0f}",
+            f"{self.per_output:.1f}", f"{self.load:.3f}", f"{self.store:.3f}",
+            f"{self.megabytes:.2f}", f"{self.traffic:.3f}", f"{self.shared:.3f}",
+        ]  # fmt: skip
+
+    def misses(self):
+        if self.load < COALESCED:
+            yield f"loads {self.load:.3f} < {COALESCED}"
+        if self.store < COALESCED:
+            yield f"stores {self.store:.3f} < {COALESCED}"
+        if self.traffic > TRAFFIC:
+            yield f"DRAM {self.traffic:.3f} > {TRAFFIC}"
+        if self.shared > CONFLICTS:
+            yield f"wavefronts {self.shared:.3f} > {CONFLICTS}"
+
+
+HEADINGS = [
+    "layer", "times", "operation", "shapes", "blocks", "mma %", "lane instr./output", "load",
+    "store", "DRAM MB", "of least", "wavefronts",
+]  # fmt: skip
+
+
+def print_table(headings, rows):
+    print("| " + " | ".join(headings) + " |")
+    print("|" + "---|" * len(headings))
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-m", "--model", required=True)
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "ci"))
+    parser.add_argument("-b", "--batch", type=int, default=1)
+    parser.add_argument("--precision", choices=ELEMENT_BYTES, default="fp16")
+    parser.add_argument("--device", default="sm_90", help="a GPU of the emulator")
+    args = parser.parse_args()
+
+    layers, launches = run(args)
+    rows = {}
+    for i, (layer, launch) in enumerate(zip(layers, launches)):
+        row = Row(layer, launch, args.precision, i + 1 == len(layers))
+        rows.setdefault((row.operation, row.shape), [row, 0])[1] += 1
+    title = f"{os.path.basename(args.model)}, batch {args.batch}, {args.precision}, {args.device}"
+    print(f"{title}: {len(layers)} launches\n")
+    print_table(HEADINGS, [row.cells(times) for row, times in rows.values()])
+    missed = [(row.name, miss) for row, _ in rows.values() for miss in row.misses()]
+    print(f"\n{len(missed)} bounds are missed" + (":" if missed else ""))
+    for name, miss in missed:
+        print(f"- {name}: {miss}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
