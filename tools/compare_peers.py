@@ -4,10 +4,12 @@
 compare_peers.py --arch xception --batch 1,8 --rounds 15
 compare_peers.py --arch seed_depthwise --batch 1,32 --rounds 30
 compare_peers.py --arch xception --load --rounds 7
+compare_peers.py --arch xception --device cuda --precision fp16 --batch 1,8,32,128
 
 All engines run the same drawn weights on the same pictures, and the logits of their first run must be
 PyTorch's: exit status 5 where they are not. Needs `bench` built (build/release, or --bench) and the
-peers from PyPI: --install puts them into .venv.
+peers from PyPI: --install puts them into .venv. On a GPU the peers are PyTorch, and our own engine with
+cuDNN's convolutions in the place of ours.
 
 How it is timed. Each engine lives in a process of its own, so that no runtime's threads or allocator
 disturb another's, and is told over a pipe when to run: `bench model --step`, and peer_process.py for
@@ -41,13 +43,24 @@ import peer_process
 from peer_process import EngineFailed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PEERS = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
-NAMES = {"ours": "xception", "ort": "ONNX Runtime", "openvino": "OpenVINO", "torch": "PyTorch"}
+# By device, with the module that each needs.
+PEERS = {
+    "cpu": {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"},
+    "cuda": {"cudnn": None, "torch": "torch"},
+}
+PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "fp16", "bf16")}
+NAMES = {
+    "ours": "xception",
+    "cudnn": "xception over cuDNN",
+    "ort": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "torch": "PyTorch",
+}
 VENV = "/usr/bin/python3 -m venv --system-site-packages .venv"
 PIP = ".venv/bin/pip install onnxruntime onnx openvino numpy<2"
 # Of max |difference| / max |logit|, against PyTorch in float32: is it the same network at all? In
 # bf16 PyTorch itself differs from its float32 by up to 8e-2 (seed_depthwise, drawn weights).
-TOLERANCE = {"fp32": 1e-3, "bf16": 1e-1}
+TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 1e-1, "bf16": 1e-1}
 WORKER = os.path.join(ROOT, "tools", "peer_process.py")
 
 
@@ -71,16 +84,19 @@ class Contest:
         np.save(self.path("x.npy"), x.numpy())
         with torch.no_grad():
             self.truth = module(x).numpy()
-        torch.onnx.export(module, x, self.path("m.onnx"), opset_version=13)
+        if {"ort", "openvino"} & set(self.args.engines):
+            torch.onnx.export(module, x, self.path("m.onnx"), opset_version=13)
 
     def command(self, engine):
         args = self.args
         files = ["--input", self.path("x.npy"), "--logits", self.path(f"{engine}.npy")]
         common = [*files, "--threads", str(args.threads), "--precision", args.precision]
         model = self.path("m.onnx" if engine in ("ort", "openvino") else "m.safetensors")
-        if engine == "ours":
+        if engine in ("ours", "cudnn"):
+            device = args.device if engine == "ours" else "cudnn"
             shape = ["-b", str(self.batch), "--size", str(args.size)]
-            return [args.bench, "model", "--step", "-d", "cpu", "-m", model, *shape, *common]
+            return [args.bench, "model", "--step", "-d", device, "-m", model, *shape, *common]
+        common += ["--device", args.device]
         return [sys.executable, WORKER, engine, "--arch", args.arch, "--model", model, *common]
 
     def open(self, engine):
@@ -209,8 +225,9 @@ def title(row):
 
 def print_markdown(report, load):
     machine = report["machine"]
+    where = "on the GPU" if report["device"] == "cuda" else f"{report['threads']} threads"
     print(
-        f"{report['arch']}, {report['size']} px, {report['precision']}, {report['threads']} threads; "
+        f"{report['arch']}, {report['size']} px, {report['precision']}, {where}; "
         f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_average']:.2f}; "
         f"{report['rounds']} rounds\n"
     )
@@ -269,7 +286,7 @@ def compare(args):
 
     torch.set_num_threads(args.threads)
     report = {"tool": "compare_peers", "arch": args.arch, "size": args.size}
-    report |= {"precision": args.precision, "threads": args.threads, "rounds": args.rounds}
+    report |= {"device": args.device, "precision": args.precision, "threads": args.threads, "rounds": args.rounds}
     report |= {"machine": describe_machine(), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         say(f"drawing the weights of {args.arch}")
@@ -322,8 +339,9 @@ def parse_arguments(argv):
     parser.add_argument("--rounds", type=positive, default=15, help="%(default)s")
     parser.add_argument("--runs", type=positive, default=3, help="timed in a turn (%(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="of every engine (%(default)s)")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--peers", default="ort,openvino,torch", help="%(default)s")
+    parser.add_argument("--device", default="cpu", choices=PEERS, help="%(default)s")
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS["cuda"])
+    parser.add_argument("--peers", help="of " + " or ".join(",".join(p) for p in PEERS.values()))
     parser.add_argument("--load", action="store_true", help="time loading and peak memory instead")
     parser.add_argument("--bench", default=find_bench(), help="the program (%(default)s)")
     parser.add_argument("--ours-env", type=assignment, action="append", default=[],
@@ -338,10 +356,13 @@ def parse_arguments(argv):
         args.batch = [positive(text) for text in args.batch.split(",")]
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument --batch: {error}")
-    args.engines = ["ours", *args.peers.split(",")]
-    unknown = [name for name in args.engines[1:] if name not in PEERS]
+    if args.precision not in PRECISIONS[args.device]:
+        parser.error(f"argument --precision: {args.device} has no {args.precision}")
+    peers = PEERS[args.device]
+    args.engines = ["ours", *(args.peers.split(",") if args.peers else peers)]
+    unknown = [name for name in args.engines[1:] if name not in peers]
     if unknown:
-        parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(PEERS)}")
+        parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(peers)}")
     if args.bench is None:
         parser.error("bench is not built: cmake --preset release && cmake --build --preset release")
     return args
@@ -361,13 +382,14 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.install:
         install()
-    missing = [m for p, m in PEERS.items() if p in args.engines and not has_module(m)]
+    needed = [m for p, m in PEERS[args.device].items() if p in args.engines and m]
+    missing = [module for module in needed if not has_module(module)]
     if missing or not has_module("torch"):
         say(f"{', '.join(missing or ['torch'])} not found by {sys.executable}; --install, or:")
         print(f"  {VENV}\n  {PIP.replace('numpy<2', repr('numpy<2'))}", file=sys.stderr)
         print("  apt-get install python3-torch", file=sys.stderr)
         return 2
-    if args.precision == "bf16":
+    if args.device == "cpu" and args.precision == "bf16":
         args.engines = [name for name in args.engines if name in ("ours", "openvino")]
         say("bf16: OpenVINO alone has it among the peers")
     try:

@@ -62,13 +62,18 @@ def open_torch(args, x):
 
     before = resident_bytes(), time.perf_counter()
     torch.set_num_threads(args.threads)
-    module = reference.build(args.arch).to(memory_format=torch.channels_last)
+    torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(args.precision, torch.float32)
+    module = reference.build(args.arch)
     model_file.load_model(args.model, module)
+    module = module.to(args.device, dtype, memory_format=torch.channels_last)
     images = torch.from_numpy(x).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run():
-        return module(images).numpy()
+        return module(images.to(args.device, dtype)).float().cpu().numpy()
 
     return before, torch.__version__.partition("a")[0], run
 
@@ -156,7 +161,8 @@ def main(argv=None):
     parser.add_argument("--input", required=True, help="pictures, float32 .npy, N x 3 x H x W")
     parser.add_argument("--logits", help=".npy for the logits of the first run")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of PyTorch")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "fp16", "bf16"))
     work(parser.parse_args(argv))
 
 

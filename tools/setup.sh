@@ -9,6 +9,9 @@ export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 build_packages=(g++ ninja-build libdnnl-dev nlohmann-json3-dev libcli11-dev libstb-dev libjpeg-dev
   libssl-dev)
 command -v cmake >/dev/null || build_packages+=(cmake)
+# shellcheck disable=SC2034
+test_packages=(catch2 python3 python3-venv python3-torch python3-torchvision python3-numpy python3-pil
+  dataset-fashion-mnist pkg-config libzstd-dev liblz4-dev)
 cmake_at_least=3.25 # as in CMakeLists.txt
 log_dir=build/log
 may_install=yes
