@@ -60,10 +60,10 @@ class CudaBackend : public Backend {
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override;
 
   Status set_plan(const BoundPlan& plan) override;
-  Status stage(std::size_t slot, const Pictures& pictures) override;
-  Status start(std::size_t slot, const AfterStep& after) override;
-  Status finish(std::size_t slot, float* result) override;
-  Status time_steps(std::size_t slot, std::span<double> seconds) override;
+  Status stage(std::size_t index, const Pictures& pictures) override;
+  Status start(std::size_t index, const AfterStep& after) override;
+  Status finish(std::size_t index, float* result) override;
+  Status time_steps(std::size_t index, std::span<double> seconds) override;
 
  private:
   Numeric numeric_of(bool is_result) const { return is_result ? Numeric::kFp32 : context_.numeric; }

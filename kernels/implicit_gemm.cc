@@ -102,7 +102,8 @@ Status check_dense(const std::string& operation, const ConvProblem& problem, int
 std::vector<std::byte> pack_dense(const ConvProblem& problem, Numeric numeric,
                                   const float* weights) {
   const std::size_t rows = static_cast<std::size_t>(channel_stride(problem.k));
-  const std::size_t taps = static_cast<std::size_t>(problem.window.size * problem.window.size);
+  const auto side = static_cast<std::size_t>(problem.window.size);
+  const std::size_t taps = side * side;
   const std::size_t depth =
       static_cast<std::size_t>(round_up(channel_stride(problem.src.c), tile_depth(numeric)));
   const auto channels = static_cast<std::size_t>(problem.src.c);
