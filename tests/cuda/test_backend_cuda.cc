@@ -71,6 +71,25 @@ TEST_CASE("logits in every precision agree with the reference") {
   }
 }
 
+// They end in a pooling, whose result is float32 too.
+TEST_CASE("features of a network without a head agree with the reference") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random);
+  fixture.remove("fc.weight");
+  fixture.remove("fc.bias");
+  const std::string bytes = fixture.bytes();
+  const auto model = load(bytes);
+  Session reference = create(model, {.device = "reference", .batch = 2});
+  const Values images = pictures(random, reference.info().input);
+  const Values expected = run(reference, images);
+  for (const auto& [precision, bound] :
+       {std::pair{Precision::kFp32, 1e-4F}, std::pair{Precision::kFp16, 2e-2F}}) {
+    INFO(precision_name(precision));
+    Session cuda = create(model, {.device = "cuda", .precision = precision, .batch = 2});
+    CHECK(relative_difference(run(cuda, images), expected) <= bound);
+  }
+}
+
 TEST_CASE("a picture's logits are the same to the bit, however it is run") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();
