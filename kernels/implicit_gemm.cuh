@@ -40,18 +40,10 @@
 #include "kernels/launch.cuh"
 #include "kernels/ptx.cuh"
 #include "kernels/tiles.h"
+#include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"
 
 namespace xception {
-
-// body(0), body(1), ... as constants, until one returns false or kCount is reached.
-template <int kCount, class Body>
-__device__ __forceinline__ bool unrolled(const Body& body) {
-  return [&]<int... kIndex>(std::integer_sequence<int, kIndex...>) {
-    return (body(std::integral_constant<int, kIndex>()) && ...);
-  }
-  (std::make_integer_sequence<int, kCount>());
-}
 
 // This thread's chunks of the rows of pixels: chunk `threadIdx.x % 4` of every kStep-th row.
 template <class T, int kTileIndex, int kSize, int kSlots>
@@ -264,12 +256,13 @@ class TensorProduct {
     first_column_ += lane % 4 * kWidth;
   }
 
-  // Adds the products of the tile of operands in slot kSlot.
-  template <int kSlot>
+  // Adds the products of the tile of operands in slot kSlot; kFirst: the sums begin with them.
+  template <int kSlot, bool kFirst>
   __device__ __forceinline__ void multiply_tile() {
     unrolled<kDepthBytes / 32>([&](auto step) {
       // The chunk's number is scrambled by xor, so two chunks on is xor too.
       constexpr int kFlipped = decltype(step)::value * 2 * kChunkBytes;
+      constexpr bool kBegins = kFirst && kFlipped == 0;
       const std::uint32_t pixels = pixels_ ^ kFlipped;
       const std::uint32_t weights = weights_ ^ kFlipped;
       std::uint32_t b[kColumnTiles / 2][4];
@@ -293,7 +286,7 @@ class TensorProduct {
         }
 #pragma unroll
         for (int j = 0; j < kColumnTiles; ++j) {
-          multiply(a, b[j / 2] + j % 2 * 2, sum_[i][j], Operand{});
+          multiply<kBegins>(a, b[j / 2] + j % 2 * 2, sum_[i][j], Operand{});
         }
         return true;
       });
@@ -323,7 +316,7 @@ class TensorProduct {
   int first_column_;
   std::uint32_t pixels_;   // where this lane's first load of pixels would be in the first slot
   std::uint32_t weights_;  // and of weights, less the rows of pixels
-  float sum_[kRowTiles][kColumnTiles][4] = {};
+  float sum_[kRowTiles][kColumnTiles][4];
 };
 
 // The same by fused multiply-adds in float32.
@@ -347,8 +340,17 @@ class ScalarProduct {
     first_column_ = warp % kWarpsAcross * kTile.warp_columns + lane % kColumnLanes * kWidth;
   }
 
-  template <int kSlot>
+  template <int kSlot, bool kFirst>
   __device__ __forceinline__ void multiply_tile() {
+    if constexpr (kFirst) {
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+#pragma unroll
+        for (int j = 0; j < kVectors * kWidth; ++j) {
+          sum_[i][j] = 0.0F;
+        }
+      }
+    }
     const std::uint32_t pixels = shared_ + kSlot * operand_bytes(kTile);
     const std::uint32_t weights = pixels + kTile.rows * kDepthBytes;
 #pragma unroll 1
@@ -392,7 +394,7 @@ class ScalarProduct {
   std::uint32_t shared_;
   int first_row_;
   int first_column_;
-  float sum_[kRows][kVectors * kWidth] = {};
+  float sum_[kRows][kVectors * kWidth];
 };
 
 // Epilogue and store of what `product` holds, the first kWidth channels of each of its vectors.
@@ -472,40 +474,45 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
     });
 
     Product product(slots);
-    bool more = true;
+    // Multiplies the group that begins in slot kComputed, and fetches the one that all but the last
+    // are ahead of; false where it was the last.
+    const auto multiply_group = [&]<int kComputed, bool kFirst>() {
+      constexpr int kFetched = (kComputed + kAhead) % kSlots;
+      // This group has landed for this thread, by the barrier for all; and all are done with the
+      // group before it, whose place the next one takes.
+      wait_for_copies<kGroups - 2>();
+      __syncthreads();
+      const bool fetches = left > kAhead;
+      unrolled<kGroup>([&](auto index) {
+        constexpr int i = decltype(index)::value;
+        if (left <= kAhead + i) {
+          return false;
+        }
+        pixels.template fetch<kFetched + i>();
+        filters.template fetch<kFetched + i>();
+        return true;
+      });
+      commit_copies();
+      unrolled<kGroup>([&](auto index) {
+        constexpr int i = decltype(index)::value;
+        if (i > 0 && left <= i) {
+          return false;
+        }
+        product.template multiply_tile<kComputed + i, kFirst && i == 0>();
+        return true;
+      });
+      if (!kHasAsyncCopy && fetches) {
+        pixels.template land<kFetched>();
+        filters.template land<kFetched>();
+      }
+      left -= kGroup;
+      return left > 0;
+    };
+    bool more = multiply_group.template operator()<0, true>();
     while (more) {
       more = unrolled<kGroups>([&](auto group) {
-        constexpr int kComputed = decltype(group)::value * kGroup;
-        constexpr int kFetched = (kComputed + kAhead) % kSlots;
-        // This group has landed for this thread, by the barrier for all; and all are done with the
-        // group before it, whose place the next one takes.
-        wait_for_copies<kGroups - 2>();
-        __syncthreads();
-        const bool fetches = left > kAhead;
-        unrolled<kGroup>([&](auto index) {
-          constexpr int i = decltype(index)::value;
-          if (left <= kAhead + i) {
-            return false;
-          }
-          pixels.template fetch<kFetched + i>();
-          filters.template fetch<kFetched + i>();
-          return true;
-        });
-        commit_copies();
-        unrolled<kGroup>([&](auto index) {
-          constexpr int i = decltype(index)::value;
-          if (i > 0 && left <= i) {
-            return false;
-          }
-          product.template multiply_tile<kComputed + i>();
-          return true;
-        });
-        if (!kHasAsyncCopy && fetches) {
-          pixels.template land<kFetched>();
-          filters.template land<kFetched>();
-        }
-        left -= kGroup;
-        return left > 0;
+        constexpr int kComputed = (decltype(group)::value + 1) % kGroups * kGroup;
+        return multiply_group.template operator()<kComputed, false>();
       });
     }
     store_product<kNarrow ? 4 : Product::kWidth>(geometry, product, first_pixel, first_channel,

@@ -26,6 +26,7 @@
 #include "kernels/epilogue.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/ptx.cuh"
+#include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"
 
 namespace xception {
@@ -147,9 +148,9 @@ __device__ __forceinline__ void multiply_pixels(const std::uint32_t (&tap_addres
                                                 std::uint32_t offset, std::uint32_t eighth,
                                                 bool tenth_tap, const PictureWeights& b,
                                                 float (&sums)[2][8]) {
-  float sum[4][4] = {};
-#pragma unroll
-  for (int step = 0; step < kPictureSteps; ++step) {
+  float sum[4][4];
+  unrolled<kPictureSteps>([&](auto index) {
+    constexpr int step = decltype(index)::value;
     std::uint32_t a[4] = {};
     a[0] = load_shared_word(tap_address[2 * step] + offset);
     a[1] = load_shared_word(tap_address[2 * step] + offset + eighth);
@@ -162,9 +163,10 @@ __device__ __forceinline__ void multiply_pixels(const std::uint32_t (&tap_addres
     }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      multiply(a, b[step][j], sum[j], T{});
+      multiply<step == 0>(a, b[step][j], sum[j], T{});
     }
-  }
+    return true;
+  });
 #pragma unroll
   for (int e = 0; e < 8; ++e) {
     sums[0][e] = sum[e / 2][e % 2];

@@ -33,6 +33,29 @@ __device__ __forceinline__ float zero_here() {
   return zero;
 }
 
+// Four neighbouring elements of global memory, where `wanted` is not zero; elsewhere `to` stays as
+// it is. A plain load behind an if is a branch.
+__device__ __forceinline__ void load_where(unsigned wanted, const void* src, ushort4& to) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %4, 0;\n"
+      "@p ld.global.v4.u16 {%0, %1, %2, %3}, [%5];\n"
+      "}\n"
+      : "+h"(to.x), "+h"(to.y), "+h"(to.z), "+h"(to.w)
+      : "r"(wanted), "l"(__cvta_generic_to_global(src)));
+}
+__device__ __forceinline__ void load_where(unsigned wanted, const void* src, float4& to) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.b32 p, %4, 0;\n"
+      "@p ld.global.v4.f32 {%0, %1, %2, %3}, [%5];\n"
+      "}\n"
+      : "+f"(to.x), "+f"(to.y), "+f"(to.z), "+f"(to.w)
+      : "r"(wanted), "l"(__cvta_generic_to_global(src)));
+}
+
 // The larger of the two, or NaN where one is NaN: fmaxf drops it.
 __device__ __forceinline__ float max_or_nan(float a, float b) {
 #if __CUDA_ARCH__ >= 800
@@ -164,19 +187,34 @@ __device__ __forceinline__ std::uint32_t round_to_tf32(std::uint32_t bits) {
 #endif
 }
 
-// sum += a * b, 16 x 8 results over 32 bytes of k: 16 elements of 16 bits, or 8 of tf32. `a` holds
-// the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first), (0-7, second), (8-15, second);
-// `b`, n-major, those of the first and of the second 16 bytes.
+// sum = a * b where kFirst, else sum += a * b: 16 x 8 results over 32 bytes of k, 16 elements of 16
+// bits or 8 of tf32. `a` holds the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first),
+// (0-7, second), (8-15, second); `b`, n-major, those of the first and of the second 16 bytes. The
+// first product adds to one register of zero, so that nobody has to make as many as there are sums.
+#define XC_MMA(shape_and_types)                                                         \
+  if constexpr (kFirst) {                                                               \
+    asm("mma.sync.aligned." shape_and_types                                             \
+        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"          \
+        : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])                        \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0F)); \
+  } else {                                                                              \
+    asm("mma.sync.aligned." shape_and_types                                             \
+        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"              \
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                        \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));            \
+  }
+
+template <bool kFirst>
 __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
                                          float (&sum)[4], __half) {
 #if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  XC_MMA("m16n8k16.row.col.f32.f16.f16.f32")
 #else
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    if (kFirst && half == 0) {
+      sum[0] = sum[1] = sum[2] = sum[3] = 0.0F;
+    }
     asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
@@ -185,24 +223,22 @@ __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std:
 #endif
 }
 
+template <bool kFirst>
 __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
                                          float (&sum)[4], __nv_bfloat16) {
 #if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  XC_MMA("m16n8k16.row.col.f32.bf16.bf16.f32")
 #endif
 }
 
+template <bool kFirst>
 __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
                                          float (&sum)[4], Tf32) {
 #if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  XC_MMA("m16n8k8.row.col.f32.tf32.tf32.f32")
 #endif
 }
+
+#undef XC_MMA
 
 }  // namespace xception
