@@ -13,6 +13,8 @@ void decode(Statement* statement);
 // modifier or operand that nobody has asked for makes the instruction unsupported all the same.
 Handler decode_control(Statement* statement);
 Handler decode_integer(Statement* statement);
+Handler decode_product(Statement* statement);
+Handler decode_carry(Statement* statement);
 Handler decode_bits(Statement* statement);
 Handler decode_float(Statement* statement);
 Handler decode_half(Statement* statement);

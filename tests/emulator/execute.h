@@ -34,11 +34,6 @@ enum class BarrierReduction : std::uint8_t { kAnd, kOr, kCount };
 // An lvalue of T in bytes of no declared type.
 template <class T>
 struct Aliased {
-  using type = T;
-};
-template <class T>
-requires std::is_arithmetic_v<T>
-struct Aliased<T> {
   using type [[gnu::may_alias]] = T;
 };
 
@@ -81,20 +76,6 @@ Flow map_lanes(Warp& warp, const Instruction& in, LaneMask mask) {
   (std::index_sequence_for<Sources...>());
   store_lanes(warp, in.slots[0], results, mask);
   return Flow::kNext;
-}
-
-// One bit a lane of `Operation()(a, b)`.
-template <class Operation, class Source>
-LaneMask compare_lanes(Warp& warp, const Slot& a, const Slot& b) {
-  const auto* const left = lanes_of<Source>(warp, a);
-  const auto* const right = lanes_of<Source>(warp, b);
-  LaneMask result = 0;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    result |= static_cast<LaneMask>(
-                  Operation()(static_cast<Source>(left[lane]), static_cast<Source>(right[lane])))
-              << lane;
-  }
-  return result;
 }
 
 }  // namespace xception::emulator

@@ -12,29 +12,6 @@
 namespace xception::emulator {
 namespace {
 
-// 16-bit floats as comparisons and conversions see them.
-struct [[gnu::may_alias]] Half {
-  std::uint16_t bits;
-  explicit operator float() const { return half_to_float(bits); }
-};
-struct [[gnu::may_alias]] Bfloat {
-  std::uint16_t bits;
-  explicit operator float() const { return bfloat_to_float(bits); }
-};
-
-template <class T>
-struct Value {
-  static T of(T value) { return value; }
-};
-template <>
-struct Value<Half> {
-  static float of(Half value) { return float(value); }
-};
-template <>
-struct Value<Bfloat> {
-  static float of(Bfloat value) { return float(value); }
-};
-
 // An ordered comparison is false of NaN, an unordered one (u) true.
 template <Compare kCompare>
 struct Holds {
@@ -75,19 +52,16 @@ struct Holds {
   }
 };
 
+constexpr std::size_t kComparisons = 14;
+
+template <class T>
+using Comparer = LaneMask (*)(const T*, const T*);
+
 template <Compare kCompare, class T>
-LaneMask compare(Warp& warp, const Slot& a, const Slot& b, bool flush) {
-  const auto* const left = lanes_of<T>(warp, a);
-  const auto* const right = lanes_of<T>(warp, b);
+LaneMask compare(const T* a, const T* b) {
   alignas(64) std::uint8_t holds[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) {
-    if constexpr (std::is_same_v<T, float>) {
-      const float x = flush ? flush_subnormal(left[lane]) : float(left[lane]);
-      const float y = flush ? flush_subnormal(right[lane]) : float(right[lane]);
-      holds[lane] = Holds<kCompare>()(x, y) ? 1 : 0;
-    } else {
-      holds[lane] = Holds<kCompare>()(Value<T>::of(left[lane]), Value<T>::of(right[lane])) ? 1 : 0;
-    }
+    holds[lane] = Holds<kCompare>()(a[lane], b[lane]) ? 1 : 0;
   }
   LaneMask result = 0;
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -96,16 +70,48 @@ LaneMask compare(Warp& warp, const Slot& a, const Slot& b, bool flush) {
   return result;
 }
 
-using Comparer = LaneMask (*)(Warp&, const Slot&, const Slot&, bool);
-constexpr std::size_t kComparisons = 14;
-
 template <class T>
-Comparer comparer_of(Compare comparison) {
+LaneMask compare_as(Compare comparison, const T* a, const T* b) {
   static constexpr auto kTable = []<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
-    return std::array<Comparer, kComparisons>{compare<static_cast<Compare>(kIndex), T>...};
+    return std::array<Comparer<T>, kComparisons>{compare<static_cast<Compare>(kIndex), T>...};
   }
   (std::make_index_sequence<kComparisons>());
-  return kTable[static_cast<std::size_t>(comparison)];
+  return kTable[static_cast<std::size_t>(comparison)](a, b);
+}
+
+// How the lanes of an operand become values of a C++ type; a half of a pair where `shift` is 16.
+template <class T>
+struct Plain {
+  using Value = T;
+  static void read(Warp& warp, const Slot& slot, const Instruction& in, int, T* values) {
+    std::memcpy(values, warp.bytes(slot), sizeof(T) * kLanes);
+    if constexpr (std::is_same_v<T, float>) {
+      for (int lane = 0; lane < kLanes && in.flush; ++lane) {
+        values[lane] = flush_subnormal(values[lane]);
+      }
+    }
+  }
+};
+
+template <class Word, float (*kToFloat)(std::uint16_t)>
+struct Sixteen {
+  using Value = float;
+  static void read(Warp& warp, const Slot& slot, const Instruction&, int shift, float* values) {
+    const auto* const words = lanes_of<Word>(warp, slot);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      values[lane] = kToFloat(static_cast<std::uint16_t>(words[lane] >> shift));
+    }
+  }
+};
+
+template <class Operand>
+LaneMask compare_operands(Warp& warp, const Instruction& in, int shift) {
+  const Slot* const source = in.slots + in.destinations;
+  alignas(64) typename Operand::Value a[kLanes];
+  alignas(64) typename Operand::Value b[kLanes];
+  Operand::read(warp, source[0], in, shift, a);
+  Operand::read(warp, source[1], in, shift, b);
+  return compare_as(in.compare, a, b);
 }
 
 LaneMask combine(Combine how, LaneMask result, LaneMask other) {
@@ -122,11 +128,14 @@ LaneMask combine(Combine how, LaneMask result, LaneMask other) {
   return result;
 }
 
-template <class T>
+LaneMask other_predicate(Warp& warp, const Instruction& in) {
+  return in.combine == Combine::kNone ? 0 : warp.predicate(in.slots[in.destinations + 2]);
+}
+
+template <class Operand>
 Flow set_predicates(Warp& warp, const Instruction& in, LaneMask mask) {
-  const Slot* const source = in.slots + in.destinations;
-  const LaneMask result = comparer_of<T>(in.compare)(warp, source[0], source[1], in.flush);
-  const LaneMask other = in.combine == Combine::kNone ? 0 : warp.predicate(source[2]);
+  const LaneMask result = compare_operands<Operand>(warp, in, 0);
+  const LaneMask other = other_predicate(warp, in);
   warp.set_predicate(in.slots[0], combine(in.combine, result, other), mask);
   if (in.destinations == 2) {
     warp.set_predicate(in.slots[1], combine(in.combine, ~result, other), mask);
@@ -134,13 +143,24 @@ Flow set_predicates(Warp& warp, const Instruction& in, LaneMask mask) {
   return Flow::kNext;
 }
 
-// set: all ones or 1.0 where it holds.
-template <class T>
-Flow set_values(Warp& warp, const Instruction& in, LaneMask mask) {
-  LaneMask result = comparer_of<T>(in.compare)(warp, in.slots[1], in.slots[2], in.flush);
-  if (in.combine != Combine::kNone) {
-    result = combine(in.combine, result, warp.predicate(in.slots[3]));
+// setp of a pair: a predicate for each half.
+template <class Operand>
+Flow set_predicates_x2(Warp& warp, const Instruction& in, LaneMask mask) {
+  const LaneMask other = other_predicate(warp, in);
+  const LaneMask low = combine(in.combine, compare_operands<Operand>(warp, in, 0), other);
+  const LaneMask high = combine(in.combine, compare_operands<Operand>(warp, in, 16), other);
+  warp.set_predicate(in.slots[0], low, mask);
+  if (in.destinations == 2) {
+    warp.set_predicate(in.slots[1], high, mask);
   }
+  return Flow::kNext;
+}
+
+// set: `immediate`, all ones or 1.0, where it holds.
+template <class Operand>
+Flow set_values(Warp& warp, const Instruction& in, LaneMask mask) {
+  const LaneMask result =
+      combine(in.combine, compare_operands<Operand>(warp, in, 0), other_predicate(warp, in));
   const auto store = [&](auto one) {
     decltype(one) values[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -156,90 +176,11 @@ Flow set_values(Warp& warp, const Instruction& in, LaneMask mask) {
   return Flow::kNext;
 }
 
-template <class T>
-LaneMask compare_half(Warp& warp, const Instruction& in, const Slot* source, int half) {
-  std::uint16_t values[2][kLanes];
-  for (int operand = 0; operand < 2; ++operand) {
-    const auto* const words = lanes_of<std::uint32_t>(warp, source[operand]);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      values[operand][lane] = static_cast<std::uint16_t>(words[lane] >> (16 * half));
-    }
-  }
-  LaneMask result = 0;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const float a = Value<T>::of(T{values[0][lane]});
-    const float b = Value<T>::of(T{values[1][lane]});
-    bool holds = false;
-    switch (in.compare) {
-      case Compare::kEq:
-        holds = Holds<Compare::kEq>()(a, b);
-        break;
-      case Compare::kNe:
-        holds = Holds<Compare::kNe>()(a, b);
-        break;
-      case Compare::kLt:
-        holds = Holds<Compare::kLt>()(a, b);
-        break;
-      case Compare::kLe:
-        holds = Holds<Compare::kLe>()(a, b);
-        break;
-      case Compare::kGt:
-        holds = Holds<Compare::kGt>()(a, b);
-        break;
-      case Compare::kGe:
-        holds = Holds<Compare::kGe>()(a, b);
-        break;
-      case Compare::kEqu:
-        holds = Holds<Compare::kEqu>()(a, b);
-        break;
-      case Compare::kNeu:
-        holds = Holds<Compare::kNeu>()(a, b);
-        break;
-      case Compare::kLtu:
-        holds = Holds<Compare::kLtu>()(a, b);
-        break;
-      case Compare::kLeu:
-        holds = Holds<Compare::kLeu>()(a, b);
-        break;
-      case Compare::kGtu:
-        holds = Holds<Compare::kGtu>()(a, b);
-        break;
-      case Compare::kGeu:
-        holds = Holds<Compare::kGeu>()(a, b);
-        break;
-      case Compare::kNum:
-        holds = Holds<Compare::kNum>()(a, b);
-        break;
-      case Compare::kNan:
-        holds = Holds<Compare::kNan>()(a, b);
-        break;
-    }
-    result |= static_cast<LaneMask>(holds) << lane;
-  }
-  return result;
-}
-
-// setp of two halves: a predicate each.
-template <class T>
-Flow set_predicates_x2(Warp& warp, const Instruction& in, LaneMask mask) {
-  const Slot* const source = in.slots + in.destinations;
-  const LaneMask other = in.combine == Combine::kNone ? 0 : warp.predicate(source[2]);
-  const LaneMask low = combine(in.combine, compare_half<T>(warp, in, source, 0), other);
-  const LaneMask high = combine(in.combine, compare_half<T>(warp, in, source, 1), other);
-  warp.set_predicate(in.slots[0], low, mask);
-  if (in.destinations == 2) {
-    warp.set_predicate(in.slots[1], high, mask);
-  }
-  return Flow::kNext;
-}
-
-// set of two halves into two halves; the two values of `immediate` are "holds" of each half.
-template <class T>
+template <class Operand>
 Flow set_values_x2(Warp& warp, const Instruction& in, LaneMask mask) {
-  const Slot* const source = in.slots + 1;
-  const LaneMask other = in.combine == Combine::kNone ? 0 : warp.predicate(source[2]);
-  const LaneMask low = combine(in.combine, compare_half<T>(warp, in, source, 0), other);
-  const LaneMask high = combine(in.combine, compare_half<T>(warp, in, source, 1), other);
+  const LaneMask other = other_predicate(warp, in);
+  const LaneMask low = combine(in.combine, compare_operands<Operand>(warp, in, 0), other);
+  const LaneMask high = combine(in.combine, compare_operands<Operand>(warp, in, 16), other);
   const auto one = static_cast<std::uint32_t>(in.immediate);
   std::uint32_t values[kLanes];
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -285,8 +226,9 @@ Flow test_property(Warp& warp, const Instruction& in, LaneMask mask) {
   return Flow::kNext;
 }
 
-bool take_comparison(Statement* s, Compare* comparison, bool* is_unsigned) {
-  constexpr std::array<std::pair<std::string_view, Compare>, kComparisons> kNames = {{
+bool take_comparison(Statement* s, Compare* comparison) {
+  // lo, ls, hi and hs are what lt, le, gt and ge are of unsigned integers.
+  constexpr std::array<std::pair<std::string_view, Compare>, kComparisons + 4> kNames = {{
       {"eq", Compare::kEq},
       {"ne", Compare::kNe},
       {"lt", Compare::kLt},
@@ -302,19 +244,6 @@ bool take_comparison(Statement* s, Compare* comparison, bool* is_unsigned) {
       {"num", Compare::kNum},
       {"nan", Compare::kNan},
   }};
-  constexpr std::array<std::pair<std::string_view, Compare>, 4> kUnsignedNames = {{
-      {"lo", Compare::kLt},
-      {"ls", Compare::kLe},
-      {"hi", Compare::kGt},
-      {"hs", Compare::kGe},
-  }};
-  for (const auto& [name, value] : kUnsignedNames) {
-    if (s->take(name)) {
-      *comparison = value;
-      *is_unsigned = true;
-      return true;
-    }
-  }
   for (const auto& [name, value] : kNames) {
     if (s->take(name)) {
       *comparison = value;
@@ -333,38 +262,39 @@ Combine take_combine(Statement* s) {
 
 template <bool kValues>
 Handler select_comparison(Type type) {
-  const auto pick = [](auto value) -> Handler {
-    using T = decltype(value);
-    return kValues ? set_values<T> : set_predicates<T>;
+  const auto pick = []<class Operand>(Operand) -> Handler {
+    return kValues ? set_values<Operand> : set_predicates<Operand>;
   };
+  using F16x2 = Sixteen<std::uint32_t, half_to_float>;
+  using Bf16x2 = Sixteen<std::uint32_t, bfloat_to_float>;
   switch (type) {
     case Type::kB16:
     case Type::kU16:
-      return pick(std::uint16_t{});
+      return pick(Plain<std::uint16_t>());
     case Type::kB32:
     case Type::kU32:
-      return pick(std::uint32_t{});
+      return pick(Plain<std::uint32_t>());
     case Type::kB64:
     case Type::kU64:
-      return pick(std::uint64_t{});
+      return pick(Plain<std::uint64_t>());
     case Type::kS16:
-      return pick(std::int16_t{});
+      return pick(Plain<std::int16_t>());
     case Type::kS32:
-      return pick(std::int32_t{});
+      return pick(Plain<std::int32_t>());
     case Type::kS64:
-      return pick(std::int64_t{});
+      return pick(Plain<std::int64_t>());
     case Type::kF32:
-      return pick(float{});
+      return pick(Plain<float>());
     case Type::kF64:
-      return pick(double{});
+      return pick(Plain<double>());
     case Type::kF16:
-      return pick(Half{});
+      return pick(Sixteen<std::uint16_t, half_to_float>());
     case Type::kBf16:
-      return pick(Bfloat{});
+      return pick(Sixteen<std::uint16_t, bfloat_to_float>());
     case Type::kF16x2:
-      return kValues ? set_values_x2<Half> : set_predicates_x2<Half>;
+      return kValues ? set_values_x2<F16x2> : set_predicates_x2<F16x2>;
     case Type::kBf16x2:
-      return kValues ? set_values_x2<Bfloat> : set_predicates_x2<Bfloat>;
+      return kValues ? set_values_x2<Bf16x2> : set_predicates_x2<Bf16x2>;
     default:
       return nullptr;
   }
@@ -389,8 +319,7 @@ std::int64_t true_value(Type type) {
 }
 
 Handler decode_setp(Statement* s) {
-  bool is_unsigned = false;
-  if (!take_comparison(s, &s->in.compare, &is_unsigned)) {
+  if (!take_comparison(s, &s->in.compare)) {
     return nullptr;
   }
   s->in.combine = take_combine(s);
@@ -414,8 +343,7 @@ Handler decode_setp(Statement* s) {
 }
 
 Handler decode_set(Statement* s) {
-  bool is_unsigned = false;
-  if (!take_comparison(s, &s->in.compare, &is_unsigned)) {
+  if (!take_comparison(s, &s->in.compare)) {
     return nullptr;
   }
   s->in.combine = take_combine(s);

@@ -18,6 +18,9 @@ namespace {
 inline float canonical(float value) { return value == value ? value : float_from_bits(0x7FFFFFFF); }
 inline double canonical(double value) { return value; }
 
+constexpr std::uint8_t kPropagatesNan = 1;  // min.NaN, max.NaN
+constexpr std::uint8_t kXorSign = 2;        // min.xorsign.abs, max.xorsign.abs
+
 struct Add {
   template <class T>
   T operator()(T a, T b) const {
@@ -177,10 +180,39 @@ Handler select_f32(Type type, const Instruction& in) {
   return type == Type::kF32 ? select_modified<Operation, float, float>(in) : nullptr;
 }
 
-// min and max with .NaN and .xorsign.abs, of two operands or (sm_100) three.
+// Without branches, so that 32 lanes are vector code; minimum() of numeric.h says what comes out.
+template <bool kMaximum, class T>
+T choose(T a, T b, bool nan) {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  const auto x = std::bit_cast<Bits>(a);
+  const auto y = std::bit_cast<Bits>(b);
+  // Of equal values only zeros differ in bits: -0 is less.
+  Bits result = (kMaximum ? a > b : a < b) ? x : y;
+  result = a == b ? (kMaximum ? x & y : x | y) : result;
+  result = a != a ? y : result;
+  result = b != b ? (nan ? y : x) : result;
+  result = nan && a != a ? x : result;
+  return canonical(std::bit_cast<T>(result));
+}
+
 template <class T, bool kMaximum>
 Flow extremum(Warp& warp, const Instruction& in, LaneMask mask) {
+  alignas(64) T results[kLanes];
+  const auto* const a = lanes_of<T>(warp, in.slots[1]);
+  const auto* const b = lanes_of<T>(warp, in.slots[2]);
+  const bool nan = (in.variant & kPropagatesNan) != 0;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    results[lane] = choose<kMaximum>(T(a[lane]), T(b[lane]), nan);
+  }
+  store_lanes(warp, in.slots[0], results, mask);
+  return Flow::kNext;
+}
+
+// With .ftz or .xorsign.abs, or (sm_100) of three operands.
+template <class T, bool kMaximum>
+Flow modified_extremum(Warp& warp, const Instruction& in, LaneMask mask) {
   T results[kLanes];
+  const bool nan = (in.variant & kPropagatesNan) != 0;
   for (int lane = 0; lane < kLanes; ++lane) {
     const auto source = [&](std::size_t index) {
       const T value = lanes_of<T>(warp, in.slots[index])[lane];
@@ -190,18 +222,14 @@ Flow extremum(Warp& warp, const Instruction& in, LaneMask mask) {
         return value;
       }
     };
-    const bool nan = (in.variant & 1) != 0;
-    const auto choose = [&](T a, T b) {
-      return kMaximum ? maximum(a, b, nan) : minimum(a, b, nan);
-    };
     T value = source(1);
     for (std::size_t i = 2; i <= in.sources; ++i) {
-      if ((in.variant & 2) != 0) {
+      if ((in.variant & kXorSign) != 0) {
         const bool sign = std::signbit(value) != std::signbit(source(i));
-        value = choose(std::fabs(value), std::fabs(source(i)));
+        value = choose<kMaximum>(std::fabs(value), std::fabs(source(i)), nan);
         value = sign ? -value : value;
       } else {
-        value = choose(value, source(i));
+        value = choose<kMaximum>(value, source(i), nan);
       }
     }
     results[lane] = canonical(value);
@@ -255,18 +283,27 @@ Type operands(Statement* s, std::size_t sources) {
   return type;
 }
 
-Handler decode_extremum(Statement* s) {
-  s->in.variant = static_cast<std::uint8_t>(s->take("NaN") ? 1 : 0);
-  if (s->take("xorsign")) {
-    if (!s->take("abs")) {
-      return nullptr;
-    }
-    s->in.variant |= 2;
+template <class T>
+Handler select_extremum(bool maximum, bool modified) {
+  if (modified) {
+    return maximum ? modified_extremum<T, true> : modified_extremum<T, false>;
   }
+  return maximum ? extremum<T, true> : extremum<T, false>;
+}
+
+Handler decode_extremum(Statement* s) {
+  const bool nan = s->take("NaN");
+  const bool xor_sign = s->take("xorsign");
+  if (xor_sign && !s->take("abs")) {
+    return nullptr;
+  }
+  s->in.variant = static_cast<std::uint8_t>((nan ? kPropagatesNan : 0) | (xor_sign ? kXorSign : 0));
+  const bool three = s->count() == 4;
+  const Type type = operands(s, three ? 3 : 2);
+  const bool modified = xor_sign || three || s->in.flush;
   const bool maximum = s->opcode == "max";
-  const Type type = operands(s, s->count() == 4 ? 3 : 2);
-  return type == Type::kF32   ? (maximum ? extremum<float, true> : extremum<float, false>)
-         : type == Type::kF64 ? (maximum ? extremum<double, true> : extremum<double, false>)
+  return type == Type::kF32   ? select_extremum<float>(maximum, modified)
+         : type == Type::kF64 ? select_extremum<double>(maximum, modified)
                               : nullptr;
 }
 

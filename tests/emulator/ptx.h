@@ -116,7 +116,6 @@ struct Instruction {
   const Slot* slots = nullptr;  // destinations, then sources
   std::uint8_t destinations = 0;
   std::uint8_t sources = 0;
-  std::uint8_t vector = 1;  // elements of a ld, st, mov or cvt
   InstructionClass kind = InstructionClass::kMath;
   Collective collective = Collective::kNone;
   std::uint8_t member_mask = 0;  // index into slots

@@ -179,6 +179,10 @@ void Statement::push(Slot slot, bool destination) {
 
 Slot Statement::resolve(const Operand& operand, Type type, bool wide) {
   const std::uint8_t bytes = width(type);
+  if (bytes == 0 && type != Type::kPred) {
+    fail();
+    return {};
+  }
   switch (operand.kind) {
     case Operand::Kind::kRegister: {
       const bool predicate = operand.slot.width == 0;
