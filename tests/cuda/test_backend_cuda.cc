@@ -2,9 +2,12 @@
 // reference backend, and what must be the same to the bit.
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "emulator/control.h"
 #include "model_fixture.h"
 #include "session_fixture.h"
 #include "testing.h"
@@ -122,6 +125,34 @@ TEST_CASE("a picture's logits are the same to the bit, however it is run") {
   }
 }
 
+TEST_CASE("with a CUDA graph a run is a dozen calls, whatever the number of layers") {
+  const emulator::Control* control = emulator::emulator_control();
+  if (control == nullptr) {
+    WARN("not tested on a GPU: the emulator counts calls");
+    return;
+  }
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  const auto model = load(bytes);
+  for (const bool graph : {true, false}) {
+    CAPTURE(graph);
+    Session session =
+        create(model, {.device = "cuda", .height = 17, .width = 17, .cuda_graph = graph});
+    const Values images = pictures(random, session.info().input);
+    run(session, images);
+    const std::uint64_t before = control->calls();
+    const std::uint64_t allocations = control->allocations();
+    run(session, images);
+    const std::uint64_t calls = control->calls() - before;
+    CHECK(control->allocations() == allocations);
+    if (graph) {
+      CHECK(calls <= 12);
+    } else {
+      CHECK(calls > session.info().layers.size());
+    }
+  }
+}
+
 TEST_CASE("8-bit pictures are normalised on the device as on the host") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();
@@ -215,6 +246,46 @@ TEST_CASE("sessions of a model share its packed weights") {
     CHECK(two - one < one - first.info().parameter_bytes + (1 << 16));
   }
   CHECK(used() == before);
+}
+
+// One allocates, packs and copies while the other records its graph.
+TEST_CASE("sessions of a model on threads of their own give what one gives") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.03}).bytes();
+  const auto model = load(bytes);
+  const SessionOptions options = {.device = "cuda", .height = 17, .width = 17};
+  Values images;
+  Values expected;
+  {
+    Session session = create(model, options);
+    images = pictures(random, session.info().input);
+    expected = run(session, images);
+  }
+  constexpr std::size_t kThreads = 3;
+  std::array<Values, kThreads> logits;
+  std::array<Status, kThreads> statuses;
+  {
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&, i] {  // Catch's checks belong to the main thread
+        for (int round = 0; round < 3 && statuses[i].ok(); ++round) {
+          auto session = Session::create(model, options);
+          statuses[i] = session.status();
+          if (session.ok()) {
+            logits[i].assign(expected.size(), 0.0F);
+            statuses[i] =
+                session->run(TensorView<const float>{images.data(), session->info().input},
+                             {logits[i].data(), session->info().logits});
+          }
+        }
+      });
+    }
+  }
+  for (std::size_t i = 0; i < kThreads; ++i) {
+    INFO(statuses[i].message());
+    CHECK(statuses[i].ok());
+    CHECK(same_bits(logits[i], expected));
+  }
 }
 
 TEST_CASE("what a session does leaves the caller's device as it was") {
