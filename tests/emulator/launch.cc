@@ -41,43 +41,99 @@ std::size_t round_up(std::size_t value, std::size_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
 }
 
+constexpr int kMostThreads = 1024;
+
+// What the compiler keeps to, spilling if it must: .maxnreg, and launch bounds so that the blocks
+// they speak of find room in 65536 registers. Registers are given out by 8 a thread.
+int most_registers(const Function& kernel) {
+  int most = 255;
+  if (kernel.max_threads != 0) {
+    const auto threads =
+        static_cast<int>(round_up(static_cast<std::size_t>(kernel.max_threads), kLanes));
+    most = std::min(most, 65536 / (threads * std::max(kernel.min_blocks, 1)) / 8 * 8);
+  }
+  return kernel.max_registers != 0 ? std::min(most, kernel.max_registers) : most;
+}
+
 std::size_t parameters_total(const Function& kernel) {
   return kernel.parameters.empty()
              ? 0
              : kernel.parameters.back().offset + std::size_t{kernel.parameters.back().bytes};
 }
 
-std::optional<Fault> fill_constants(LaunchContext* context, int kernel) {
-  const Program& program = *context->program;
-  const auto shared = program.shared_layout(kernel).first;
-  std::map<std::string_view, Address> addresses;
-  for (const GlobalAddress& global : context->request->globals) {
-    addresses[global.name] = global.address;
+// Addresses of symbols at a launch.
+class SymbolAddresses {
+ public:
+  SymbolAddresses(const Program& program, const LaunchRequest& request, int kernel)
+      : program_(program), shared_(program.shared_layout(kernel).first) {
+    for (const GlobalAddress& global : request.globals) {
+      globals_[global.name] = global.address;
+    }
   }
+
+  std::optional<std::uint64_t> find(std::uint32_t index) const {
+    const Symbol& symbol = program_.symbols[index];
+    if (symbol.function >= 0) {
+      return kFunctionWindow + static_cast<std::uint64_t>(symbol.function);
+    }
+    if (symbol.space == Space::kShared) {
+      const auto found = shared_.find(index);
+      return found == shared_.end() ? std::nullopt : std::optional(found->second);
+    }
+    const auto found = globals_.find(symbol.name);
+    return found == globals_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  Fault missing(std::uint32_t index) const {
+    return {FaultKind::kLaunch,
+            "no address was given for variable " + program_.symbols[index].name};
+  }
+
+ private:
+  const Program& program_;
+  std::unordered_map<std::uint32_t, std::uint64_t> shared_;
+  std::map<std::string_view, Address> globals_;
+};
+
+std::optional<Fault> fill_constants(LaunchContext* context, const SymbolAddresses& addresses,
+                                    int kernel) {
+  const Program& program = *context->program;
   context->constants.resize(program.functions.size());
   for (const int index : program.reachable(kernel)) {
     const Function& function = program.functions[static_cast<std::size_t>(index)];
     std::vector<std::byte>& constants = context->constants[static_cast<std::size_t>(index)];
     constants = function.constants;
     for (const Relocation& relocation : function.relocations) {
-      const Symbol& symbol = program.symbols[relocation.symbol];
-      std::uint64_t value = 0;
-      if (symbol.function >= 0) {
-        value = kFunctionWindow + static_cast<std::uint64_t>(symbol.function);
-      } else if (symbol.space == Space::kShared) {
-        value = shared.at(relocation.symbol);
-      } else {
-        const auto found = addresses.find(symbol.name);
-        if (found == addresses.end()) {
-          return Fault{FaultKind::kLaunch,
-                       context->kernel_name + ": no address was given for variable " + symbol.name};
-        }
-        value = found->second;
+      const std::optional<std::uint64_t> address = addresses.find(relocation.symbol);
+      if (!address) {
+        return addresses.missing(relocation.symbol);
       }
-      value += static_cast<std::uint64_t>(relocation.addend);
+      const std::uint64_t value = *address + static_cast<std::uint64_t>(relocation.addend);
       for (std::size_t lane = 0; lane < kLanes; ++lane) {
         std::memcpy(constants.data() + relocation.offset + lane * relocation.width, &value,
                     relocation.width);
+      }
+    }
+  }
+  return std::nullopt;
+}
+
+// Writes the addresses that initial values of variables hold. They are the same at each launch, so
+// that writing them again changes nothing but what a kernel may have put there.
+std::optional<Fault> fill_initial_addresses(const Program& program,
+                                            const SymbolAddresses& addresses,
+                                            DeviceMemory* memory) {
+  for (std::uint32_t index = 0; index < program.symbols.size(); ++index) {
+    for (const InitialAddress& initial : program.symbols[index].addresses) {
+      const std::optional<std::uint64_t> place = addresses.find(index);
+      const std::optional<std::uint64_t> target = addresses.find(initial.symbol);
+      if (!place || !target) {
+        return addresses.missing(place ? initial.symbol : index);
+      }
+      const std::uint64_t value = *target + static_cast<std::uint64_t>(initial.addend);
+      if (std::optional<Fault> fault =
+              memory->copy_in(*place + initial.offset, &value, sizeof value)) {
+        return fault;
       }
     }
   }
@@ -178,16 +234,13 @@ std::vector<KernelInfo> kernels(const Program& program) {
     }
     info.parameters_total = parameters_total(kernel);
     info.static_shared_bytes = program.shared_layout(index).second;
-    info.max_threads = kernel.max_threads;
+    info.max_threads = kernel.max_threads != 0 ? kernel.max_threads : kMostThreads;
     for (const int reached : program.reachable(index)) {
       const Function& function = program.functions[static_cast<std::size_t>(reached)];
       info.local_bytes += function.local_bytes;
       info.registers = std::max(info.registers, function.live_registers);
     }
-    if (kernel.max_registers != 0) {
-      info.registers = std::min(info.registers, kernel.max_registers);
-    }
-    info.registers = std::min(info.registers, 255);
+    info.registers = std::min(info.registers, most_registers(kernel));
   }
   return result;
 }
@@ -229,8 +282,13 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
   context.shared_bytes = context.static_shared_bytes + request.dynamic_shared_bytes;
   context.partial_barriers = has_partial_barriers(*request.program, entry->second);
   context.most_instructions = most_instructions();
-  result.fault = fill_constants(&context, entry->second);
+  const SymbolAddresses addresses(*request.program, request, entry->second);
+  result.fault = fill_constants(&context, addresses, entry->second);
+  if (!result.fault) {
+    result.fault = fill_initial_addresses(*request.program, addresses, &memory);
+  }
   if (result.fault) {
+    result.fault->message = context.kernel_name + ": " + result.fault->message;
     return result;
   }
 

@@ -148,6 +148,13 @@ struct Relocation {
   std::int64_t addend = 0;
 };
 
+// The address of another variable or function in the initial value of one.
+struct InitialAddress {
+  std::size_t offset = 0;
+  std::uint32_t symbol = 0;
+  std::int64_t addend = 0;
+};
+
 // A module variable, or a .shared variable of a function, or a function whose address is taken.
 struct Symbol {
   std::string name;
@@ -156,6 +163,7 @@ struct Symbol {
   std::size_t alignment = 1;
   bool dynamic = false;  // extern .shared name[]
   std::vector<std::byte> initial;
+  std::vector<InitialAddress> addresses;
   int function = -1;  // index into Program::functions where it is one
 };
 
@@ -190,9 +198,10 @@ struct Function {
   std::uint32_t parameter_bytes = 0;  // a lane; an entry's own parameters come from the launch
   std::uint32_t local_bytes = 0;      // a lane
   int live_registers = 0;             // most 32-bit registers a thread holds at once
-  int max_threads = 1024;
-  int max_registers = 0;             // .maxnreg, 0: none
-  std::vector<std::byte> constants;  // 32 lanes each
+  int max_threads = 0;                // .maxntid, .reqntid; 0: not said
+  int min_blocks = 1;                 // .minnctapersm
+  int max_registers = 0;              // .maxnreg, 0: none
+  std::vector<std::byte> constants;   // 32 lanes each
   std::vector<Relocation> relocations;
   std::vector<Call> calls;
   std::vector<std::vector<std::uint32_t>> branch_targets;  // of brx.idx

@@ -154,24 +154,9 @@ Operand FunctionParser::parse_name() {
   if (dotted.starts_with("%")) {
     return special_register(dotted);
   }
-  const auto symbol = module_->symbols_.find(name);
-  if (symbol != module_->symbols_.end()) {
+  if (const std::optional<std::uint32_t> symbol = module_->find_symbol(name)) {
     operand.kind = Operand::Kind::kSymbol;
-    operand.index = symbol->second;
-    return operand;
-  }
-  const auto function = module_->functions_.find(name);
-  if (function != module_->functions_.end()) {
-    // Its address is taken: a symbol of its own, by a name that no variable has.
-    operand.kind = Operand::Kind::kSymbol;
-    const auto [at, added] = module_->symbols_.try_emplace(
-        std::string("&").append(name), static_cast<std::uint32_t>(program_->symbols.size()));
-    operand.index = at->second;
-    if (added) {
-      Symbol& taken = program_->symbols.emplace_back();
-      taken.name = at->first;
-      taken.function = function->second;
-    }
+    operand.index = *symbol;
     return operand;
   }
   operand.kind = Operand::Kind::kName;

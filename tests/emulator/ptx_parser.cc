@@ -178,7 +178,7 @@ void ModuleParser::parse_initial(Symbol* symbol, Type type, std::size_t* at) {
   }
   Number number;
   if (!lexer_.number(&number)) {
-    fail("the initial value of " + symbol->name + " is not a number, which is not supported");
+    parse_initial_address(symbol, type, at);
     return;
   }
   std::uint64_t bits = number.bits;
@@ -197,6 +197,50 @@ void ModuleParser::parse_initial(Symbol* symbol, Type type, std::size_t* at) {
   }
   std::memcpy(symbol->initial.data() + *at, &bits, bytes);
   *at += bytes;
+}
+
+// "name", "name+8" or "generic(name)". Generic addresses of global memory are those themselves.
+void ModuleParser::parse_initial_address(Symbol* symbol, Type type, std::size_t* at) {
+  std::string_view name = lexer_.word();
+  const bool generic = name == "generic" && lexer_.take('(');
+  if (generic) {
+    name = lexer_.word();
+  }
+  const bool closed = !generic || lexer_.take(')');
+  InitialAddress address;
+  address.offset = *at;
+  Number addend;
+  if (lexer_.take('+') && lexer_.number(&addend)) {
+    address.addend = static_cast<std::int64_t>(addend.bits);
+  }
+  const std::optional<std::uint32_t> found = find_symbol(name);
+  if (!found || !closed || type_bytes(type) != 8 || *at + 8 > symbol->initial.size()) {
+    fail("the initial value of " + symbol->name + " is not understood");
+    return;
+  }
+  address.symbol = *found;
+  symbol->addresses.push_back(address);
+  *at += 8;
+}
+
+std::optional<std::uint32_t> ModuleParser::find_symbol(std::string_view name) {
+  const auto variable = symbols_.find(name);
+  if (variable != symbols_.end()) {
+    return variable->second;
+  }
+  const auto function = functions_.find(name);
+  if (function == functions_.end()) {
+    return std::nullopt;
+  }
+  // Its address is taken: a symbol of its own, by a name that no variable has.
+  const auto [at, added] = symbols_.try_emplace(
+      std::string("&").append(name), static_cast<std::uint32_t>(program_->symbols.size()));
+  if (added) {
+    Symbol& taken = program_->symbols.emplace_back();
+    taken.name = at->first;
+    taken.function = function->second;
+  }
+  return at->second;
 }
 
 int ModuleParser::function_index(std::string_view name) {
@@ -250,10 +294,12 @@ void ModuleParser::parse_function_attributes(Function* function) {
     }
     if (name == "maxntid" || name == "reqntid") {
       function->max_threads = static_cast<int>(product);
+    } else if (name == "minnctapersm") {
+      function->min_blocks = static_cast<int>(product);
     } else if (name == "maxnreg") {
       function->max_registers = static_cast<int>(product);
-    } else if (name != "minnctapersm" && name != "maxnctapersm" && name != "noreturn" &&
-               name != "explicitcluster" && name != "maxclusterrank" && name != "unique") {
+    } else if (name != "maxnctapersm" && name != "noreturn" && name != "explicitcluster" &&
+               name != "maxclusterrank" && name != "unique") {
       fail("function attribute ." + std::string(name) + " is not supported");
       return;
     }

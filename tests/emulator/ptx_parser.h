@@ -41,11 +41,14 @@ class ModuleParser {
   void parse_file();
   void parse_variable(Space space, bool external);
   void parse_initial(Symbol* symbol, Type type, std::size_t* at);
+  void parse_initial_address(Symbol* symbol, Type type, std::size_t* at);
   void parse_function(bool entry);
   void parse_parameters(std::vector<Parameter>* parameters, std::vector<Declaration>* names);
   void parse_function_attributes(Function* function);
   bool parse_declaration(Declaration* declaration);
   int function_index(std::string_view name);
+  // A variable, or a function whose address is taken.
+  std::optional<std::uint32_t> find_symbol(std::string_view name);
 
   Lexer lexer_;
   Program* program_;

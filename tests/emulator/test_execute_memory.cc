@@ -167,6 +167,20 @@ TEST_CASE("variables of the module") {
   CHECK(machine.download<u32>(to, 5) == std::vector<u32>{0x30, 0, 0x40000000, 2, 0});
 }
 
+TEST_CASE("variables that hold addresses") {
+  PtxMachine machine;
+  machine.block.x = 1;
+  const Address to = machine.allocate(16);
+  machine.run(
+      ".global .align 4 .u32 first[2] = {3, 4};\n.global .align 4 .u32 second = 5;\n"
+      ".global .align 8 .u64 table[3] = {generic(first)+4, 0, second};\n" +
+          kernel("ld.global.u64 %rd3, [table];\nld.u32 %r2, [%rd3];\n"
+                 "ld.global.u64 %rd3, [table+16];\nld.global.u32 %r3, [%rd3];\n"
+                 "st.global.v2.u32 [%rd2], {%r2, %r3};"),
+      {to, to});
+  CHECK(machine.download<u32>(to, 2) == std::vector<u32>{4, 5});
+}
+
 // Each of 256 threads once, on one place; results do not depend on the order.
 void check_atomic(const std::string& operation, const std::string& type, u64 initial, u64 operand,
                   u64 want) {

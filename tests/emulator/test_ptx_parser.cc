@@ -69,6 +69,7 @@ TEST_CASE("registers that are never alive together share a place") {
                 "ld.param.u64 %rd1, [p];\n" +
                 body + "ret;\n}\n");
   REQUIRE_FALSE(parsed.fault.has_value());
+  // An address of two and one value at a time.
   CHECK(kernels(*parsed.program)[0].registers == 3);
   CHECK(parsed.program->functions[0].register_bytes <= 256 + 2 * 128);
 }
