@@ -1,6 +1,10 @@
+// Dense 3x3 convolution: dst[n][p][q][k] = epilogue(sum over taps and c of src * weights).
+// Maths, mapping, shared memory and limits stand in implicit_gemm.cuh. k runs over nine taps and
+// the channels of each; whether a tap of a pixel lies inside the picture is a bit of a mask made
+// once.
 #include "kernels/conv3x3.h"
 
-#include "kernels/implicit_gemm.cuh"
+#include "kernels/implicit_gemm_launch.cuh"
 #include "kernels/picture_conv.h"
 
 namespace xception {

@@ -6,396 +6,52 @@
 // Who computes what. A block has a tile of rows (output pixels) x columns (output channels), see
 // kMatrixTiles; blocks run along the columns first, so that neighbours in time read the same
 // pixels. A warp has warp_rows x warp_columns of it in registers.
-//  - Tensor cores: lane 4 * g + t has rows g and g + 8 of every 16, and of every 32 columns (16 of
-//  32
-//    bits each) the neighbouring 16 bytes of channels from 16 / sizeof(T) * t on. The product's
-//    columns may stand in any order as long as weights and results agree, so the rows of weights
-//    are read in the order that gives a lane neighbours: the epilogue runs on the accumulators as
-//    they are, its loads and stores are 16 bytes a lane and 64 bytes a row, whole sectors.
-//  - Scalar: a lane has every 4th (32-bit) or 8th (16-bit) row, and 16 bytes of channels of
-//  every 32.
+//  - Tensor cores: lane 4 * g + t has rows g and g + 8 of every 16. Of every 32 columns (16 where
+//    elements have 32 bits) it has 16 bytes of neighbouring channels, from 16 / sizeof(T) * t on.
+//    The product's columns may stand in any order as long as weights and results agree, so the
+//    rows of weights are read in the order that gives a lane neighbours: the epilogue runs on the
+//    accumulators as they are, its loads and stores are 16 bytes a lane and 64 bytes a row, whole
+//    sectors.
+//  - Scalar: a lane has every 4th (32-bit) or 8th (16-bit) row, and 16 bytes of channels of every
+//    32 columns.
 //
 // Shared memory: slots for tiles of operands, one after the other, each rows * 64 bytes of pixels
 // and then columns * 64 bytes of weights: [row][32 elements of 16 bits, or 16 of 32]. A tap's
 // channels are cut into such tiles, and a tap begins a new one. The chunks of 16 bytes are
 // scrambled (chunk_offset() in implicit_gemm.h) so that cp.async, ldmatrix and the scalar loads
-// touch every bank once a wavefront. Bytes, and those on sm_75: 128x128 49,152 (32,768); 128x64
-// 49,152 (24,576); 64x64 49,152 (16,384); 64x32 49,152 (12,288); 32x32 49,152 (8,192).
+// touch every bank once a wavefront. A slot has 16,384 bytes in 128x128, 12,288 in 128x64, 8,192
+// in 64x64, 6,144 in 64x32 and 4,096 in 32x32; there are 3, 4, 6, 8 and 8 of them (49,152 bytes,
+// in the last 32,768), 3 for scalar code, and 2 on sm_75.
 //
 // Pipeline: groups of tiles are fetched by cp.async, all but one of the groups ahead of the one
 // that is multiplied, with one barrier a group; on sm_75 one tile ahead into registers. Order of
 // summation: taps, then channels, 32 bytes of k at a time, one accumulator an output; nothing is
 // split along k.
+//
+// What limits it. Few pixels: the latency of a step, for a block's steps follow each other and k
+// is not split. Many pixels and channels up to 256: memory. Many of both: tensor cores; on
+// 8x19x19x728 to 728 channels in fp16 mma is 45.7 % of the warp instructions of the PTX, and
+// 40.6 % with a residual. Loads use 96 % of their sectors at least, stores all of them, and shared
+// memory has no bank conflicts. (Counters of the emulator, no times: docs/kernels.md.)
+//
+// Tried and dropped, by mma's share of that layer's warp instructions. Slots at computed addresses:
+// 30 %. Sums that begin as zeros in registers: 43.9 %. For the dense 4x4x728 layer at batch 8,
+// warps of 16x32 and a barrier for each tile of operands: 22.4 % instead of 31.6 %; its 128 pixels
+// in 128x128 tiles would make 56 %, on six multiprocessors.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <limits>
-#include <string>
-#include <type_traits>
-#include <utility>
 
 #include "kernels/epilogue.cuh"
 #include "kernels/implicit_gemm.h"
-#include "kernels/launch.cuh"
+#include "kernels/matrix_product.cuh"
+#include "kernels/operand_loader.cuh"
 #include "kernels/ptx.cuh"
 #include "kernels/tiles.h"
 #include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"
 
 namespace xception {
-
-// This thread's chunks of the rows of pixels: chunk `threadIdx.x % 4` of every kStep-th row.
-template <class T, int kTileIndex, int kSize, int kSlots>
-class PixelLoader {
- public:
-  // `shared` is where the first slot begins.
-  __device__ __forceinline__ PixelLoader(const ConvGeometry& geometry, const T* src,
-                                         int first_pixel, std::uint32_t shared)
-      : geometry_(geometry), src_(src), remaining_(geometry.depth_tiles) {
-    const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
-    const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
-    const int in_last_tile = geometry.src_stride - (geometry.depth_tiles - 1) * kDepth;
-    in_last_ = chunk * kVectorWidth<T> < in_last_tile;
-    shared_ = shared + chunk_offset(row, chunk, pixel_scramble(row));
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const int pixel = first_pixel + row + i * kStep;
-      inside_[i] = 0;
-      offset_[i] = 0;
-      if (pixel < geometry.pixels) {
-        // Without a stride the pixels of both sides follow each other alike.
-        const WindowOrigin origin = kSize == 1 && geometry.stride == 1
-                                        ? WindowOrigin{0, 0, pixel}
-                                        : window_origin(geometry, pixel);
-        inside_[i] = kSize == 1 ? 1U : inside_taps(geometry, origin, kSize);
-        offset_[i] = source_offset(geometry, origin) + chunk * kVectorWidth<T>;
-      }
-    }
-    begin_tap<0>();
-  }
-
-  // Fetches the next tile of operands into slot kSlot.
-  template <int kSlot>
-  __device__ __forceinline__ void fetch() {
-    unrolled<kRows>([&](auto index) {
-      constexpr int i = decltype(index)::value;
-      copies_[i].template fetch<offset<kSlot>(i), kSlot * kDepthBytes>(shared_, source_[i],
-                                                                       bytes_[i]);
-      source_[i] += kSlot + 1 == kSlots ? kSlots * kDepth : 0;
-      return true;
-    });
-    --remaining_;
-    // Once a tap; twice where its last tile is not full.
-    if (remaining_ <= 1) {
-      if (remaining_ == 0 && kSize > 1) {
-        ++tap_;
-        remaining_ = geometry_.depth_tiles;
-        begin_tap<(kSlot + 1) % kSlots>();
-      } else {
-        drop_missing_channels();
-      }
-    }
-  }
-
-  template <int kSlot>
-  __device__ __forceinline__ void land() const {
-    unrolled<kRows>([&](auto index) {
-      constexpr int i = decltype(index)::value;
-      copies_[i].template land<offset<kSlot>(i)>(shared_);
-      return true;
-    });
-  }
-
- private:
-  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
-  static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
-  static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
-  static constexpr int kRows = kTile.rows / kStep;
-  static_assert(kTile.rows % kStep == 0 && kStep % 8 == 0, "the scramble repeats every 8 rows");
-
-  template <int kSlot>
-  __host__ __device__ static constexpr int offset(int i) {
-    return kSlot * operand_bytes(kTile) + i * kStep * kDepthBytes;
-  }
-
-  // The tap's first tile goes to slot kSlot.
-  template <int kSlot>
-  __device__ __forceinline__ void begin_tap() {
-    const std::int64_t tap = tap_offset(geometry_, tap_ / kSize, tap_ % kSize);
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const bool inside = (inside_[i] >> tap_ & 1U) != 0;
-      // Nothing is read where the tap lies outside, but the address must be one.
-      source_[i] = src_ + (inside ? offset_[i] + tap : 0) - kSlot * kDepth;
-      bytes_[i] = inside ? kChunkBytes : 0;
-    }
-    if (remaining_ == 1) {
-      drop_missing_channels();
-    }
-  }
-
-  __device__ __forceinline__ void drop_missing_channels() {
-    if (!in_last_) {
-      rarely();
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        bytes_[i] = 0;
-      }
-    }
-  }
-
-  const ConvGeometry& geometry_;
-  const T* src_;
-  int remaining_;  // tiles of this tap
-  int tap_ = 0;
-  bool in_last_;  // whether the tap's last tile has this thread's chunk
-  std::uint32_t shared_;
-  unsigned inside_[kRows];
-  std::int64_t offset_[kRows];
-  const T* source_[kRows];  // of the next tile, less its slot's number of tiles
-  int bytes_[kRows];
-  ChunkCopy copies_[kRows];
-};
-
-// This thread's chunks of the rows of weights, which lie one after the other along k.
-template <class T, int kTileIndex, bool kScalar, int kSlots>
-class WeightLoader {
- public:
-  __device__ __forceinline__ WeightLoader(const ConvGeometry& geometry, const T* weights, int taps,
-                                          int first_channel, std::uint32_t shared) {
-    const int chunk = static_cast<int>(threadIdx.x) % kChunksPerRow;
-    const int row = static_cast<int>(threadIdx.x) / kChunksPerRow;
-    const std::int64_t row_elements = std::int64_t{taps} * geometry.depth_tiles * kDepth;
-    shared_ = shared + chunk_offset(row, chunk, weight_scramble(row, kWidth, kScalar));
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const int channel = first_channel + row + i * kStep;
-      const bool inside = channel < geometry.dst_stride;
-      bytes_[i] = inside ? kChunkBytes : 0;
-      source_[i] = weights + (inside ? channel * row_elements + chunk * kWidth : 0);
-    }
-  }
-
-  template <int kSlot>
-  __device__ __forceinline__ void fetch() {
-    unrolled<kRows>([&](auto index) {
-      constexpr int i = decltype(index)::value;
-      copies_[i].template fetch<offset<kSlot>(i), kSlot * kDepthBytes>(scrambled<i>(), source_[i],
-                                                                       bytes_[i]);
-      source_[i] += kSlot + 1 == kSlots ? kSlots * kDepth : 0;
-      return true;
-    });
-  }
-
-  template <int kSlot>
-  __device__ __forceinline__ void land() const {
-    unrolled<kRows>([&](auto index) {
-      constexpr int i = decltype(index)::value;
-      copies_[i].template land<offset<kSlot>(i)>(scrambled<i>());
-      return true;
-    });
-  }
-
- private:
-  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
-  static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
-  static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
-  static constexpr int kRows = kTile.columns / kStep;
-  static constexpr int kWidth = kVectorWidth<T>;
-  static_assert(kTile.columns % kStep == 0 && kStep % kWidth == 0);
-
-  template <int kSlot>
-  __host__ __device__ static constexpr int offset(int i) {
-    return kSlot * operand_bytes(kTile) + (kTile.rows + i * kStep) * kDepthBytes;
-  }
-
-  // Row i * kStep + row: i's part of the scramble has no bit in common with row's, and shared
-  // memory begins at a multiple of what the scramble changes.
-  template <int i>
-  __device__ __forceinline__ std::uint32_t scrambled() const {
-    constexpr int kScramble = weight_scramble(i * kStep, kWidth, kScalar);
-    return shared_ ^ (kScramble * kChunkBytes);
-  }
-
-  std::uint32_t shared_;
-  const T* source_[kRows];
-  int bytes_[kRows];
-  ChunkCopy copies_[kRows];
-};
-
-// A warp's part of the product, by tensor cores. `Operand` is what mma multiplies, T what is kept.
-template <class T, class Operand, int kTileIndex>
-class TensorProduct {
- public:
-  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
-  static constexpr int kWidth = kVectorWidth<T>;
-  static constexpr bool kScalar = false;
-  static constexpr bool kAvailable = kHasMma<Operand>;
-  static constexpr int kRowStep = 8;
-  static constexpr int kRows = kTile.warp_rows / kRowStep;            // of this lane
-  static constexpr int kVectors = kTile.warp_columns / (4 * kWidth);  // in each
-  static constexpr int kIndex = kTileIndex;
-  using Element = T;
-
-  // `shared` is where the first slot begins.
-  __device__ __forceinline__ explicit TensorProduct(std::uint32_t shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    first_row_ = warp / kWarpsAcross * kTile.warp_rows;
-    first_column_ = warp % kWarpsAcross * kTile.warp_columns;
-    // Matrices of pixels: rows 0-7 and 8-15 of the first chunk, then of the second.
-    const int row = first_row_ + lane % 16;
-    pixels_ = shared + chunk_offset(row, lane / 16, pixel_scramble(row));
-    // Matrices of weights: both chunks of eight columns, then of the next eight.
-    const int n = lane % 8;
-    const int column = first_column_ + kWidth * (n / 2) + lane / 16 * 2 + n % 2;
-    weights_ =
-        shared + chunk_offset(column, lane / 8 % 2, weight_scramble(column, kWidth, kScalar));
-    first_row_ += lane / 4;
-    first_column_ += lane % 4 * kWidth;
-  }
-
-  // Adds the products of the tile of operands in slot kSlot; kFirst: the sums begin with them.
-  template <int kSlot, bool kFirst>
-  __device__ __forceinline__ void multiply_tile() {
-    unrolled<kDepthBytes / 32>([&](auto step) {
-      // The chunk's number is scrambled by xor, so two chunks on is xor too.
-      constexpr int kFlipped = decltype(step)::value * 2 * kChunkBytes;
-      constexpr bool kBegins = kFirst && kFlipped == 0;
-      const std::uint32_t pixels = pixels_ ^ kFlipped;
-      const std::uint32_t weights = weights_ ^ kFlipped;
-      std::uint32_t b[kColumnTiles / 2][4];
-      unrolled<kColumnTiles / 2>([&](auto pair) {
-        // Eight columns are two rows of weights in each of four neighbourhoods of kWidth.
-        constexpr int j = decltype(pair)::value * 2;
-        constexpr int kRow = j / kTilesPerVector * (4 * kWidth) + j % kTilesPerVector * 2;
-        load_matrices<kSlot * operand_bytes(kTile) + (kTile.rows + kRow) * kDepthBytes>(weights,
-                                                                                        b[j / 2]);
-        return true;
-      });
-      unrolled<kRowTiles>([&](auto row_tile) {
-        constexpr int i = decltype(row_tile)::value;
-        std::uint32_t a[4];
-        load_matrices<kSlot * operand_bytes(kTile) + i * 16 * kDepthBytes>(pixels, a);
-        if constexpr (std::is_same_v<Operand, Tf32>) {
-#pragma unroll
-          for (int word = 0; word < 4; ++word) {
-            a[word] = round_to_tf32(a[word]);
-          }
-        }
-#pragma unroll
-        for (int j = 0; j < kColumnTiles; ++j) {
-          multiply<kBegins>(a, b[j / 2] + j % 2 * 2, sum_[i][j], Operand{});
-        }
-        return true;
-      });
-      return true;
-    });
-  }
-
-  // Within the block's tile: the first of this lane's rows, which lie kRowStep apart, and the first
-  // column of each of its vectors.
-  __device__ __forceinline__ int first_row() const { return first_row_; }
-  __device__ __forceinline__ int column(int vector) const {
-    return first_column_ + vector * (4 * kWidth);
-  }
-
-  __device__ __forceinline__ float sum(int i, int vector, int e) const {
-    return sum_[i / 2][vector * kTilesPerVector + e / 2][i % 2 * 2 + e % 2];
-  }
-
- private:
-  static constexpr int kWarpsAcross = kTile.columns / kTile.warp_columns;
-  static constexpr int kRowTiles = kTile.warp_rows / 16;
-  static constexpr int kColumnTiles = kTile.warp_columns / 8;
-  static constexpr int kTilesPerVector = kWidth / 2;
-  static_assert(kTile.warp_rows % 16 == 0 && kTile.warp_columns % 32 == 0);
-
-  int first_row_;
-  int first_column_;
-  std::uint32_t pixels_;   // where this lane's first load of pixels would be in the first slot
-  std::uint32_t weights_;  // and of weights, less the rows of pixels
-  float sum_[kRowTiles][kColumnTiles][4];
-};
-
-// The same by fused multiply-adds in float32.
-template <class T, int kTileIndex>
-class ScalarProduct {
- public:
-  static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
-  static constexpr int kWidth = kVectorWidth<T>;
-  static constexpr bool kScalar = true;
-  static constexpr bool kAvailable = sizeof(T) == 4 || !kHasMma<T>;
-  static constexpr int kRowStep = kWidth;
-  static constexpr int kRows = kTile.warp_rows / kRowStep;
-  static constexpr int kVectors = kTile.warp_columns / 32;
-  static constexpr int kIndex = kTileIndex;
-  using Element = T;
-
-  __device__ __forceinline__ explicit ScalarProduct(std::uint32_t shared) : shared_(shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    first_row_ = warp / kWarpsAcross * kTile.warp_rows + lane / kColumnLanes;
-    first_column_ = warp % kWarpsAcross * kTile.warp_columns + lane % kColumnLanes * kWidth;
-  }
-
-  template <int kSlot, bool kFirst>
-  __device__ __forceinline__ void multiply_tile() {
-    if constexpr (kFirst) {
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-        for (int j = 0; j < kVectors * kWidth; ++j) {
-          sum_[i][j] = 0.0F;
-        }
-      }
-    }
-    const std::uint32_t pixels = shared_ + kSlot * operand_bytes(kTile);
-    const std::uint32_t weights = pixels + kTile.rows * kDepthBytes;
-#pragma unroll 1
-    for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
-      Words<4> b[kVectors * kWidth];
-#pragma unroll
-      for (int j = 0; j < kVectors * kWidth; ++j) {
-        const int n = column(j / kWidth) + j % kWidth;
-        b[j] = load_shared(weights + chunk_offset(n, chunk, weight_scramble(n, kWidth, kScalar)));
-      }
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        const int row = first_row_ + i * kRowStep;
-        float x[kWidth];
-        unpack<T, kWidth>(load_shared(pixels + chunk_offset(row, chunk, pixel_scramble(row))), x);
-#pragma unroll
-        for (int j = 0; j < kVectors * kWidth; ++j) {
-          float w[kWidth];
-          unpack<T, kWidth>(b[j], w);
-#pragma unroll
-          for (int c = 0; c < kWidth; ++c) {
-            sum_[i][j] = __fmaf_rn(x[c], w[c], sum_[i][j]);
-          }
-        }
-      }
-    }
-  }
-
-  __device__ __forceinline__ int first_row() const { return first_row_; }
-  __device__ __forceinline__ int column(int vector) const { return first_column_ + vector * 32; }
-
-  __device__ __forceinline__ float sum(int i, int vector, int e) const {
-    return sum_[i][vector * kWidth + e];
-  }
-
- private:
-  static constexpr int kColumnLanes = 32 / kRowStep;
-  static constexpr int kWarpsAcross = kTile.columns / kTile.warp_columns;
-  static_assert(kTile.warp_rows % kRowStep == 0 && kTile.warp_columns % 32 == 0);
-
-  std::uint32_t shared_;
-  int first_row_;
-  int first_column_;
-  float sum_[kRows][kVectors * kWidth];
-};
 
 // Epilogue and store of what `product` holds, the first kWidth channels of each of its vectors.
 template <int kWidth, class Product>
@@ -518,86 +174,6 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
     store_product<kNarrow ? 4 : Product::kWidth>(geometry, product, first_pixel, first_channel,
                                                  epilogue, dst);
   }
-}
-
-template <int kSize, bool kNarrow, class Product>
-[[nodiscard]] Status launch_product(const std::string& operation, const ConvProblem& problem,
-                                    Numeric numeric, const MatrixChoice& choice, bool async_copy,
-                                    const DenseArgs& args, Stream stream) {
-  using T = typename Product::Element;
-  ConvGeometry geometry = conv_geometry(problem, numeric);
-  geometry.column_tiles = choice.column_tiles;
-  const LaunchShape shape = {
-      dim3(static_cast<unsigned>(choice.blocks())), dim3(tile_threads(Product::kTile)),
-      static_cast<std::size_t>(shared_bytes(Product::kTile, async_copy, Product::kScalar))};
-  return launch([&] { return dense_name(operation, problem, numeric); },
-                implicit_gemm<Product, kSize, kNarrow>, shape, stream, geometry,
-                static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
-                static_cast<T*>(args.dst), args.epilogue);
-}
-
-// The instance of `choice`, from tile kIndex on; ProductOf<i> is the product in tile i.
-template <int kSize, int kIndex, template <int> class ProductOf>
-[[nodiscard]] Status launch_tile(const std::string& operation, const ConvProblem& problem,
-                                 Numeric numeric, const MatrixChoice& choice, bool async_copy,
-                                 const DenseArgs& args, Stream stream) {
-  if constexpr (kIndex < kMatrixTileCount) {
-    if (choice.tile != kIndex) {
-      return launch_tile<kSize, kIndex + 1, ProductOf>(operation, problem, numeric, choice,
-                                                       async_copy, args, stream);
-    }
-    if constexpr (kIndex == kNarrowTile) {
-      if (channel_stride(problem.k) % kVectorWidth<typename ProductOf<kIndex>::Element> != 0) {
-        return launch_product<kSize, true, ProductOf<kIndex>>(operation, problem, numeric, choice,
-                                                              async_copy, args, stream);
-      }
-    }
-    return launch_product<kSize, false, ProductOf<kIndex>>(operation, problem, numeric, choice,
-                                                           async_copy, args, stream);
-  } else {
-    return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
-  }
-}
-
-template <int kTileIndex>
-using TensorFp16 = TensorProduct<__half, __half, kTileIndex>;
-template <int kTileIndex>
-using TensorBf16 = TensorProduct<__nv_bfloat16, __nv_bfloat16, kTileIndex>;
-template <int kTileIndex>
-using TensorTf32 = TensorProduct<float, Tf32, kTileIndex>;
-template <int kTileIndex>
-using ScalarFp32 = ScalarProduct<float, kTileIndex>;
-template <int kTileIndex>
-using ScalarBf16 = ScalarProduct<__nv_bfloat16, kTileIndex>;
-
-// After check_dense().
-template <int kSize>
-[[nodiscard]] Status launch_implicit_gemm(const std::string& operation, const ConvProblem& problem,
-                                          Numeric numeric, const GpuInfo& gpu,
-                                          const DenseArgs& args, Stream stream) {
-  const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
-  if (choice.blocks() > std::numeric_limits<int>::max()) {
-    return {Code::kInvalidArgument,
-            dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
-  }
-  const bool async_copy = has_async_copy(gpu.arch);
-  const auto with = [&]<int kFirst, template <int> class ProductOf>() {
-    return launch_tile<kSize, kFirst, ProductOf>(operation, problem, numeric, choice, async_copy,
-                                                 args, stream);
-  };
-  switch (choice.math) {
-    case MatrixMath::kTensorFp16:
-      return with.template operator()<0, TensorFp16>();
-    case MatrixMath::kTensorBf16:
-      return with.template operator()<0, TensorBf16>();
-    case MatrixMath::kTensorTf32:
-      return with.template operator()<0, TensorTf32>();
-    case MatrixMath::kScalarFp32:
-      return with.template operator()<kFirstScalarTile, ScalarFp32>();
-    case MatrixMath::kScalarBf16:
-      return with.template operator()<kFirstScalarTile, ScalarBf16>();
-  }
-  return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such arithmetic"};
 }
 
 }  // namespace xception

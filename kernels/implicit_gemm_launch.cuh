@@ -1,0 +1,94 @@
+// From a problem to the instance of implicit_gemm() that runs it. Each file that includes this
+// compiles the instances of its window's size.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+#include <string>
+
+#include "kernels/implicit_gemm.cuh"
+#include "kernels/launch.cuh"
+
+namespace xception {
+
+template <int kSize, bool kNarrow, class Product>
+[[nodiscard]] Status launch_product(const std::string& operation, const ConvProblem& problem,
+                                    Numeric numeric, const MatrixChoice& choice, bool async_copy,
+                                    const DenseArgs& args, Stream stream) {
+  using T = typename Product::Element;
+  ConvGeometry geometry = conv_geometry(problem, numeric);
+  geometry.column_tiles = choice.column_tiles;
+  const LaunchShape shape = {
+      dim3(static_cast<unsigned>(choice.blocks())), dim3(tile_threads(Product::kTile)),
+      static_cast<std::size_t>(shared_bytes(Product::kTile, async_copy, Product::kScalar))};
+  return launch([&] { return dense_name(operation, problem, numeric); },
+                implicit_gemm<Product, kSize, kNarrow>, shape, stream, geometry,
+                static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
+                static_cast<T*>(args.dst), args.epilogue);
+}
+
+// The instance of `choice`, from tile kIndex on; ProductOf<i> is the product in tile i.
+template <int kSize, int kIndex, template <int> class ProductOf>
+[[nodiscard]] Status launch_tile(const std::string& operation, const ConvProblem& problem,
+                                 Numeric numeric, const MatrixChoice& choice, bool async_copy,
+                                 const DenseArgs& args, Stream stream) {
+  if constexpr (kIndex < kMatrixTileCount) {
+    if (choice.tile != kIndex) {
+      return launch_tile<kSize, kIndex + 1, ProductOf>(operation, problem, numeric, choice,
+                                                       async_copy, args, stream);
+    }
+    if constexpr (kIndex == kNarrowTile) {
+      if (channel_stride(problem.k) % kVectorWidth<typename ProductOf<kIndex>::Element> != 0) {
+        return launch_product<kSize, true, ProductOf<kIndex>>(operation, problem, numeric, choice,
+                                                              async_copy, args, stream);
+      }
+    }
+    return launch_product<kSize, false, ProductOf<kIndex>>(operation, problem, numeric, choice,
+                                                           async_copy, args, stream);
+  } else {
+    return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
+  }
+}
+
+template <int kTileIndex>
+using TensorFp16 = TensorProduct<__half, __half, kTileIndex>;
+template <int kTileIndex>
+using TensorBf16 = TensorProduct<__nv_bfloat16, __nv_bfloat16, kTileIndex>;
+template <int kTileIndex>
+using TensorTf32 = TensorProduct<float, Tf32, kTileIndex>;
+template <int kTileIndex>
+using ScalarFp32 = ScalarProduct<float, kTileIndex>;
+template <int kTileIndex>
+using ScalarBf16 = ScalarProduct<__nv_bfloat16, kTileIndex>;
+
+// After check_dense().
+template <int kSize>
+[[nodiscard]] Status launch_implicit_gemm(const std::string& operation, const ConvProblem& problem,
+                                          Numeric numeric, const GpuInfo& gpu,
+                                          const DenseArgs& args, Stream stream) {
+  const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
+  if (choice.blocks() > std::numeric_limits<int>::max()) {
+    return {Code::kInvalidArgument,
+            dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
+  }
+  const bool async_copy = has_async_copy(gpu.arch);
+  const auto with = [&]<int kFirst, template <int> class ProductOf>() {
+    return launch_tile<kSize, kFirst, ProductOf>(operation, problem, numeric, choice, async_copy,
+                                                 args, stream);
+  };
+  switch (choice.math) {
+    case MatrixMath::kTensorFp16:
+      return with.template operator()<0, TensorFp16>();
+    case MatrixMath::kTensorBf16:
+      return with.template operator()<0, TensorBf16>();
+    case MatrixMath::kTensorTf32:
+      return with.template operator()<0, TensorTf32>();
+    case MatrixMath::kScalarFp32:
+      return with.template operator()<kFirstScalarTile, ScalarFp32>();
+    case MatrixMath::kScalarBf16:
+      return with.template operator()<kFirstScalarTile, ScalarBf16>();
+  }
+  return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such arithmetic"};
+}
+
+}  // namespace xception
