@@ -96,7 +96,9 @@ Values run_twice(const Shape& shape, Numeric numeric, Launch launch) {
     const Status status = launch(dst.data());
     INFO(status.message());
     REQUIRE(status.ok());
-    REQUIRE(device_error() == "");
+    const std::string error = device_error();
+    INFO(error);
+    REQUIRE(error.empty());
     result = dst.bits();
     values = dst.values();
   }

@@ -139,8 +139,7 @@ TEST_CASE("conv3x3: what is not finite reaches the windows that hold it, and no 
       const ConvProblem problem = {{1, 5, 6, c}, 21, kSame};
       DenseOperands operands = draw_operands(random, problem, numeric, true);
       // In the last pixel, the ninth tap of the one before it on the row above.
-      const std::size_t row_bytes = static_cast<std::size_t>(6 * c);
-      operands.src[5 * row_bytes - static_cast<std::size_t>(c)] = std::nanf("");
+      operands.src[operands.src.size() - static_cast<std::size_t>(c)] = std::nanf("");
       const Values actual =
           run_dense(kConv3x3, problem, numeric, device_under_test(), operands, {});
       for (int p = 0; p < 5; ++p) {

@@ -126,7 +126,9 @@ TEST_CASE("pointwise: the residual may be the destination") {
   DenseArgs args = {src.data(), weights.data(), dst.data(), {}};
   args.epilogue.residual = dst.data();
   REQUIRE(pointwise(problem, Numeric::kFp16, device_under_test(), args, nullptr).ok());
-  REQUIRE(device_error() == "");
+  const std::string error = device_error();
+  INFO(error);
+  REQUIRE(error.empty());
   Epilogue epilogue;
   epilogue.residual = residual.data();
   check_equal(dst.values(), expected_dense(problem, operands.src, operands.weights, epilogue),
