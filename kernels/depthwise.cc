@@ -15,29 +15,31 @@ constexpr int kWarp = 32;
 DepthwiseTile pick_depthwise(const ConvProblem& problem, const GpuInfo& gpu) {
   // From 7 rows on, fewer than 1.3 rows are loaded for each one of output.
   constexpr int kRowsForReuse = 7;
-  // Four warps hide the latency of each other's rows, for they load one row ahead.
+  // Four warps hide the latency of each other's rows, for each loads one row ahead.
   constexpr std::int64_t kWantedThreads = 4 * kWarp;
   const Shape out = problem.dst();
-  const std::int64_t groups = ceil_div(out.w, depthwise_columns(problem.window.stride));
-  const std::int64_t items = groups * (channel_stride(out.c) / kChannelsPerThread);
-  const auto bands_for = [&](std::int64_t threads_each) {
-    return ceil_div(threads_each * gpu.multiprocessors, items * out.n);
-  };
-  std::int64_t bands = std::min<std::int64_t>(bands_for(kWantedThreads), out.h / kRowsForReuse);
-  // Loading a row twice is better than a multiprocessor without any.
-  bands = std::clamp<std::int64_t>(std::max(bands, bands_for(kWarp)), 1, out.h);
-
   DepthwiseTile tile;
-  tile.rows = static_cast<int>(ceil_div(out.h, bands));
-  tile.bands = static_cast<int>(ceil_div(out.h, tile.rows));
-  tile.groups = static_cast<int>(groups);
-  tile.items = items;
-  for (tile.threads = 4 * kWarp;; tile.threads /= 2) {
-    tile.blocks = ceil_div(items, tile.threads) * tile.bands * out.n;
-    if (tile.threads == kWarp || tile.blocks >= gpu.multiprocessors) {
-      return tile;
-    }
+  tile.groups = static_cast<int>(ceil_div(out.w, depthwise_columns(problem.window.stride)));
+  tile.items = std::int64_t{tile.groups} * (channel_stride(out.c) / kChannelsPerThread);
+  const auto set_rows = [&](std::int64_t rows) {
+    tile.rows = static_cast<int>(rows);
+    tile.bands = static_cast<int>(ceil_div(out.h, rows));
+  };
+  const auto set_threads = [&](int threads) {
+    tile.threads = threads;
+    tile.blocks = ceil_div(tile.items, threads) * tile.bands * out.n;
+  };
+  const std::int64_t bands = ceil_div(kWantedThreads * gpu.multiprocessors, tile.items * out.n);
+  set_rows(ceil_div(out.h, std::clamp<std::int64_t>(bands, 1, std::max(1, out.h / kRowsForReuse))));
+  set_threads(kWarp);
+  // Loading a row three times is better than a multiprocessor without any.
+  while (tile.rows > 1 && 10 * tile.blocks < 8 * gpu.multiprocessors) {
+    set_rows(tile.rows - 1);
+    set_threads(kWarp);
   }
+  const DepthwiseTile smaller = tile;
+  set_threads(kDepthwiseThreads);
+  return tile.blocks < gpu.multiprocessors ? smaller : tile;
 }
 
 std::string to_string(const DepthwiseTile& tile, int stride) {

@@ -1,24 +1,28 @@
 // Depthwise 3x3 convolution, y[n][p][q][c] = sum over r, s of x[n][p * stride + r][q * stride +
 // s][c] * w[r][s][c], and the epilogue of it.
 //
-// A thread computes `rows` x 5 pixels (stride 2: x 3) of four channels. It goes down the rows of
-// its input: each row is loaded once, 7 pixels of it, converted once, and added to the three rows
-// of output that it is part of, whose sums are in registers: 3 x 5 x 4 of them (stride 2: 2 x 3 x
-// 4), with 9 x 4 weights and the row of input that is on its way. Neighbouring lanes take
-// neighbouring channels, so a warp reads 256 bytes (float32: 512) at a time, in whole sectors.
-// There is no shared memory: what neighbouring threads load twice, a column or a row at their
-// borders, comes from L1.
+// A thread computes a strip of `rows` x 5 pixels (stride 2: x 3) of four channels. It goes down the
+// rows of its input: each is loaded once, 7 pixels of it, converted once, and added to the three
+// rows of output that it is part of. In registers are their sums, 3 x 5 x 4 (stride 2: 2 x 3 x 4),
+// 9 x 4 weights, the row of input that is added and the next one, on its way. Neighbouring lanes
+// take neighbouring channels, so that a warp reads 256 bytes (float32: 512) at a time, in whole
+// sectors. There is no shared memory: columns and rows that neighbouring threads load too come from
+// L1.
 //
-// Threads of one band of rows of one picture are numbered through channels first and columns then;
-// what is left over is less than a block a band.
+// Grid: x and the threads of a block number channels first, then groups of columns; y is the band
+// of rows, z the picture.
 //
-// It is limited by memory: 4 bytes of DRAM an element in 16 bits, and 13 instructions. More rows of
-// output a thread mean fewer loads and fewer threads: pick_depthwise() weighs that.
+// It is limited by DRAM: 4 bytes an element in 16 bits. Lane instructions of PTX an output element,
+// fp16 with float32 sums, on 19x19x728: 13.6 in strips of 19 rows, 14.6 of 10, 17.6 of 4; each
+// element of the input is loaded 1.32, 1.45 and 1.89 times. More rows a thread are fewer threads:
+// pick_depthwise() weighs that. 168 to 230 registers a thread leave room for 8 to 12 warps a
+// multiprocessor.
 //
-// Tried and dropped, by count of instructions and registers on 19x19x728 in fp16: eight channels a
-// thread (the 72 weights leave room for 4 columns, in 230 registers: half the threads at work for
-// as many instructions); a tile of input in shared memory (its copy costs an instruction an
-// element, more than the loads that it saves); packed half arithmetic (sums must be float32).
+// Tried and dropped, on the same layer in strips of 10 rows: strips of 7 columns (14.9 instructions
+// instead of the then 14.9, a quarter fewer threads, and float32 spills); rows that ask whether
+// each step is theirs throughout, without the loop over steady rows (14.9); pixels at the borders
+// behind branches instead of predicated loads (15.7). Dropped by arithmetic: eight channels a
+// thread, whose 72 weights leave room for 4 columns: as many instructions by half the threads.
 #include "kernels/depthwise.h"
 
 #include <algorithm>
@@ -31,9 +35,8 @@
 namespace xception {
 namespace {
 
-constexpr int kThreads = 128;  // of the largest block
-constexpr int kChannels = 4;   // of one thread
-constexpr int kSize = 3;       // of the window
+constexpr int kChannels = 4;  // of one thread
+constexpr int kSize = 3;      // of the window
 using Channels = float[kChannels];
 
 struct Params {
@@ -41,19 +44,25 @@ struct Params {
   const float* weights;
   std::byte* dst;
   DeviceEpilogue epilogue;
-  int channels;
   int pixel;  // elements of a pixel: channel_stride(channels)
   int h;
   int w;
   int p;
-  int q;
   int pad_top;
   int pad_left;
-  int rows;
-  int bands;
-  int groups;
+  int rows;         // of a band
+  int columns;      // of a group of columns,
+  int wide_groups;  // of which the first so many have one more
+  int vectors;      // of kChannels, of a pixel
   int items;        // threads that a band of a picture needs
-  int item_blocks;  // blocks of them
+  // Bytes from one pixel, row or picture to the next, and from src to where the window of the first
+  // output begins, in the padding.
+  std::int64_t pixel_bytes;
+  std::int64_t src_row_bytes;
+  std::int64_t src_picture_bytes;
+  std::int64_t dst_row_bytes;
+  std::int64_t dst_picture_bytes;
+  std::int64_t src_begin_bytes;
   bool relu_on_load;
   bool has_epilogue;
 };
@@ -86,37 +95,36 @@ __device__ __forceinline__ float widen(float value) {
 template <class T, int kStride>
 class Strip {
  public:
-  __device__ __forceinline__ explicit Strip(const Params& params) : params_(params) {}
+  __device__ __forceinline__ explicit Strip(const Params& params)
+      : params_(params),
+        dst_base_(params.dst),
+        h_(params.h),
+        relu_on_load_(params.relu_on_load),
+        has_epilogue_(params.has_epilogue) {}
 
   // `item` of band `band` of picture `n`.
   __device__ __forceinline__ void compute(int n, int band, int item) {
-    const int vectors = params_.pixel / kChannels;
-    const int group = item / vectors;
-    channel_ = (item - group * vectors) * kChannels;
-    // Groups of columns as equal as can be, none wider than kColumns.
-    const int q = begin_of_group(group);
-    columns_ = begin_of_group(group + 1) - q;
+    const int group = item / params_.vectors;
+    channel_ = (item - group * params_.vectors) * kChannels;
+    columns_ = params_.columns + (group < params_.wide_groups ? 1 : 0);
+    const int q = group * params_.columns + min(group, params_.wide_groups);
     const int p = band * params_.rows;
     const int y = p * kStride - params_.pad_top;
     const int x = q * kStride - params_.pad_left;
     const int pixels = (columns_ - 1) * kStride + kSize;
-    inside_ = 0;
-#pragma unroll
-    for (int j = 0; j < kPixels; ++j) {
-      const bool inside =
-          j < pixels && static_cast<unsigned>(x + j) < static_cast<unsigned>(params_.w);
-      inside_ |= inside ? 1U << j : 0U;
-    }
+    inside_ = below(min(pixels, params_.w - x)) & ~below(-x);
+    constexpr unsigned kMiddle = below(kPixels - kStride - 1) & ~below(1);
+    regular_ = (inside_ & kMiddle) == kMiddle && columns_ >= kColumns - 1;
     read_weights();
-    const auto picture = static_cast<std::int64_t>(n);
-    pixel_bytes_ = params_.pixel * static_cast<int>(sizeof(T));
-    src_row_bytes_ = pixel_bytes_ * params_.w;
-    const std::int64_t channel_bytes = channel_ * static_cast<int>(sizeof(T));
-    src_ =
-        params_.src + (picture * params_.h + y) * src_row_bytes_ + x * pixel_bytes_ + channel_bytes;
-    dst_ = params_.dst + ((picture * params_.p + p) * params_.q + q) * pixel_bytes_ + channel_bytes;
+    pixel_bytes_ = params_.pixel_bytes;
+    src_row_bytes_ = params_.src_row_bytes;
+    dst_row_bytes_ = params_.dst_row_bytes;
+    const int channel_bytes = channel_ * static_cast<int>(sizeof(T));
+    src_ = params_.src + params_.src_begin_bytes + n * params_.src_picture_bytes +
+           p * kStride * src_row_bytes_ + q * kStride * pixel_bytes_ + channel_bytes;
+    dst_ = n * params_.dst_picture_bytes + p * dst_row_bytes_ + q * pixel_bytes_ + channel_bytes;
     count_ = min(params_.rows, params_.p - p);
-    if (inside_ == (1U << kPixels) - 1) {
+    if (inside_ == below(kPixels)) {
       slide<true>(y);
     } else {
       slide<false>(y);
@@ -131,8 +139,9 @@ class Strip {
   static constexpr int kLive = kStride == 1 ? 3 : 2;
   static constexpr int kPeriod = kLive * kStride;
 
-  __device__ __forceinline__ int begin_of_group(int group) const {
-    return static_cast<int>(static_cast<std::int64_t>(group) * params_.q / params_.groups);
+  // Bits 0 to j - 1.
+  __device__ __forceinline__ static constexpr unsigned below(int j) {
+    return (1U << (j < 0 ? 0 : j < kPixels ? j : kPixels)) - 1;
   }
 
   __device__ __forceinline__ void read_weights() {
@@ -145,24 +154,41 @@ class Strip {
   }
 
   __device__ __forceinline__ bool inside(int y) const {
-    return static_cast<unsigned>(y) < static_cast<unsigned>(params_.h);
+    return static_cast<unsigned>(y) < static_cast<unsigned>(h_);
   }
 
-  // kFull: every pixel of the strip's input is in the picture, left to right.
+  // kFull: every pixel of the strip's input is in the picture, left to right. Others stay the zeros
+  // that they are made here.
   template <bool kFull>
-  __device__ __forceinline__ void slide(int y) {
-    const int rows = (count_ - 1) * kStride + kSize;
-    if (inside(y)) {
+  __device__ __forceinline__ void slide(int first) {
+    if (!kFull) {
+#pragma unroll
+      for (VectorType& pixel : raw_) {
+        pixel = VectorType{};
+      }
+    }
+    if (inside(first)) {
       load<kFull>();
     }
-    for (int i = 0; i < rows;) {
+    const int end = first + (count_ - 1) * kStride + kSize;
+    load_end_ = max(min(end, h_), 0);
+    // Rows of which each starts or goes on with every output row that it may, and the next one is
+    // loaded: nothing needs to be asked.
+    const int steady = max(first + kSize - 1, 0);
+    const int steady_end = min(end - 1, h_) - kPeriod;
+    for (int y = first; y < end; y += kPeriod) {
+      if (y >= steady && y < steady_end) {
 #pragma unroll
-      for (int phase = 0; phase < kPeriod; ++phase) {
-        if (i < rows) {
-          step<kFull>(phase, i, rows, y);
+        for (int phase = 0; phase < kPeriod; ++phase) {
+          step<kFull, true>(phase, y + phase, first, end);
         }
-        ++i;
-        ++y;
+      } else {
+#pragma unroll
+        for (int phase = 0; phase < kPeriod; ++phase) {
+          if (y + phase < end) {
+            step<kFull, false>(phase, y + phase, first, end);
+          }
+        }
       }
     }
   }
@@ -172,30 +198,24 @@ class Strip {
     const std::byte* src = src_;
 #pragma unroll
     for (int j = 0; j < kPixels; ++j) {
-      if (kFull || (inside_ >> j & 1U) != 0) {
+      if (kFull || (regular_ && j > 0 && j < kPixels - kStride - 1)) {
         raw_[j] = *reinterpret_cast<const VectorType*>(src);
+      } else {
+        load_where(inside_ & 1U << j, src, raw_[j]);
       }
       src += pixel_bytes_;
     }
   }
 
-  template <bool kFull>
   __device__ __forceinline__ void convert(Channels (&x)[kPixels]) const {
 #pragma unroll
     for (int j = 0; j < kPixels; ++j) {
-      if (kFull || (inside_ >> j & 1U) != 0) {
-        x[j][0] = widen<T>(raw_[j].x);
-        x[j][1] = widen<T>(raw_[j].y);
-        x[j][2] = widen<T>(raw_[j].z);
-        x[j][3] = widen<T>(raw_[j].w);
-      } else {
-#pragma unroll
-        for (int k = 0; k < kChannels; ++k) {
-          x[j][k] = 0.0F;
-        }
-      }
+      x[j][0] = widen<T>(raw_[j].x);
+      x[j][1] = widen<T>(raw_[j].y);
+      x[j][2] = widen<T>(raw_[j].z);
+      x[j][3] = widen<T>(raw_[j].w);
     }
-    if (params_.relu_on_load) {
+    if (relu_on_load_) {
 #pragma unroll
       for (int j = 0; j < kPixels; ++j) {
 #pragma unroll
@@ -206,59 +226,64 @@ class Strip {
     }
   }
 
-  // Row i of `rows` of the strip's input, row y of the picture. `phase` is i modulo kPeriod, known
-  // to the compiler, and with it which registers hold which sums.
-  template <bool kFull>
-  __device__ __forceinline__ void step(int phase, int i, int rows, int y) {
+  // Row y of the picture; the strip's input is rows [first, end). `phase` is y - first modulo
+  // kPeriod, known to the compiler, and with it which registers hold which sums.
+  template <bool kFull, bool kSteady>
+  __device__ __forceinline__ void step(int phase, int y, int first, int end) {
+    // Row r of the window of output row (y - first - r) / kStride.
+    constexpr auto slot = [](int at, int r) { return (at + kPeriod - r) / kStride % kLive; };
+    const bool starts = phase % kStride == 0 && (kSteady || y < end - (kSize - 1));
+    const bool ends = phase % kStride == 0 && (kSteady || y > first + 1);
+    const bool here = kSteady || inside(y);
     Channels x[kPixels];
-    const bool here = inside(y);
     if (here) {
-      convert<kFull>(x);
+      convert(x);
     }
     src_ += src_row_bytes_;
-    if (i + 1 < rows && inside(y + 1)) {
+    if (kSteady || static_cast<unsigned>(y + 1) < static_cast<unsigned>(load_end_)) {
       load<kFull>();
     }
-    // Row r of the window of output row (i - r) / kStride.
-    constexpr auto slot = [](int at, int r) { return (at + kPeriod - r) / kStride % kLive; };
-    if (phase % kStride == 0 && i < count_ * kStride) {
-      add<kFull, 0>(here, x, sums_[slot(phase, 0)]);
+    if (here) {
+      if (starts) {
+        add<kFull, 0>(x, sums_[slot(phase, 0)]);
+      }
+      if ((phase + kPeriod - 1) % kStride == 0 &&
+          (kSteady ||
+           static_cast<unsigned>(y - first - 1) < static_cast<unsigned>(end - first - 2))) {
+        add<kFull, 1>(x, sums_[slot(phase, 1)]);
+      }
+      if (ends) {
+        add<kFull, 2>(x, sums_[slot(phase, 2)]);
+      }
+    } else if (starts) {
+#pragma unroll
+      for (Channels& column : sums_[slot(phase, 0)]) {
+#pragma unroll
+        for (float& sum : column) {
+          sum = zero_here();
+        }
+      }
     }
-    if ((phase + kPeriod - 1) % kStride == 0 && i >= 1 && i < rows - 1) {
-      add<kFull, 1>(here, x, sums_[slot(phase, 1)]);
-    }
-    if (phase % kStride == 0 && i >= 2) {
-      add<kFull, 2>(here, x, sums_[slot(phase, 2)]);
+    if (ends) {
       store<kFull>(sums_[slot(phase, 2)]);
     }
   }
 
   // Adds one row of the window, its first one to nothing.
   template <bool kFull, int kRow>
-  __device__ __forceinline__ void add(bool here, const Channels (&x)[kPixels],
-                                      Channels (&sums)[kColumns]) {
-    if (here) {
+  __device__ __forceinline__ void add(const Channels (&x)[kPixels], Channels (&sums)[kColumns]) {
 #pragma unroll
-      for (int column = 0; column < kColumns; ++column) {
-        if (kFull || column < kColumns - 1 || columns_ == kColumns) {
+    for (int column = 0; column < kColumns; ++column) {
+      if (kFull || column < kColumns - 1 || columns_ == kColumns) {
 #pragma unroll
-          for (int s = 0; s < kSize; ++s) {
+        for (int s = 0; s < kSize; ++s) {
 #pragma unroll
-            for (int k = 0; k < kChannels; ++k) {
-              const float value = x[column * kStride + s][k];
-              const float weight = weights_[kRow * kSize + s][k];
-              sums[column][k] = kRow == 0 && s == 0 ? __fmul_rn(value, weight)
-                                                    : __fmaf_rn(value, weight, sums[column][k]);
-            }
+          for (int k = 0; k < kChannels; ++k) {
+            const float value = x[column * kStride + s][k];
+            const float weight = weights_[kRow * kSize + s][k];
+            sums[column][k] = kRow == 0 && s == 0 ? __fmul_rn(value, weight)
+                                                  : __fmaf_rn(value, weight, sums[column][k]);
           }
-        }
-      }
-    } else if (kRow == 0) {
-#pragma unroll
-      for (int column = 0; column < kColumns; ++column) {
-#pragma unroll
-        for (int k = 0; k < kChannels; ++k) {
-          sums[column][k] = 0.0F;
         }
       }
     }
@@ -266,9 +291,9 @@ class Strip {
 
   template <bool kFull>
   __device__ __forceinline__ void store(Channels (&sums)[kColumns]) {
-    if (params_.has_epilogue) {
-      const std::int64_t element = (dst_ - params_.dst) / static_cast<int>(sizeof(T));
-      const ChannelEpilogue<T, kChannels> epilogue(params_.epilogue, channel_, params_.channels);
+    if (has_epilogue_) {
+      const std::int64_t element = dst_ / static_cast<int>(sizeof(T));
+      const ChannelEpilogue<T, kChannels> epilogue(params_.epilogue, channel_);
 #pragma unroll
       for (int column = 0; column < kColumns; ++column) {
         if (kFull || column < columns_) {
@@ -276,27 +301,34 @@ class Strip {
         }
       }
     }
-    std::byte* dst = dst_;
+    std::byte* dst = dst_base_ + dst_;
 #pragma unroll
     for (int column = 0; column < kColumns; ++column) {
-      if (kFull || column < columns_) {
+      if (kFull || (regular_ && column < kColumns - 1) || column < columns_) {
         store_channels<T, kChannels>(reinterpret_cast<T*>(dst), sums[column]);
       }
       dst += pixel_bytes_;
     }
-    dst_ += params_.q * pixel_bytes_;
+    dst_ += dst_row_bytes_;
   }
 
   using VectorType = typename Vector<T>::Type;
 
   const Params& params_;
+  std::byte* const dst_base_;
+  const int h_;
+  const bool relu_on_load_;
+  const bool has_epilogue_;
   const std::byte* src_;  // the strip's first pixel of the row to be loaded next
-  std::byte* dst_;        // of the row to be stored next
+  std::int64_t dst_;      // of the row to be stored next, in bytes
   std::int64_t pixel_bytes_;
   std::int64_t src_row_bytes_;
+  std::int64_t dst_row_bytes_;
   unsigned inside_;  // bit j: pixel j of a row of input is in the picture, and needed
+  bool regular_;     // so are all but the first and the last two or three of them
   int columns_;
-  int count_;  // of rows
+  int count_;     // of rows
+  int load_end_;  // the first row that is not loaded
   int channel_;
   Channels weights_[kSize * kSize];
   Channels sums_[kLive][kColumns];
@@ -304,15 +336,12 @@ class Strip {
 };
 
 template <class T, int kStride>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kDepthwiseThreads)
     depthwise_kernel(const __grid_constant__ Params params) {
-  const auto block = static_cast<int>(blockIdx.x);
-  const int strip = block / params.item_blocks;
-  const int item = (block - strip * params.item_blocks) * static_cast<int>(blockDim.x) +
-                   static_cast<int>(threadIdx.x);
+  const int item = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (item < params.items) {
-    const int n = strip / params.bands;
-    Strip<T, kStride>(params).compute(n, strip - n * params.bands, item);
+    Strip<T, kStride>(params).compute(static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y),
+                                      item);
   }
 }
 
@@ -333,6 +362,40 @@ Status check(const ConvProblem& problem) {
   return {};
 }
 
+Params make_params(const ConvProblem& problem, Numeric numeric, const DepthwiseTile& tile,
+                   const DepthwiseArgs& args) {
+  const Shape out = problem.dst();
+  const Padding& pad = problem.window.pad;
+  const DeviceEpilogue& epilogue = args.epilogue;
+  Params params;
+  params.src = static_cast<const std::byte*>(args.src);
+  params.weights = static_cast<const float*>(args.weights);
+  params.dst = static_cast<std::byte*>(args.dst);
+  params.epilogue = epilogue;
+  params.pixel = channel_stride(out.c);
+  params.h = problem.src.h;
+  params.w = problem.src.w;
+  params.p = out.h;
+  params.pad_top = pad.top;
+  params.pad_left = pad.left;
+  params.rows = tile.rows;
+  params.columns = out.w / tile.groups;
+  params.wide_groups = out.w % tile.groups;
+  params.vectors = params.pixel / kChannels;
+  params.items = static_cast<int>(tile.items);
+  params.pixel_bytes = params.pixel * static_cast<std::int64_t>(element_bytes(numeric));
+  params.src_row_bytes = params.pixel_bytes * problem.src.w;
+  params.src_picture_bytes = params.src_row_bytes * problem.src.h;
+  params.dst_row_bytes = params.pixel_bytes * out.w;
+  params.dst_picture_bytes = params.dst_row_bytes * out.h;
+  params.src_begin_bytes = -(pad.top * params.src_row_bytes + pad.left * params.pixel_bytes);
+  params.relu_on_load = problem.relu_on_load;
+  params.has_epilogue = epilogue.shift != nullptr || epilogue.relu ||
+                        epilogue.second_scale != nullptr || epilogue.residual != nullptr ||
+                        epilogue.final_relu;
+  return params;
+}
+
 template <class T>
 Status launch_depthwise(const ConvProblem& problem, const LaunchShape& shape, const Params& params,
                         Stream stream) {
@@ -351,34 +414,14 @@ Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
     return {};
   }
   const DepthwiseTile tile = pick_depthwise(problem, gpu);
-  if (std::max(tile.blocks, tile.items) > std::numeric_limits<int>::max()) {
+  constexpr int kMostBlocks = 65535;  // in the second and the third dimension of a grid
+  if (tile.items > std::numeric_limits<int>::max() || std::max(tile.bands, out.n) > kMostBlocks) {
     return {Code::kUnsupported, describe(problem) + ": too large for one launch"};
   }
-  const DeviceEpilogue& epilogue = args.epilogue;
-  Params params;
-  params.src = static_cast<const std::byte*>(args.src);
-  params.weights = static_cast<const float*>(args.weights);
-  params.dst = static_cast<std::byte*>(args.dst);
-  params.epilogue = epilogue;
-  params.channels = out.c;
-  params.pixel = channel_stride(out.c);
-  params.h = problem.src.h;
-  params.w = problem.src.w;
-  params.p = out.h;
-  params.q = out.w;
-  params.pad_top = problem.window.pad.top;
-  params.pad_left = problem.window.pad.left;
-  params.rows = tile.rows;
-  params.bands = tile.bands;
-  params.groups = tile.groups;
-  params.items = static_cast<int>(tile.items);
-  params.item_blocks = static_cast<int>(tile.blocks / tile.bands / out.n);
-  params.relu_on_load = problem.relu_on_load;
-  params.has_epilogue = epilogue.shift != nullptr || epilogue.relu ||
-                        epilogue.second_scale != nullptr || epilogue.residual != nullptr ||
-                        epilogue.final_relu;
-  const LaunchShape shape = {static_cast<unsigned>(tile.blocks),
+  const LaunchShape shape = {dim3(static_cast<unsigned>(ceil_div(tile.items, tile.threads)),
+                                  static_cast<unsigned>(tile.bands), static_cast<unsigned>(out.n)),
                              static_cast<unsigned>(tile.threads)};
+  const Params params = make_params(problem, numeric, tile, args);
   switch (numeric) {
     case Numeric::kFp16:
       return launch_depthwise<__half>(problem, shape, params, stream);

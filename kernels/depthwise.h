@@ -21,6 +21,10 @@ struct DepthwiseArgs {
   DeviceEpilogue epilogue;  // its residual may be dst
 };
 
+// Of the larger block. With 200 registers a thread, ten warps fit a multiprocessor in blocks of
+// two, eight in blocks of four.
+inline constexpr int kDepthwiseThreads = 64;
+
 // Output columns of one thread.
 constexpr int depthwise_columns(int stride) { return stride == 1 ? 5 : 3; }
 
@@ -39,7 +43,7 @@ struct DepthwiseTile {
 // a problem with output.
 DepthwiseTile pick_depthwise(const ConvProblem& problem, const GpuInfo& gpu);
 
-// "depthwise 7x5, 552 blocks of 128": rows and columns of a thread.
+// "depthwise 10x5, 192 blocks of 64": rows and columns of a thread.
 std::string to_string(const DepthwiseTile& tile, int stride);
 
 // To the device's layout from PyTorch's, [c][1][3][3], with the affine's scale multiplied in:

@@ -49,10 +49,11 @@ __device__ __forceinline__ Words<4> load_words(const Words<4>* src) {
   return {{word.x, word.y, word.z, word.w}};
 }
 __device__ __forceinline__ void store_words(Words<2>* dst, const Words<2>& bits) {
-  *reinterpret_cast<uint2*>(dst) = {bits.word[0], bits.word[1]};
+  *reinterpret_cast<uint2*>(dst) = make_uint2(bits.word[0], bits.word[1]);
 }
 __device__ __forceinline__ void store_words(Words<4>* dst, const Words<4>& bits) {
-  *reinterpret_cast<uint4*>(dst) = {bits.word[0], bits.word[1], bits.word[2], bits.word[3]};
+  *reinterpret_cast<uint4*>(dst) =
+      make_uint4(bits.word[0], bits.word[1], bits.word[2], bits.word[3]);
 }
 
 template <class T, int kWidth>
