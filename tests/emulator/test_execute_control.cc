@@ -165,6 +165,14 @@ TEST_CASE("barriers of some warps, and arrivals without waiting") {
   }
 }
 
+TEST_CASE("a counted barrier counts warps whose lanes have partly exited") {
+  PtxMachine machine;
+  machine.block.x = 64;
+  machine.run(
+      kernel("and.b32 %r2, %r1, 31;\nsetp.gt.u32 %p1, %r2, 20;\n@%p1 exit;\nbar.sync 2, 64;"),
+      {0, 0});
+}
+
 TEST_CASE("barriers reduce") {
   PtxMachine machine;
   machine.block.x = 96;

@@ -153,6 +153,13 @@ T expected_minimum(T a, T b, bool nan) {
 
 TEST_CASE("minima, maxima and signs") {
   XC_RANDOM(random);
+  for (const bool first_negative : {false, true}) {
+    const std::vector<float> a(64, first_negative ? -0.0F : 0.0F);
+    const std::vector<float> b(64, first_negative ? 0.0F : -0.0F);
+    CHECK(std::signbit(evaluate<float>("min.f32 d, a, b;", a, b)[0]));
+    CHECK_FALSE(std::signbit(evaluate<float>("max.f32 d, a, b;", a, b)[0]));
+    CHECK_FALSE(std::signbit(evaluate<float>("max.NaN.f32 d, a, b;", a, b)[0]));
+  }
   for (const bool nan : {false, true}) {
     const std::string suffix = nan ? ".NaN" : "";
     check_binary<float, float, float>(

@@ -149,6 +149,22 @@ TEST_CASE("chains of carries") {
                               [](u32 a, u32 b) { return a < b ? ~0U : 0U; });
 }
 
+TEST_CASE("a flag that comes in goes on") {
+  XC_RANDOM(random);
+  // With a carry or a borrow of one in, and equal words among the operands.
+  const auto check = [&](const std::string& text, auto expected) {
+    check_binary<u32, u32, u32>(random, text, expected);
+    check_unary<u32, u32>(random, "{ .reg .b32 b;\nmov.b32 b, a;\n" + text + "\n}",
+                          [&](u32 a) { return expected(a, a); });
+    check_unary<u32, u32>(random, "{ .reg .b32 b;\nnot.b32 b, a;\n" + text + "\n}",
+                          [&](u32 a) { return expected(a, ~a); });
+  };
+  check("add.cc.u32 x, -1, 1;\naddc.cc.u32 y, a, b;\naddc.u32 d, 0, 0;",
+        [](u32 a, u32 b) { return static_cast<u32>((u64{a} + b + 1) >> 32); });
+  check("sub.cc.u32 x, 0, 1;\nsubc.cc.u32 y, a, b;\nsubc.u32 d, 0, 0;",
+        [](u32 a, u32 b) { return u64{a} < u64{b} + 1 ? ~0U : 0U; });
+}
+
 TEST_CASE("logic and shifts") {
   XC_RANDOM(random);
   check_binary<u32, u32, u32>(random, "and.b32 d, a, b;", [](u32 a, u32 b) { return a & b; });

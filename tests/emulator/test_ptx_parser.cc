@@ -85,6 +85,17 @@ TEST_CASE("registers live around a loop keep their place") {
   CHECK(d[0] == 11);
 }
 
+TEST_CASE("a register that a guard may leave as it is keeps its value around a loop") {
+  const std::vector<std::uint32_t> a(64, 10);
+  // `t` is set in the first turn only; `u` would fit its place behind the last use.
+  const std::vector<std::uint32_t> d = evaluate<std::uint32_t>(
+      "{ .reg .b32 t, u;\nmov.b32 x, 0;\nloop:\nsetp.eq.u32 p, x, 0;\n@p mov.b32 t, 7;\n"
+      "add.u32 y, t, x;\nadd.u32 u, x, 100;\nsub.u32 x, u, 99;\nsetp.lt.u32 p, x, a;\n"
+      "@p bra loop;\nmov.b32 d, y;\n}",
+      a);
+  CHECK(d[0] == 16);
+}
+
 TEST_CASE("text that is not understood is a fault with its line") {
   const auto fault = [](const std::string& text) {
     const ParseResult parsed = parse_ptx(kHead + text);
