@@ -48,6 +48,7 @@ struct Params {
   int h;
   int w;
   int p;
+  int q;
   int pad_top;
   int pad_left;
   int rows;         // of a band
@@ -55,14 +56,9 @@ struct Params {
   int wide_groups;  // of which the first so many have one more
   int vectors;      // of kChannels, of a pixel
   int items;        // threads that a band of a picture needs
-  // Bytes from one pixel, row or picture to the next, and from src to where the window of the first
-  // output begins, in the padding.
   std::int64_t pixel_bytes;
   std::int64_t src_row_bytes;
-  std::int64_t src_picture_bytes;
   std::int64_t dst_row_bytes;
-  std::int64_t dst_picture_bytes;
-  std::int64_t src_begin_bytes;
   bool relu_on_load;
   bool has_epilogue;
 };
@@ -120,9 +116,8 @@ class Strip {
     src_row_bytes_ = params_.src_row_bytes;
     dst_row_bytes_ = params_.dst_row_bytes;
     const int channel_bytes = channel_ * static_cast<int>(sizeof(T));
-    src_ = params_.src + params_.src_begin_bytes + n * params_.src_picture_bytes +
-           p * kStride * src_row_bytes_ + q * kStride * pixel_bytes_ + channel_bytes;
-    dst_ = n * params_.dst_picture_bytes + p * dst_row_bytes_ + q * pixel_bytes_ + channel_bytes;
+    src_ = params_.src + pixel_index(n, y, x, params_.h, params_.w) * pixel_bytes_ + channel_bytes;
+    dst_ = pixel_index(n, p, q, params_.p, params_.q) * pixel_bytes_ + channel_bytes;
     count_ = min(params_.rows, params_.p - p);
     if (inside_ == below(kPixels)) {
       slide<true>(y);
@@ -376,6 +371,7 @@ Params make_params(const ConvProblem& problem, Numeric numeric, const DepthwiseT
   params.h = problem.src.h;
   params.w = problem.src.w;
   params.p = out.h;
+  params.q = out.w;
   params.pad_top = pad.top;
   params.pad_left = pad.left;
   params.rows = tile.rows;
@@ -385,10 +381,7 @@ Params make_params(const ConvProblem& problem, Numeric numeric, const DepthwiseT
   params.items = static_cast<int>(tile.items);
   params.pixel_bytes = params.pixel * static_cast<std::int64_t>(element_bytes(numeric));
   params.src_row_bytes = params.pixel_bytes * problem.src.w;
-  params.src_picture_bytes = params.src_row_bytes * problem.src.h;
   params.dst_row_bytes = params.pixel_bytes * out.w;
-  params.dst_picture_bytes = params.dst_row_bytes * out.h;
-  params.src_begin_bytes = -(pad.top * params.src_row_bytes + pad.left * params.pixel_bytes);
   params.relu_on_load = problem.relu_on_load;
   params.has_epilogue = epilogue.shift != nullptr || epilogue.relu ||
                         epilogue.second_scale != nullptr || epilogue.residual != nullptr ||

@@ -42,6 +42,12 @@ constexpr std::int64_t device_elements(const Shape& shape) {
   return static_cast<std::int64_t>(shape.n) * shape.h * shape.w * channel_stride(shape.c);
 }
 
+// Number of pixel (y, x) of picture n, all of h x w: its offset is that times the channel stride.
+// Padding before the picture counts on below zero. 64 bits, for 2^31 elements are no limit.
+XC_HOST_DEVICE constexpr std::int64_t pixel_index(int n, int y, int x, int h, int w) {
+  return (static_cast<std::int64_t>(n) * h + y) * w + x;
+}
+
 // How numbers are kept and multiplied. kFp16 and kBf16 keep 16 bits and accumulate in float32;
 // kFp32 is exact float32; kTf32 keeps float32 and rounds the operands of matrix products to tf32.
 enum class Numeric { kFp32, kTf32, kFp16, kBf16 };
