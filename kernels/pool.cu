@@ -127,9 +127,8 @@ __global__ void __launch_bounds__(kThreads) window_kernel(const __grid_constant_
   for (int r = 0; r < kMaxSize; ++r) {
     const bool row_inside =
         r < params.window.size && static_cast<unsigned>(y + r) < static_cast<unsigned>(params.h);
-    const auto* pixels =
-        static_cast<const Vector*>(params.src) + vector +
-        ((static_cast<std::int64_t>(n) * params.h + y + r) * params.w + x) * params.vectors;
+    const auto* pixels = static_cast<const Vector*>(params.src) + vector +
+                         pixel_index(n, y + r, x, params.h, params.w) * params.vectors;
 #pragma unroll
     for (int s = 0; s < kMaxSize; ++s) {
       if (row_inside && s < params.window.size &&
@@ -142,7 +141,7 @@ __global__ void __launch_bounds__(kThreads) window_kernel(const __grid_constant_
   float result[kWidth];
   reduction.finish(result);
   const std::int64_t offset =
-      ((static_cast<std::int64_t>(row) * params.q + q) * params.vectors + vector) * kWidth;
+      (pixel_index(0, row, q, 1, params.q) * params.vectors + vector) * kWidth;
   if (params.residual != nullptr) {
     float residual[kWidth];
     load_channels<T, kWidth>(static_cast<const T*>(params.residual) + offset, residual);

@@ -103,12 +103,12 @@ DeviceBuffer::~DeviceBuffer() {
   }
 }
 
-void DeviceBuffer::upload(std::span<const std::byte> contents) {
+void DeviceBuffer::upload(std::span<const std::byte> contents) const {
   REQUIRE(contents.size() == bytes_);
   require_success(cudaMemcpy(data(), contents.data(), bytes_, cudaMemcpyHostToDevice), "upload");
 }
 
-void DeviceBuffer::poison() {
+void DeviceBuffer::poison() const {
   require_success(cudaMemset(base_, kPoison, bytes_ + 2 * guard_), "cudaMemset");
 }
 

@@ -42,8 +42,8 @@ class DeviceBuffer {
   float* floats() const { return reinterpret_cast<float*>(data()); }
   std::size_t bytes() const { return bytes_; }
 
-  void upload(std::span<const std::byte> contents);
-  void poison();
+  void upload(std::span<const std::byte> contents) const;
+  void poison() const;
   // Waits for the device. Checks the guard bands.
   std::vector<std::byte> download() const;
 
@@ -60,7 +60,7 @@ class DeviceActivation {
   DeviceActivation(const Shape& shape, Numeric numeric, const Values& dense);
 
   void* data() const { return buffer_.data(); }
-  void poison() { buffer_.poison(); }
+  void poison() const { buffer_.poison(); }
   // Dense. Waits for the device; checks that all padding is zero and the guard bands are intact.
   Values values() const;
   // Everything, padding included, bit by bit.

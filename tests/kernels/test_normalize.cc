@@ -98,7 +98,7 @@ TEST_CASE("activations come from dense values and go back to them") {
       DeviceBuffer exported(values.size() * sizeof(float));
       REQUIRE(
           export_activation(shape, numeric, activation.data(), exported.floats(), nullptr).ok());
-      REQUIRE(device_error() == "");
+      REQUIRE(device_error().empty());
       Values result(values.size());
       const std::vector<std::byte> bytes = exported.download();
       std::memcpy(result.data(), bytes.data(), bytes.size());
@@ -112,7 +112,8 @@ TEST_CASE("normalize says what it cannot do") {
   const Status grey = normalize({1, 4, 4, 1}, Numeric::kFp16, args, nullptr);
   CHECK(grey.code() == Code::kInvalidArgument);
   CHECK(grey.message().find("1x4x4x1") != std::string::npos);
-  args.src = reinterpret_cast<const std::uint8_t*>(std::uintptr_t{2});
+  alignas(4) constexpr std::uint8_t kSamples[8] = {};
+  args.src = kSamples + 2;
   CHECK(normalize({1, 4, 4, 3}, Numeric::kFp16, args, nullptr).code() == Code::kInvalidArgument);
   args.src = nullptr;
   const Shape huge = {1 << 30, 64, 64, 3};

@@ -228,6 +228,17 @@ TEST_CASE("pools give a picture the same bits in any batch") {
   }
 }
 
+TEST_CASE("offsets of tensors of more than 2^31 elements") {
+  // 4 GB in 16 bits: the last pixel of the last picture, and the padding before the first.
+  constexpr Shape kShape = {40, 299, 299, 728};
+  STATIC_REQUIRE(device_elements(kShape) == std::int64_t{40} * 299 * 299 * 736);
+  STATIC_REQUIRE(device_elements(kShape) > std::numeric_limits<std::int32_t>::max());
+  STATIC_REQUIRE((pixel_index(39, 298, 298, 299, 299) + 1) * channel_stride(728) ==
+                 device_elements(kShape));
+  STATIC_REQUIRE(pixel_index(70000, 0, 0, 299, 299) == std::int64_t{70000} * 299 * 299);
+  STATIC_REQUIRE(pixel_index(0, -1, -2, 299, 299) == -301);
+}
+
 TEST_CASE("a pool says what it cannot do") {
   const PoolProblem large = {{1, 9, 9, 8}, {5, 1, {}}};
   const Status status = max_pool(large, Numeric::kFp16, {}, nullptr);
