@@ -15,7 +15,7 @@
 // It is limited by DRAM: 4 bytes an element in 16 bits. Lane instructions of PTX an output element,
 // fp16 with float32 sums, on 19x19x728: 13.6 in strips of 19 rows, 14.6 of 10, 17.6 of 4; each
 // element of the input is loaded 1.32, 1.45 and 1.89 times. More rows a thread are fewer threads:
-// pick_depthwise() weighs that. 168 to 230 registers a thread leave room for 8 to 12 warps a
+// pick_depthwise() weighs that. 180 to 240 registers a thread leave room for 8 to 10 warps a
 // multiprocessor.
 //
 // Tried and dropped, on the same layer in strips of 10 rows: strips of 7 columns (14.9 instructions
@@ -38,6 +38,10 @@ namespace {
 constexpr int kChannels = 4;  // of one thread
 constexpr int kSize = 3;      // of the window
 using Channels = float[kChannels];
+
+// At least. Asked for none, ptxas keeps the 16-bit kernels of stride 2 to 168 registers, for six
+// blocks, and spills.
+constexpr int kBlocksPerMultiprocessor = 4;
 
 struct Params {
   const std::byte* src;
@@ -331,7 +335,7 @@ class Strip {
 };
 
 template <class T, int kStride>
-__global__ void __launch_bounds__(kDepthwiseThreads)
+__global__ void __launch_bounds__(kDepthwiseThreads, kBlocksPerMultiprocessor)
     depthwise_kernel(const __grid_constant__ Params params) {
   const int item = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (item < params.items) {
