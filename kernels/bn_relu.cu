@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kThreads) bn_relu_kernel(const __grid_constant
     return;
   }
   const ChannelEpilogue<T, kWidth> epilogue(params.epilogue,
-                                           static_cast<int>(thread % vectors) * kWidth);
+                                            static_cast<int>(thread % vectors) * kWidth);
   for (std::int64_t vector = thread; vector < params.vectors; vector += working) {
     const std::int64_t offset = vector * kWidth;
     float y[kWidth];
