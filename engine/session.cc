@@ -129,6 +129,8 @@ struct Session::Impl {
   void describe();
   Status submit(const Pictures& pictures);
   Status collect(float* logits);
+  Status check_idle(const char* before) const;
+  Status check_run(const Shape& logits) const;
   Status report_layer(std::size_t step);
   void set_normalisation(const Preprocess& preprocess);
 
@@ -288,6 +290,14 @@ Status Session::Impl::submit(const Pictures& pictures) {
   return {};
 }
 
+// What needs the session for itself: the next logits would be those of the run that waits.
+Status Session::Impl::check_idle(const char* before) const {
+  return submitted == collected
+             ? Status()
+             : Status(Code::kInvalidArgument,
+                      std::string("collect the logits of an earlier run before ") + before);
+}
+
 Status Session::Impl::collect(float* logits) {
   if (submitted == collected) {
     return {Code::kInvalidArgument, "nothing was submitted whose logits could be collected"};
@@ -383,6 +393,11 @@ Status guarded(Body&& body) {
 
 }  // namespace
 
+Status Session::Impl::check_run(const Shape& logits) const {
+  XC_RETURN_IF_ERROR(check_idle("another"));
+  return check_logits(info, logits);
+}
+
 Status Session::submit(TensorView<const float> images) {
   return guarded([&]() -> Status {
     XC_RETURN_IF_ERROR(check_images(impl_->info, images.shape));
@@ -408,13 +423,13 @@ Status Session::collect(TensorView<float> logits) {
 }
 
 Status Session::run(TensorView<const float> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(guarded([&] { return check_logits(impl_->info, logits.shape); }));
+  XC_RETURN_IF_ERROR(guarded([&] { return impl_->check_run(logits.shape); }));
   XC_RETURN_IF_ERROR(submit(images));
   return collect(logits);
 }
 
 Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(guarded([&] { return check_logits(impl_->info, logits.shape); }));
+  XC_RETURN_IF_ERROR(guarded([&] { return impl_->check_run(logits.shape); }));
   XC_RETURN_IF_ERROR(submit(images));
   return collect(logits);
 }
@@ -422,9 +437,7 @@ Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> log
 Result<Profile> Session::profile(int runs) {
   Profile profile;
   const Status status = guarded([&]() -> Status {
-    if (impl_->submitted != impl_->collected) {
-      return {Code::kInvalidArgument, "collect the logits of an earlier run before a profile"};
-    }
+    XC_RETURN_IF_ERROR(impl_->check_idle("a profile"));
     const std::size_t last = (impl_->submitted + impl_->slots() - 1) % impl_->slots();
     for (int run = 0; run < runs; ++run) {
       XC_RETURN_IF_ERROR(

@@ -267,6 +267,8 @@ TEST_CASE("a run may be submitted and collected by itself") {
                 "collect the logits of an earlier run before submitting more");
   check_refused(session.profile(1).status(), Code::kInvalidArgument,
                 "collect the logits of an earlier run before a profile");
+  check_refused(session.run(view, result), Code::kInvalidArgument,
+                "collect the logits of an earlier run before another");
   REQUIRE(session.collect(result).ok());
   CHECK(same_bits(logits, expected));
 }
@@ -297,7 +299,9 @@ TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {
     difference = std::max(difference, std::abs(expected[i] - actual[i]));
   }
   CHECK(difference > 0);
-  CHECK(difference <= 2e-2F * largest);
+  // Another network's logits would differ by as much as they are large. How exact bf16 is, is for
+  // test_networks.py, on networks whose rounding averages out.
+  CHECK(difference < 0.5F * largest);
 }
 
 TEST_CASE("views of other shapes are refused, and nothing is written") {

@@ -199,6 +199,10 @@ TEST_CASE("pictures are staged while others compute, and results come in order")
     REQUIRE(collect().ok());
     CHECK(same_bits(logits, expected[i - 1]));
     CHECK(session.profile(1).status().code() == Code::kInvalidArgument);
+    CHECK(session
+              .run(TensorView<const float>{images[0].data(), info.input},
+                   {logits.data(), info.logits})
+              .code() == Code::kInvalidArgument);
   }
   REQUIRE(collect().ok());
   CHECK(same_bits(logits, expected.back()));

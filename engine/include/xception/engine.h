@@ -159,7 +159,8 @@ class Session {
   const SessionInfo& info() const;
 
   // Images, already normalised, in host memory and either layout, to logits [batch][classes].
-  // Shapes must be info().input and info().logits. Blocks until done.
+  // Shapes must be info().input and info().logits. Blocks until done. Not while a run is to be
+  // collected.
   Status run(TensorView<const float> images, TensorView<float> logits);
   // 8-bit RGB, NHWC, normalised with mean and std of the model (or of set_normalisation).
   Status run(TensorView<const std::uint8_t> images, TensorView<float> logits);
