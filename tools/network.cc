@@ -93,6 +93,10 @@ Result<Session*> Network::session(int batch, int height, int width) {
   options.height = height;
   options.width = width;
   Result<Session> session = Session::create(model_, options);
+  if (!session.ok() && session.status().code() == Code::kOutOfMemory && !sessions_.empty()) {
+    sessions_.clear();  // what is kept for later pictures may be what is in the way
+    session = Session::create(model_, options);
+  }
   XC_RETURN_IF_ERROR(as_model_failure(session.status()));
   session->set_normalisation(preprocess_);
   sessions_.push_front(*std::move(session));

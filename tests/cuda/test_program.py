@@ -57,6 +57,19 @@ class CudaProgramTest(program.ProgramTest):
                 for word in words:
                     self.assertIn(word, message)
 
+    def test_sessions_that_are_kept_give_way_where_memory_is_short(self):
+        # Enough for a session of eight pictures, and not for the one of the last two beside it.
+        short = environment(XC_EMULATOR_MEMORY="2600000")
+        for size in ([], ["--size", "32"]):
+            with self.subTest(size=size):
+                options = ["-k", "1", *size, *pictures()]
+                out, _ = self.run_demo("-d", "cuda", "-b", "8", *options, **short)
+                self.assertEqual(out, self.run_demo("-d", "cuda", "-b", "1", *options)[0])
+        message = self.refused(
+            1, "-m", DEMO, pictures()[0], "-d", "cuda", **environment(XC_EMULATOR_MEMORY="100000")
+        )
+        self.assertIn("cannot allocate", message)
+
     def test_auto_falls_back_to_the_cpu_and_says_so(self):
         for absent in ("none", "no-driver", "sm_70"):
             with self.subTest(absent=absent):
