@@ -40,7 +40,7 @@ Status Backend::run(std::span<const std::unique_ptr<Step>> steps, const AfterSte
 }
 
 Status Backend::set_plan(const BoundPlan& plan) {
-  plan_ = plan;
+  keep_plan(plan);
   staged_.resize(static_cast<std::size_t>(plan.input.elements()));
   return {};
 }

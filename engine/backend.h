@@ -146,10 +146,11 @@ class Backend {
 
  protected:
   const BoundPlan& plan() const { return plan_; }
+  void keep_plan(const BoundPlan& plan) { plan_ = plan; }
 
  private:
   BoundPlan plan_;
-  std::vector<float> staged_;  // NHWC
+  std::vector<float> staged_;  // NHWC, of the stage() that stands here
 };
 
 // From either layout to NHWC, of three channels.

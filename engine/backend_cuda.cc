@@ -191,7 +191,7 @@ Status CudaBackend::run(std::span<const std::unique_ptr<Step>> steps, const Afte
 }
 
 Status CudaBackend::set_plan(const BoundPlan& plan) {
-  XC_RETURN_IF_ERROR(Backend::set_plan(plan));
+  keep_plan(plan);
   return on_device([&]() -> Status {
     for (Slot& slot : slots_) {
       XC_RETURN_IF_ERROR(make_slot(slot));

@@ -4,13 +4,13 @@
 
 namespace xception::cuda {
 
-Status to_status(cudaError_t error, const std::string& what) {
+Status to_status(cudaError_t error, std::string_view what) {
   if (error == cudaSuccess) {
     return {};
   }
   static_cast<void>(cudaGetLastError());
   return {error == cudaErrorMemoryAllocation ? Code::kOutOfMemory : Code::kDevice,
-          what + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
+          std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
 }
 
 Status DeviceScope::enter(int device) {
@@ -18,7 +18,7 @@ Status DeviceScope::enter(int device) {
   if (previous_ == device) {
     return {};
   }
-  XC_RETURN_IF_ERROR(to_status(cudaSetDevice(device), "use cuda:" + std::to_string(device)));
+  XC_RETURN_IF_ERROR(to_status(cudaSetDevice(device), "make a CUDA device the thread's"));
   entered_ = true;
   return {};
 }

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "xception/status.h"
@@ -17,7 +18,7 @@ namespace xception::cuda {
 
 // Success, or kDevice (kOutOfMemory for want of memory) with `what`, and the error's name and text
 // as CUDA has them. Takes the error off the runtime's record, where later calls would find it.
-Status to_status(cudaError_t error, const std::string& what);
+Status to_status(cudaError_t error, std::string_view what);
 
 // Takes an error that nobody can be told of off the runtime's record.
 inline void ignore(cudaError_t error) {
