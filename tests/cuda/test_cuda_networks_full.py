@@ -4,7 +4,9 @@ import unittest
 
 from network import NetworkTest
 
-HALF = ("-d", "cuda", "--precision", "fp16", "--rtol", "1e9", "--rtol-logits", "2e-2")
+# Logits alone, to 2e-2 of the largest one.
+LOGITS = ("-d", "cuda", "--rtol", "1e9", "--rtol-logits", "2e-2", "--precision")
+HALF = (*LOGITS, "fp16")
 
 
 class FullNetworksTest(NetworkTest):
@@ -24,6 +26,8 @@ class FullNetworksTest(NetworkTest):
         self.draw("xception", pool_pad="tf_same", bn_eps=1e-3)
         self.golden(1, 71, 75)
         self.assertIn("0 layers of the plan have no reference", self.compare("-d", "cuda"))
+        self.compare(*LOGITS, "bf16")
+        self.compare(*LOGITS, "tf32")
 
     def test_xception(self):
         self.draw("xception")
