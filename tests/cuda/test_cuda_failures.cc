@@ -102,6 +102,33 @@ class FailureTest {
   XcEmulatorLive before_{};
 };
 
+// The n-th call fails, for n from 1 in random steps of at most `step`, and for each n at both ends.
+void fail_calls(const Control& control, Random& random, int step) {
+  FailureTest test(control, random);
+  const std::uint64_t calls = test.calls();
+  REQUIRE(calls > 200);
+  constexpr std::uint64_t kEnds = 8;
+  int failures = 0;
+  for (std::uint64_t n = 1; n <= calls;) {
+    failures += test.check(control.fail_call, n).ok() ? 0 : 1;
+    const bool inside = n >= kEnds && n + kEnds < calls;
+    n += inside ? static_cast<std::uint64_t>(random.integer(1, step)) : 1;
+  }
+  CHECK(failures > 20);
+}
+
+void fail_allocations(const Control& control, Random& random, int step) {
+  FailureTest test(control, random);
+  const std::uint64_t allocations = test.allocations();
+  REQUIRE(allocations > 10);
+  for (std::uint64_t n = 1; n <= allocations;) {
+    const Status status = test.check(control.fail_allocation, n);
+    CHECK(status.code() == Code::kOutOfMemory);
+    check_says(status, {"cannot allocate ", " bytes "});
+    n += n + 8 < allocations ? static_cast<std::uint64_t>(random.integer(1, step)) : 1;
+  }
+}
+
 }  // namespace
 
 TEST_CASE("a CUDA call that fails is an error, nothing is left, and the next run works") {
@@ -111,18 +138,7 @@ TEST_CASE("a CUDA call that fails is an error, nothing is left, and the next run
     return;
   }
   XC_RANDOM(random);
-  FailureTest test(*control, random);
-  const std::uint64_t calls = test.calls();
-  REQUIRE(calls > 200);
-  // Some tens of a thousand, others each time, and those at both ends.
-  constexpr std::uint64_t kEnds = 8;
-  int failures = 0;
-  for (std::uint64_t n = 1; n <= calls;) {
-    failures += test.check(control->fail_call, n).ok() ? 0 : 1;
-    const bool inside = n >= kEnds && n + kEnds < calls;
-    n += inside ? static_cast<std::uint64_t>(random.integer(1, 20)) : 1;
-  }
-  CHECK(failures > 20);
+  fail_calls(*control, random, 20);  // some tens of a thousand, others each time
 }
 
 TEST_CASE("an allocation that fails says how much was asked for and how much is free") {
@@ -132,15 +148,16 @@ TEST_CASE("an allocation that fails says how much was asked for and how much is 
     return;
   }
   XC_RANDOM(random);
-  FailureTest test(*control, random);
-  const std::uint64_t allocations = test.allocations();
-  REQUIRE(allocations > 10);
-  for (std::uint64_t n = 1; n <= allocations;) {
-    const Status status = test.check(control->fail_allocation, n);
-    CHECK(status.code() == Code::kOutOfMemory);
-    check_says(status, {"cannot allocate ", " bytes "});
-    n += n + 8 < allocations ? static_cast<std::uint64_t>(random.integer(1, 10)) : 1;
-  }
+  fail_allocations(*control, random, 10);
+}
+
+// The same without steps takes minutes: test_cuda_failures [every]
+TEST_CASE("every CUDA call and every allocation fails in turn", "[.][every]") {
+  const Control* control = emulator_control();
+  REQUIRE(control != nullptr);
+  XC_RANDOM(random);
+  fail_calls(*control, random, 1);
+  fail_allocations(*control, random, 1);
 }
 
 TEST_CASE("more than the device has is refused with the numbers") {
