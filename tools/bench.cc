@@ -256,7 +256,7 @@ int run_layer(const Plan& plan) {
   }
   ordered_json report = start_report("bench layer", workload->model->info());
   const SessionInfo& info = workload->session.info();
-  report["session"]["device"] = info.device;
+  report["session"]["device"] = device_text(info);
   report["session"]["precision"] = precision_name(info.precision);
   report["session"]["threads"] = info.threads;
   report["session"]["input"] = to_string(info.input);
@@ -272,7 +272,7 @@ int run_layer(const Plan& plan) {
 void add_common_options(CLI::App* app, Options* o) {
   app->add_option("-m,--model", o->model, "weight file (.safetensors)")->required();
   app->add_option("--arch", o->arch, "network, where the file does not say");
-  app->add_option("-d,--device", o->device, "auto, cpu, cuda, cuda:N or reference")
+  app->add_option("-d,--device", o->device, "auto, cpu, cuda, cuda:N, cudnn or reference")
       ->capture_default_str();
   app->add_option("-b,--batch", o->batches, "images a run: 1,8,32")->delimiter(',');
   app->add_option("--size", o->sizes, "side or HEIGHTxWIDTH: 299,224x320")->delimiter(',');

@@ -95,7 +95,7 @@ Result<ordered_json> measure_here(const Configuration& configuration, const Effo
     macs += static_cast<double>(layer.macs);
   }
   ordered_json row;
-  row["device"] = info.device;
+  row["device"] = device_text(info);
   row["precision"] = precision_name(info.precision);
   row["threads"] = info.threads;
   row["batch"] = info.input.n;
@@ -156,6 +156,11 @@ Status system_failure(const char* what) {
 }
 
 }  // namespace
+
+std::string device_text(const SessionInfo& info) {
+  return info.device_description.empty() ? info.device
+                                         : info.device + " (" + info.device_description + ')';
+}
 
 std::string to_string(const Configuration& c) {
   std::string text = "batch " + std::to_string(c.batch);

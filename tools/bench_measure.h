@@ -22,6 +22,9 @@ struct Configuration {
   int threads = 0;  // 0: as many as OpenMP takes
 };
 
+// What a figure was taken on: "cpu", or a GPU with its name and size.
+std::string device_text(const SessionInfo& info);
+
 // "batch 8, 299x299, fp32, 2 threads", for messages.
 std::string to_string(const Configuration& configuration);
 

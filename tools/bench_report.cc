@@ -61,7 +61,11 @@ void print_heading(std::ostream& out, const ordered_json& report) {
       << text(machine["cpu"]) << ", " << machine["cores"] << " cores, load average "
       << number(machine["load_average"], 2) << '\n'
       << "xception " << text(build["version"]) << (commit.empty() ? "" : " commit " + commit)
-      << ", " << text(build["compiler"]) << ", " << text(build["type"]) << "\n\n";
+      << ", " << text(build["compiler"]) << ", " << text(build["type"]) << '\n';
+  if (report.contains("session")) {
+    out << "on " << text(report["session"]["device"]) << '\n';
+  }
+  out << '\n';
 }
 
 void print_csv(std::ostream& out, const ordered_json& rows) {
