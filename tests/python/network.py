@@ -36,4 +36,3 @@ class NetworkTest(FolderTest):
         done = self.infer("--compare", self.path("golden"), *options)
         self.assertEqual(done.returncode, 0, f"seed {SEED}\n{done.stdout[-3000:]}{done.stderr}")
         return done.stdout
-
