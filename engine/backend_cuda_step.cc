@@ -71,8 +71,9 @@ class StepMaker {
 
   template <class Launch>
   Made step(std::string implementation, Packed packed, Launch launch) {
-    return std::unique_ptr<Step>(std::make_unique<CudaStep>(
-        std::move(implementation), std::move(packed), CudaStep::Launch(std::move(launch))));
+    return std::unique_ptr<Step>(
+        std::make_unique<CudaStep>(request_.node.name, std::move(implementation), std::move(packed),
+                                   CudaStep::Launch(std::move(launch))));
   }
 
   // The kernels of everything but linear layers and global averages write the working type.
@@ -263,7 +264,8 @@ StepMaker::Made StepMaker::cudnn_convolution(const Conv2d& conv, const ConvProbl
     rest.epilogue.residual = adds ? buffers.src[1] : nullptr;
     return bn_relu(dst, numeric, gpu, rest, stream);
   };
-  return std::unique_ptr<Step>(std::make_unique<CudaStep>((*made)->name(), *packed, launch,
+  return std::unique_ptr<Step>(std::make_unique<CudaStep>(request_.node.name, (*made)->name(),
+                                                          *packed, launch,
                                                           rectified + (*made)->workspace_bytes()));
 }
 

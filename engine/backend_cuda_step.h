@@ -45,9 +45,11 @@ class CudaStep : public Step {
  public:
   using Launch = std::function<Status(const StepBuffers&)>;
 
-  CudaStep(std::string implementation, std::shared_ptr<const Parameters> parameters, Launch launch,
+  CudaStep(const std::string& layer, std::string implementation,
+           std::shared_ptr<const Parameters> parameters, Launch launch,
            std::size_t workspace_bytes = 0)
-      : implementation_(std::move(implementation)),
+      : place_("layer '" + layer + "'"),
+        implementation_(std::move(implementation)),
         parameters_(std::move(parameters)),
         launch_(std::move(launch)),
         workspace_bytes_(workspace_bytes) {}
@@ -60,9 +62,10 @@ class CudaStep : public Step {
     buffers_ = buffers;
     return {};
   }
-  Status run() override { return launch_(buffers_); }
+  Status run() override { return launch_(buffers_).with_context(place_); }
 
  private:
+  std::string place_;  // for messages
   std::string implementation_;
   std::shared_ptr<const Parameters> parameters_;
   Launch launch_;

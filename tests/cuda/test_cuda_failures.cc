@@ -109,12 +109,19 @@ void fail_calls(const Control& control, Random& random, int step) {
   REQUIRE(calls > 200);
   constexpr std::uint64_t kEnds = 8;
   int failures = 0;
+  int launches = 0;
   for (std::uint64_t n = 1; n <= calls;) {
-    failures += test.check(control.fail_call, n).ok() ? 0 : 1;
+    const Status status = test.check(control.fail_call, n);
+    failures += status.ok() ? 0 : 1;
+    for (const char* operation : {"conv3x3", "pointwise", "depthwise3x3", "max_pool"}) {
+      const std::string words = std::string("': ") + operation;
+      launches += status.message().find(words) == std::string::npos ? 0 : 1;
+    }
     const bool inside = n >= kEnds && n + kEnds < calls;
     n += inside ? static_cast<std::uint64_t>(random.integer(1, step)) : 1;
   }
   CHECK(failures > 20);
+  CHECK(launches > 0);  // a kernel that does not start is told with its layer
 }
 
 void fail_allocations(const Control& control, Random& random, int step) {
