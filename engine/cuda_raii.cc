@@ -58,8 +58,13 @@ Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what)
   void* memory = nullptr;
   const std::size_t size = std::max<std::size_t>(bytes, 1);
   if (const cudaError_t error = cudaMallocHost(&memory, size); error != cudaSuccess) {
-    return to_status(error, "cannot allocate " + std::to_string(size) +
-                                " bytes of pinned host memory for " + what);
+    const std::string asked =
+        "cannot allocate " + std::to_string(size) + " bytes of pinned host memory for " + what;
+    if (error != cudaErrorMemoryAllocation) {
+      return to_status(error, asked);
+    }
+    static_cast<void>(cudaGetLastError());
+    return Status(Code::kOutOfMemory, asked + "; use a smaller batch or picture");
   }
   return PinnedMemory(memory);
 }

@@ -91,8 +91,8 @@ using OwnedEvent = Owned<cudaEvent_t, cudaEventDestroy>;
 using OwnedGraph = Owned<cudaGraph_t, cudaGraphDestroy>;
 using OwnedGraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 
-// On the current device. Fail with kOutOfMemory, saying how many bytes `what` is, and how many the
-// device has free. At least one byte.
+// On the current device, and in host memory that it copies from and to. Fail with kOutOfMemory,
+// saying how many bytes `what` is, and of the device how many are free. At least one byte.
 Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what);
 Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what);
 

@@ -413,7 +413,8 @@ Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
   const DepthwiseTile tile = pick_depthwise(problem, gpu);
   constexpr int kMostBlocks = 65535;  // in the second and the third dimension of a grid
   if (tile.items > std::numeric_limits<int>::max() || std::max(tile.bands, out.n) > kMostBlocks) {
-    return {Code::kUnsupported, describe(problem) + ": too large for one launch"};
+    return {Code::kUnsupported,
+            describe(problem) + ": too large for one launch; use a smaller batch"};
   }
   const LaunchShape shape = {dim3(static_cast<unsigned>(ceil_div(tile.items, tile.threads)),
                                   static_cast<unsigned>(tile.bands), static_cast<unsigned>(out.n)),

@@ -118,7 +118,7 @@ Status linear(const LinearProblem& problem, Numeric numeric, const LinearArgs& a
   }
   const std::int64_t groups = ceil_div(problem.n, kVectors);
   if (groups > kMostBlocks) {
-    return {Code::kUnsupported, name() + ": too large for one launch"};
+    return {Code::kUnsupported, name() + ": too large for one launch; use a smaller batch"};
   }
   return dispatch_vector(numeric, problem.c, [&](auto element, auto width) {
     using T = decltype(element);

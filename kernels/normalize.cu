@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kCopyThreads)
 }
 
 Status too_large(const std::string& what) {
-  return {Code::kUnsupported, what + ": too large for one launch"};
+  return {Code::kUnsupported, what + ": too large for one launch; use a smaller batch"};
 }
 
 template <class Kernel>
