@@ -6,8 +6,7 @@
 // words, each lane the next one, and then make pixels t, t + 128, ... of them: three bytes read, 8
 // or 16 bytes written, neighbouring lanes neighbouring pixels. Reading the bytes of a pixel from
 // global memory itself would use 3 of 4 bytes of each request twice over. Shared memory: the
-// samples, 1536 bytes. It is limited by DRAM, 11 bytes a pixel in 16 bits; the six divisions of a
-// pixel are 0.2 us a picture of 299x299 on an H100.
+// samples, 1536 bytes. It is limited by DRAM, 11 bytes a pixel in 16 bits.
 //
 // import, export: a block takes about 2048 elements of whole pixels, neighbouring lanes
 // neighbouring channels. No shared memory. Limited by DRAM.

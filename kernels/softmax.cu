@@ -2,8 +2,8 @@
 //
 // A warp takes a row: lane l has columns l, l + 32, ... It goes through them three times, for the
 // maximum, the exponentials and the division; each lane finds its own exponentials in dst again. No
-// shared memory. A row of 1000 takes a microsecond or two, all of it latency: one row a warp is
-// enough, since rows are as many as pictures.
+// shared memory. It is limited by latency, not by traffic: one row a warp is enough, since rows are
+// as many as pictures.
 #include "kernels/softmax.h"
 
 #include <string>
