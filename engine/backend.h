@@ -140,6 +140,10 @@ class Backend {
   virtual Status start(std::size_t slot, const AfterStep& after);
   virtual Status finish(std::size_t slot, float* result);
 
+  // Waits until nothing that was started is under way, be it what nobody will collect: afterwards
+  // the memory that it reads and writes may go. Whatever fails here is of no use any more.
+  virtual void drain() {}
+
   // Runs the plan on the pictures that stand in the slot, and times every step, in seconds: by the
   // host's clock, unless a device has one of its own.
   virtual Status time_steps(std::size_t slot, std::span<double> seconds);

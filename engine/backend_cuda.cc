@@ -63,6 +63,7 @@ class CudaBackend : public Backend {
   Status stage(std::size_t index, const Pictures& pictures) override;
   Status start(std::size_t index, const AfterStep& after) override;
   Status finish(std::size_t index, float* result) override;
+  void drain() override;
   Status time_steps(std::size_t index, std::span<double> seconds) override;
 
  private:
@@ -316,6 +317,12 @@ Status CudaBackend::finish(std::size_t index, float* result) {
                        Numeric::kFp32, result);
     return {};
   });
+}
+
+void CudaBackend::drain() {
+  const DeviceScope scope(context_.device.index);
+  ignore(cudaStreamSynchronize(copies_.get()));
+  ignore(cudaStreamSynchronize(compute_.get()));
 }
 
 // By the device's clock: of an event before the first step and behind each.

@@ -108,6 +108,16 @@ const char* precision_name(Precision precision) {
 }
 
 struct Session::Impl {
+  Impl() = default;
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  // A run that was submitted and never collected still uses what goes now.
+  ~Impl() {
+    if (backend != nullptr) {
+      backend->drain();
+    }
+  }
+
   std::shared_ptr<const Model> model;
   std::unique_ptr<Backend> backend;
   Graph graph;

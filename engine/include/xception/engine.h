@@ -143,7 +143,8 @@ using LayerCallback = std::function<Status(const LayerOutput&)>;
 // Seconds a step took, in the order of SessionInfo::layers, one row a run.
 using Profile = std::vector<std::vector<double>>;
 
-// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing.
+// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing. Where a
+// run has been submitted and not collected, the destructor waits for it.
 class Session {
  public:
   // Plans, allocates and packs. Fails with kInvalidArgument (a size that the network does not

@@ -1,0 +1,68 @@
+// What a session waits for. The linker turns the engine's calls of some functions of the runtime
+// into calls of those here (see CMakeLists.txt).
+#include <cuda_runtime_api.h>
+
+#include <optional>
+#include <string>
+
+#include "emulator/control.h"
+#include "model_fixture.h"
+#include "session_fixture.h"
+#include "testing.h"
+#include "xception/engine.h"
+
+namespace xception {
+namespace {
+
+// What had run when memory was given back for the first time since this was emptied.
+std::optional<std::string> run_before_free;
+
+}  // namespace
+}  // namespace xception
+
+extern "C" {
+
+cudaError_t __real_cudaFree(void* memory);  // NOLINT(bugprone-reserved-identifier)
+
+cudaError_t __wrap_cudaFree(void* memory) {  // NOLINT(bugprone-reserved-identifier)
+  const auto* control = xception::emulator::emulator_control();
+  if (control != nullptr && !xception::run_before_free) {
+    xception::run_before_free = control->counters();
+  }
+  return __real_cudaFree(memory);
+}
+}
+
+namespace xception {
+
+// cudaFree waits too, but not so that it could be relied upon: a stream-ordered one does not.
+TEST_CASE("a session that goes with runs under way waits for them before it frees anything") {
+  const emulator::Control* control = emulator::emulator_control();
+  if (control == nullptr) {
+    WARN("not tested on a GPU: the emulator tells what has run");
+    return;
+  }
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  const auto model = load(bytes);
+  for (const bool graph : {true, false}) {
+    CAPTURE(graph);
+    std::optional<Session> session =
+        create(model, {.device = "cuda", .height = 17, .width = 17, .cuda_graph = graph});
+    const Values images = pictures(random, session->info().input);
+    control->seed(0);  // work runs when somebody waits for it
+    control->reset_counters();
+    for (int i = 0; i < session->info().runs_in_flight; ++i) {
+      REQUIRE(session->submit(TensorView<const float>{images.data(), session->info().input}).ok());
+    }
+    REQUIRE(std::string(control->counters()).empty());
+    run_before_free.reset();
+    session.reset();
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+    REQUIRE(run_before_free);
+    CHECK_FALSE(run_before_free->empty());
+    CHECK(*run_before_free == control->counters());
+  }
+}
+
+}  // namespace xception
