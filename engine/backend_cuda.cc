@@ -34,11 +34,13 @@ struct Slot {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(StepContext context, OwnedStream compute, OwnedStream copies, bool use_graph)
+  CudaBackend(StepContext context, OwnedStream compute, OwnedStream copies,
+              const SessionOptions& options)
       : context_(std::move(context)),
         compute_(std::move(compute)),
         copies_(std::move(copies)),
-        use_graph_(use_graph) {}
+        use_graph_(options.cuda_graph),
+        spin_wait_(options.spin_wait) {}
   ~CudaBackend() override;
   CudaBackend(const CudaBackend&) = delete;
   CudaBackend& operator=(const CudaBackend&) = delete;
@@ -90,6 +92,7 @@ class CudaBackend : public Backend {
   OwnedStream compute_;
   OwnedStream copies_;
   bool use_graph_;
+  bool spin_wait_;
   OwnedGraphExec graph_;
   std::array<Slot, 2> slots_;
   Status lost_;
@@ -214,11 +217,13 @@ Status CudaBackend::make_slot(Slot& slot) {
       allocate_pinned(device_bytes(plan().result, Numeric::kFp32), "the result");
   XC_RETURN_IF_ERROR(result.status());
   slot.result = *std::move(result);
-  for (OwnedEvent* event : {&slot.uploaded, &slot.done}) {
-    Result<OwnedEvent> made = make_event();
-    XC_RETURN_IF_ERROR(made.status());
-    *event = *std::move(made);
-  }
+  Result<OwnedEvent> uploaded = make_event();
+  XC_RETURN_IF_ERROR(uploaded.status());
+  slot.uploaded = *std::move(uploaded);
+  Result<OwnedEvent> done =
+      make_event(cudaEventDisableTiming | (spin_wait_ ? 0U : cudaEventBlockingSync));
+  XC_RETURN_IF_ERROR(done.status());
+  slot.done = *std::move(done);
   // A profile may come before any picture does.
   XC_RETURN_IF_ERROR(to_status(cudaMemsetAsync(slot.arrived.get(), 0, pictures, copies_.get()),
                                "clear the pictures"));
@@ -403,7 +408,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
   }
   cuda::StepContext context = {*std::move(device), *gpu, numeric, compute->get(), std::move(cudnn)};
   return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(
-      std::move(context), *std::move(compute), *std::move(copies), options.cuda_graph));
+      std::move(context), *std::move(compute), *std::move(copies), options));
 }
 
 }  // namespace xception

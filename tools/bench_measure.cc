@@ -189,6 +189,7 @@ Result<Workload> Workload::open(const Configuration& configuration) {
   options.height = configuration.height;
   options.width = configuration.width;
   options.threads = configuration.threads;
+  options.spin_wait = true;  // the network is measured, and not how soon a thread is woken
   Result<Session> session = Session::create(*model, options);
   XC_RETURN_IF_ERROR(session.status());
   const double create_s = seconds_since(start);

@@ -2,8 +2,10 @@
 // into calls of those here (see CMakeLists.txt).
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "emulator/control.h"
 #include "model_fixture.h"
@@ -16,6 +18,8 @@ namespace {
 
 // What had run when memory was given back for the first time since this was emptied.
 std::optional<std::string> run_before_free;
+
+std::vector<unsigned> event_flags;  // of the events made since this was emptied
 
 }  // namespace
 }  // namespace xception
@@ -30,6 +34,15 @@ cudaError_t __wrap_cudaFree(void* memory) {  // NOLINT(bugprone-reserved-identif
     xception::run_before_free = control->counters();
   }
   return __real_cudaFree(memory);
+}
+
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
+cudaError_t __real_cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
+cudaError_t __wrap_cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  xception::event_flags.push_back(flags);
+  return __real_cudaEventCreateWithFlags(event, flags);
 }
 }
 
@@ -62,6 +75,24 @@ TEST_CASE("a session that goes with runs under way waits for them before it free
     REQUIRE(run_before_free);
     CHECK_FALSE(run_before_free->empty());
     CHECK(*run_before_free == control->counters());
+  }
+}
+
+TEST_CASE("a thread sleeps until its result is there, unless it is to spin") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  const auto model = load(bytes);
+  for (const bool spin : {false, true}) {
+    CAPTURE(spin);
+    event_flags.clear();
+    const Session session =
+        create(model, {.device = "cuda", .height = 17, .width = 17, .spin_wait = spin});
+    const auto sleeping = std::count_if(event_flags.begin(), event_flags.end(), [](unsigned flags) {
+      return (flags & cudaEventBlockingSync) != 0;
+    });
+    CHECK(sleeping == (spin ? 0 : session.info().runs_in_flight));
+    CHECK(std::all_of(event_flags.begin(), event_flags.end(),
+                      [](unsigned flags) { return (flags & cudaEventDisableTiming) != 0; }));
   }
 }
 

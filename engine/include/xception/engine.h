@@ -105,6 +105,12 @@ struct SessionOptions {
   bool fuse = true;  // off: every module of the PyTorch network stays a step of its own
   // Of a CUDA device: the steps are recorded once and a run starts them all with one call.
   bool cuda_graph = true;
+  // Of a CUDA device: how `run` and `collect` wait for the result. By default the thread sleeps
+  // until the device wakes it, which leaves its core to others, be it the sessions beside it or the
+  // threads that decode. Spinning notices the result sooner and keeps a core busy for each session:
+  // for one that has the machine for itself and counts microseconds. (As a stream of PyTorch waits,
+  // by CUDA's default schedule; TensorRT's trtexec sleeps unless told --useSpinWait.)
+  bool spin_wait = false;
 };
 
 // One step of the plan.
