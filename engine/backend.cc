@@ -126,9 +126,12 @@ Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages)
   const std::size_t alignment = large ? kHugePage : kCacheLine;
   void* memory = nullptr;
   if (posix_memalign(&memory, alignment, std::max(bytes, kCacheLine)) != 0) {
-    return Status(Code::kOutOfMemory,
-                  "cannot allocate " + std::to_string(bytes) +
-                      " bytes for activations or weights; use a smaller batch or picture");
+    return Status(
+        Code::kOutOfMemory,
+        "cannot allocate " + std::to_string(bytes) +
+            (pages == Pages::kLarge
+                 ? " bytes for activations; use a smaller batch or picture"
+                 : " bytes for weights, which take the same for every batch; free memory"));
   }
   if (large) {
     // A wish, not a need: where it is refused, ordinary pages do.

@@ -118,8 +118,7 @@ Result<std::shared_ptr<Parameters>> StepMaker::upload(const Blob& blob) {
   auto parameters = std::make_shared<Parameters>();
   parameters->device = context_.device.index;
   parameters->bytes = blob.bytes().size();
-  Result<DeviceMemory> memory =
-      allocate_device(parameters->bytes, "weights of layer '" + request_.node.name + "'");
+  Result<DeviceMemory> memory = allocate_device(parameters->bytes, "weights", kSmallerWeights);
   XC_RETURN_IF_ERROR(memory.status());
   parameters->memory = *std::move(memory);
   XC_RETURN_IF_ERROR(

@@ -25,7 +25,8 @@ Status DeviceScope::enter(int device) {
 
 namespace {
 
-Status out_of_memory(cudaError_t error, std::size_t bytes, const std::string& what) {
+Status out_of_memory(cudaError_t error, std::size_t bytes, const std::string& what,
+                     const char* advice) {
   if (error != cudaErrorMemoryAllocation) {
     return to_status(error, "cannot allocate " + std::to_string(bytes) + " bytes for " + what);
   }
@@ -39,17 +40,18 @@ Status out_of_memory(cudaError_t error, std::size_t bytes, const std::string& wh
   } else {
     static_cast<void>(cudaGetLastError());
   }
-  return {Code::kOutOfMemory, "cannot allocate " + std::to_string(bytes) + " bytes for " + what +
-                                  room + "; use a smaller batch or picture"};
+  return {Code::kOutOfMemory,
+          "cannot allocate " + std::to_string(bytes) + " bytes for " + what + room + "; " + advice};
 }
 
 }  // namespace
 
-Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what) {
+Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what,
+                                     const char* advice) {
   void* memory = nullptr;
   const std::size_t size = std::max<std::size_t>(bytes, 1);
   if (const cudaError_t error = cudaMalloc(&memory, size); error != cudaSuccess) {
-    return out_of_memory(error, size, what);
+    return out_of_memory(error, size, what, advice);
   }
   return DeviceMemory(memory);
 }
@@ -64,7 +66,7 @@ Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what)
       return to_status(error, asked);
     }
     static_cast<void>(cudaGetLastError());
-    return Status(Code::kOutOfMemory, asked + "; use a smaller batch or picture");
+    return Status(Code::kOutOfMemory, asked + "; " + kSmallerBatch);
   }
   return PinnedMemory(memory);
 }

@@ -91,9 +91,16 @@ using OwnedEvent = Owned<cudaEvent_t, cudaEventDestroy>;
 using OwnedGraph = Owned<cudaGraph_t, cudaGraphDestroy>;
 using OwnedGraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 
+// What helps where memory is short, at the end of a message.
+constexpr const char* kSmallerBatch = "use a smaller batch or picture";
+constexpr const char* kSmallerWeights =
+    "weights take the same for every batch; free memory there, or use 16 bits (--precision fp16), "
+    "another device or --device cpu";
+
 // On the current device, and in host memory that it copies from and to. Fail with kOutOfMemory,
 // saying how many bytes `what` is, and of the device how many are free. At least one byte.
-Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what);
+Result<DeviceMemory> allocate_device(std::size_t bytes, const std::string& what,
+                                     const char* advice = kSmallerBatch);
 Result<PinnedMemory> allocate_pinned(std::size_t bytes, const std::string& what);
 
 // One that does not wait for the legacy default stream, nor makes it wait.

@@ -365,7 +365,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
   } catch (const std::bad_alloc&) {
     return Status(Code::kOutOfMemory, "not enough memory for a session of batch " +
                                           std::to_string(options.batch) +
-                                          "; use a smaller batch or picture");
+                                          "; free memory, or use a smaller batch or picture");
   }
 }
 

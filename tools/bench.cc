@@ -62,6 +62,7 @@ int fail(const Status& status) {
       return 3;
     case Code::kUnsupported:
     case Code::kDevice:
+    case Code::kOutOfMemory:
       return 4;
     default:
       return 1;

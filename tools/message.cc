@@ -16,11 +16,11 @@ int exit_status(Code code) {
       return kExitModel;
     case Code::kUnsupported:
     case Code::kDevice:
+    case Code::kOutOfMemory:
       return kExitDevice;
     case Code::kNotFound:
     case Code::kIo:
     case Code::kBadImage:
-    case Code::kOutOfMemory:
     case Code::kInternal:
       return kExitSomeFailed;
   }

@@ -11,7 +11,7 @@ namespace xception::cli {
 constexpr int kExitSomeFailed = 1;  // of the inputs, or the output could not be written
 constexpr int kExitUsage = 2;
 constexpr int kExitModel = 3;
-constexpr int kExitDevice = 4;
+constexpr int kExitDevice = 4;  // or its memory, the host's too
 constexpr int kExitTolerance = 5;
 
 // The exit status that a failure of the whole run means. A failed input costs its own record only.

@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
     return xception::cli::run(argc, argv);
   } catch (const std::bad_alloc&) {
     say("not enough memory; use a smaller --batch, or fewer --jobs");
+    return xception::cli::kExitDevice;
   } catch (const std::exception& error) {
     say(std::string("this should not happen, please report it: ") + error.what());
   }

@@ -66,7 +66,7 @@ class CudaProgramTest(program.ProgramTest):
                 out, _ = self.run_demo("-d", "cuda", "-b", "8", *options, **short)
                 self.assertEqual(out, self.run_demo("-d", "cuda", "-b", "1", *options)[0])
         message = self.refused(
-            1, "-m", DEMO, pictures()[0], "-d", "cuda", **environment(XC_EMULATOR_MEMORY="100000")
+            4, "-m", DEMO, pictures()[0], "-d", "cuda", **environment(XC_EMULATOR_MEMORY="100000")
         )
         self.assertIn("cannot allocate", message)
 
@@ -155,10 +155,17 @@ class CudaProgramTest(program.ProgramTest):
             self.assertRegex(info, rf"(?m)^ *\d+ .* {kernel}")
 
     def test_out_of_memory(self):
-        env = environment(XC_EMULATOR_MEMORY="200000")
-        message = self.refused(1, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
-        for words in (r"cannot allocate \d+ bytes for", r"of the device's 200000 bytes \d+ are free"):
-            self.assertRegex(message, words)
+        asked = r"cannot allocate \d+ bytes for "
+        cases = [
+            ("200000", "layer '[^']+': " + asked + "weights", "weights take the same for every batch"),
+            ("900000", asked + "activations", "use a smaller batch or picture"),
+        ]
+        for memory, *words in cases:
+            with self.subTest(memory=memory):
+                env = environment(XC_EMULATOR_MEMORY=memory)
+                message = self.refused(4, "-m", DEMO, *pictures(), "-d", "cuda", **env)
+                for part in (*words, rf"of the device's {memory} bytes \d+ are free"):
+                    self.assertRegex(message, part)
 
     def test_a_call_that_fails_ends_the_program_with_its_name(self):
         statuses = set()
@@ -168,7 +175,7 @@ class CudaProgramTest(program.ProgramTest):
                                      **environment(XC_EMULATOR_FAIL_CALL=str(call)))  # fmt: skip
                 statuses.add(done.returncode)
                 if done.returncode != 0:
-                    self.assertIn(done.returncode, (1, 4))
+                    self.assertEqual(done.returncode, 4)
                     self.assertTrue(re.match(b"xception-infer: .*\n$", done.stderr), done.stderr)
         self.assertIn(4, statuses)
 

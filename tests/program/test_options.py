@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import unittest
 
 import numpy as np
@@ -69,6 +70,13 @@ class OptionsTest(program.ProgramTest):
             self.assertIn("cuda", self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda"))
         tf32 = ["--precision", "tf32", "-d", "cpu"]
         self.assertIn("tf32", self.refused(4, "-m", DEMO, pictures()[0], *tf32))
+
+    def test_too_little_memory_on_the_host(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+
+        message = self.refused(4, "-m", DEMO, "--info", "-d", "cpu", "-b", "50000", preexec_fn=limit)
+        self.assertRegex(message, r"cannot allocate \d+ bytes for activations; .* smaller batch")
 
     def test_help_and_version(self):
         out, err = self.run_demo("--help")
