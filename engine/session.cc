@@ -65,7 +65,7 @@ Status check_side(const ModelInfo& info, const char* what, int side) {
 }
 
 Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) {
-  constexpr int kMaxBatch = 65536;
+  constexpr int kMaxBatch = 65535;  // in the second and third dimension of a GPU's grid
   constexpr int kMaxSide = 16384;
   const Shape shape = {options.batch, options.height != 0 ? options.height : info.preprocess.size,
                        options.width != 0 ? options.width : info.preprocess.size, 3};

@@ -174,9 +174,9 @@ TEST_CASE("sizes that a network does not take are refused") {
   check(seed, {.device = "cpu", .width = 16}, "input width 16" + takes);
   check(seed, {.device = "cpu", .width = 33}, "input width 33" + takes);
   check(seed, {.device = "cpu", .width = -1}, "input width -1" + takes);
-  check(seed, {.device = "cpu", .batch = 0}, "batch 0: expected 1 to 65536");
-  check(seed, {.device = "cpu", .batch = -1}, "batch -1: expected 1 to 65536");
-  check(seed, {.device = "cpu", .batch = 65537}, "batch 65537: expected 1 to 65536");
+  check(seed, {.device = "cpu", .batch = 0}, "batch 0: expected 1 to 65535");
+  check(seed, {.device = "cpu", .batch = -1}, "batch -1: expected 1 to 65535");
+  check(seed, {.device = "cpu", .batch = 65536}, "batch 65536: expected 1 to 65535");
   check(seed, {.device = "cpu", .threads = -1},
         "threads -1: expected 1 to 1024, or 0 for the default");
   check(seed, {.device = "cpu", .threads = 1025},
@@ -196,7 +196,7 @@ TEST_CASE("sizes that a network does not take are refused") {
 TEST_CASE("more than the machine has is refused") {
   const std::string bytes = xception_fixture().bytes();
   const Status status = create_status(
-      load(bytes), {.device = "cpu", .batch = 65536, .height = 16384, .width = 16384});
+      load(bytes), {.device = "cpu", .batch = 65535, .height = 16384, .width = 16384});
   CHECK(status.code() == Code::kOutOfMemory);
   CHECK_FALSE(status.message().empty());
 }
@@ -242,7 +242,7 @@ TEST_CASE("without a GPU, CUDA is refused and 'auto' is the CPU") {
     check_refused(create_status(model, {.device = device}), Code::kDevice,
                   "device '" + device + "': " + list.no_cuda);
 #else
-    CHECK(list.no_cuda == "This build has no CUDA backend.");
+    CHECK(list.no_cuda == "this build has no CUDA backend");
     check_refused(create_status(model, {.device = device}), Code::kDevice,
                   "device '" + device +
                       "' was asked for, but this build has no CUDA backend; use --device cpu");

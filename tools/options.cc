@@ -256,7 +256,7 @@ void add_run(CLI::App& app, Options& o) {
              "auto, cpu, cuda, cuda:N; to compare: cudnn, reference (slow)")
       ->check(check_device);
   group.value("-b,--batch", o.batch, "N", "Pictures a batch (default 8, or as many as there are)")
-      ->check(between(1, 65536));
+      ->check(between(1, 65535));
   group.value("-j,--jobs", o.jobs, "N", "Threads that decode (default: one a core, at most 4)")
       ->check(between(1, 256));
   group.choice("--precision", o.precision, kPrecisions,
