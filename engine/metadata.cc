@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -63,8 +64,22 @@ std::string shown(const json& value) {
   return value.is_structured() ? std::string("an ") + value.type_name() : value.dump();
 }
 
-// A key that is misspelt, or that says something of another program's network, would be left out of
-// account in silence, and the results would be wrong.
+// Fails where `key` is none of `known`, which a message has with `prefix` in front: one that is
+// misspelt, or that says something of another program's network, would be left out of account in
+// silence, and the results would be wrong.
+Status check_key(const std::string& where, const std::string& prefix, const std::string& key,
+                 std::span<const std::string_view> known) {
+  if (std::find(known.begin(), known.end(), key) != known.end()) {
+    return {};
+  }
+  std::string list;
+  for (const std::string_view each : known) {
+    list += (list.empty() ? "" : ", ") + prefix + std::string(each);
+  }
+  return {Code::kBadModel,
+          where + quoted_name(prefix + key) + " is no known key; known keys: " + list};
+}
+
 Status check_keys(const std::map<std::string, std::string>& entries) {
   const std::string prefix = "xception.";
   constexpr std::array<std::string_view, 10> kKeys = {
@@ -72,14 +87,18 @@ Status check_keys(const std::map<std::string, std::string>& entries) {
       "width",  "num_classes", "labels", "preprocess", "sha256"};
   for (auto entry = entries.lower_bound(prefix);
        entry != entries.end() && entry->first.starts_with(prefix); ++entry) {
-    if (std::find(kKeys.begin(), kKeys.end(), entry->first.substr(prefix.size())) == kKeys.end()) {
-      std::string known;
-      for (const std::string_view key : kKeys) {
-        known += (known.empty() ? "" : ", ") + prefix + std::string(key);
-      }
-      return {Code::kBadModel,
-              "metadata " + quoted_name(entry->first) + " is no known key; known keys: " + known};
-    }
+    XC_RETURN_IF_ERROR(check_key("metadata ", prefix, entry->first.substr(prefix.size()), kKeys));
+  }
+  return {};
+}
+
+// Of our own preprocess object; the last two are timm's names for size and resize_mode.
+Status check_preprocess_keys(const json& object) {
+  constexpr std::array<std::string_view, 10> kKeys = {
+      "size", "resize_mode", "crop_pct", "interpolation", "mean",
+      "std",  "keep_min",    "keep_max", "input_size",    "crop_mode"};
+  for (const auto& [key, value] : object.items()) {
+    XC_RETURN_IF_ERROR(check_key("metadata 'xception.preprocess': ", "", key, kKeys));
   }
   return {};
 }
@@ -198,7 +217,7 @@ bool set_crop_pct(const json& value, double& crop_pct) {
   return true;
 }
 
-// One key of a preprocess object, ours or timm's. Unknown keys are none of our business.
+// One key of a preprocess object, ours or timm's. Other keys of timm's are none of our business.
 bool set_preprocess(const std::string& key, const json& value, const Sides& sides,
                     Preprocess& preprocess) {
   constexpr double kAny = -1e6;
@@ -344,6 +363,7 @@ Status read_preprocess(const std::map<std::string, std::string>& entries, const 
   if (!object.is_object()) {
     return bad_value(metadata_key("xception.preprocess"), *text, "a JSON object");
   }
+  XC_RETURN_IF_ERROR(check_preprocess_keys(object));
   return set_all("metadata 'xception.preprocess", object, sides, preprocess);
 }
 

@@ -39,7 +39,8 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
 Result<Metadata> read_timm_config(const std::string& json_text);
 
 // Overwrites in `preprocess` what "xception.preprocess" or timm's pretrained_cfg gives. Fails with
-// kBadModel, naming the key, on a value that is none or that makes pictures of other sides.
+// kBadModel, naming the key, on a value that is none or that makes pictures of other sides, and on
+// an unknown key of ours; timm's others are passed over.
 Status read_preprocess(const std::map<std::string, std::string>& entries, const Sides& sides,
                        Preprocess& preprocess);
 Status read_timm_preprocess(const std::string& json_text, const Sides& sides,

@@ -182,7 +182,6 @@ TEST_CASE("preprocessing is overwritten value by value") {
   CHECK(all.std == std::array<float, 3>{0.1F, 0.2F, 3.0F});
 
   CHECK(read_object("{}", all) == all);
-  CHECK(read_object(R"({"a key of tomorrow": [[]]})", all) == all);
   Preprocess one = all;
   one.mode = ResizeMode::kCenter;
   CHECK(read_object(R"({"resize_mode": "center"})", all) == one);
@@ -194,6 +193,22 @@ TEST_CASE("preprocessing is overwritten value by value") {
   CHECK(read_object(R"({"interpolation": "bicubic"})", one) == one);
   one.crop_pct = 1.0;
   CHECK(read_object(R"({"crop_pct": 1})", one) == one);
+}
+
+TEST_CASE("an unknown key of preprocessing is refused in our metadata, and passed over in timm's") {
+  for (const std::string key : {"crop", "Size", "", "size ", "xception.size"}) {
+    Preprocess preprocess;
+    const std::string object = "{\"size\": 64, \"" + key + "\": [[]]}";
+    const Status ours = read_preprocess({{"xception.preprocess", object}}, Sides(), preprocess);
+    CHECK(ours.code() == Code::kBadModel);
+    CHECK(ours.message() ==
+          "metadata 'xception.preprocess': '" + key +
+              "' is no known key; known keys: size, resize_mode, crop_pct, interpolation, mean, "
+              "std, keep_min, keep_max, input_size, crop_mode");
+    CHECK(preprocess == Preprocess());
+    CHECK(read_timm_preprocess("{\"pretrained_cfg\":" + object + "}", Sides(), preprocess).ok());
+    CHECK(preprocess.size == 64);
+  }
 }
 
 TEST_CASE("preprocessing that makes no sense is refused by key") {

@@ -54,6 +54,9 @@ def check_preprocess(arch, preprocess):
     """Raises ValueError where the engine would refuse `preprocess`, which has every key, or would
     make an input of it that the network does not take."""
     low, high = reference.SIDES[arch]
+    unknown = sorted(preprocess.keys() - PREPROCESS[arch].keys())
+    if unknown:
+        raise ValueError(f"preprocessing: '{unknown[0]}' is none of {', '.join(PREPROCESS[arch])}")
 
     def three(value, least):
         return (
