@@ -161,7 +161,9 @@ def guess_head(tensors):
     def outputs(name):
         weight = tensors.get(name)
         if weight is None or weight.dim() != 2 or weight.shape[0] == 0:
-            there = "it is not there" if weight is None else f"it is {list(weight.shape)}"
+            there = f"it is {list(weight.shape)}" if weight is not None else (
+                "it is not there (--no-head exports a network that ends in features)"
+            )
             raise Refused(f"tensor '{name}' should be [classes, channels]; {there}")
         return weight.shape[0]
 

@@ -84,6 +84,9 @@ def parse_arguments(argv):
         choices=("true", "false"),
         help="seed networks: ReLUs inside SeparableConv2d; default true",
     )
+    network.add_argument(
+        "--no-head", action="store_true", help="SRC has no head: the network ends in features"
+    )
     network.add_argument("--labels", metavar="FILE", help="class names, one a line")
 
     image = parser.add_argument_group("preprocessing, where it differs from the network's own")
@@ -137,7 +140,7 @@ def configure(args, tensors, known):
             f"the file says it is '{arch}'; known networks are " f"{', '.join(reference.ARCHS)}"
         )
     sep_relu = args.sep_relu or known.get("xception.sep_relu", "true")
-    num_classes, head = checkpoint.guess_head(tensors)
+    num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
     return arch, {
         "num_classes": num_classes,
         "head": head,

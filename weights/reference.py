@@ -58,6 +58,8 @@ def make_head(channels, num_classes, head):
     ReLUs between, named as the engine names them so that a golden file holds them."""
     if head is None:
         return nn.Linear(channels, num_classes)
+    if not head:
+        return nn.Identity()
     layers = OrderedDict()
     for number, outputs in head:
         if layers:
@@ -261,7 +263,8 @@ def build(
     `width` scales every channel count but the input's and the classes (scale_channels); it and
     `sep_relu` concern the seed networks only, `pool_pad` ("torch" or "tf_same") xception only.
     `head` describes a head of several Linear layers, as an nn.Sequential numbers them: a pair
-    (number, outputs) for each, the last one with num_classes outputs.
+    (number, outputs) for each, the last one with num_classes outputs. An empty list: there is no
+    head, num_classes is 0, and the network ends in features.
     Raises ValueError for a name or value it does not know."""
     if arch not in ARCHS:
         raise ValueError(f"unknown arch '{arch}': known are {', '.join(ARCHS)}")
@@ -270,7 +273,7 @@ def build(
     if not 0 < width <= 8 or (width != 1 and arch == "xception"):
         raise ValueError(f"width {width} does not exist for arch '{arch}'")
     num_classes = DEFAULT_CLASSES[arch] if num_classes is None else num_classes
-    if head is not None and (not head or head[-1][1] != num_classes):
+    if head is not None and (head[-1][1] if head else 0) != num_classes:
         raise ValueError(f"head {head} does not end in {num_classes} classes")
     if arch == "xception":
         return Xception(num_classes, bn_eps, pool_pad, head).eval()

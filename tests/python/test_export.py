@@ -181,6 +181,21 @@ class Export(support.FolderTest):
         ):
             self.assert_refused(self.export(state | change), 3, text)
 
+    def test_a_network_without_a_head_where_it_is_asked_for(self):
+        module = support.small(num_classes=0, head=[])
+        golden = self.path("golden.safetensors")
+        arguments = ("--no-head", "--golden", golden, "--batch", "2")
+        metadata = self.assert_exported(
+            self.export(module.state_dict(), *arguments), module.state_dict()
+        )
+        self.assertEqual(metadata["xception.num_classes"], "0")
+        self.assertEqual(metadata["xception.labels"], "[]")
+        tensors, _ = safetensors_io.read(golden)
+        self.assertEqual(tensors["logits"].shape, (2, 104))
+        os.remove(self.output)
+        self.assert_refused(self.export(module.state_dict()), 3, "'fc.weight'", "--no-head")
+        self.assert_refused(self.export(self.state, "--no-head"), 3, "'fc.weight'", "no place")
+
     def test_pointwise_weights_with_two_sides(self):
         flat = {n: t.flatten(1) if t.shape[2:] == (1, 1) else t for n, t in self.state.items()}
         self.assertEqual(flat["conv3.weight"].dim(), 2)
@@ -366,6 +381,8 @@ class Export(support.FolderTest):
         ):  # fmt: skip
             safetensors_io.write(source, arrays, {"xception.preprocess": json.dumps({key: value})})
             self.assert_refused(run_export(source, "-o", self.output), 2, key, str(value))
+        safetensors_io.write(source, arrays, {"xception.preprocess": '{"crop": 1}'})
+        self.assert_refused(run_export(source, "-o", self.output), 2, "'crop' is none of size, ")
         safetensors_io.write(source, arrays, {"xception.preprocess": '{"size": 299}'})
         self.assert_exported(run_export(source, "-o", self.output, "--image-size", 24))
 
