@@ -10,7 +10,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
 }
 
 Result<std::vector<DeviceInfo>> cuda_devices() {
-  return Status(Code::kDevice, "This build has no CUDA backend.");
+  return Status(Code::kDevice, "this build has no CUDA backend");
 }
 
 }  // namespace xception

@@ -175,8 +175,7 @@ Status Classification::begin(const PictureSource& source) {
   const SessionInfo& info = (*session)->info();
   facts_.device = info.device;
   if (options_.verbose) {
-    say("network '" + facts_.arch + "' on " + place_text(info) + ", batches of " +
-        std::to_string(batch_size_));
+    say_place(options_, facts_.arch, info);
   }
   catch_interrupts();  // from here on there is something to save, and nothing waits unseen
   XC_RETURN_IF_ERROR(output_.open(options_.output));

@@ -112,4 +112,20 @@ std::string place_text(const SessionInfo& info) {
   return info.threads > 0 ? text + ", " + std::to_string(info.threads) + " threads" : text;
 }
 
+void say_place(const Options& options, const std::string& arch, const SessionInfo& info) {
+  say("network '" + arch + "' on " + place_text(info) + ", batches of " +
+      std::to_string(info.input.n));
+  if (options.device != "auto" || info.device != "cpu") {
+    return;
+  }
+  const DeviceList list = list_devices();
+  std::string reasons = list.no_cuda;
+  for (const DeviceInfo& device : list.devices) {
+    if (!device.usable) {
+      reasons += (reasons.empty() ? "" : "; ") + device.name + " is " + device.description;
+    }
+  }
+  say("no GPU is used: " + reasons);
+}
+
 }  // namespace xception::cli

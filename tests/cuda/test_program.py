@@ -35,6 +35,7 @@ class CudaProgramTest(program.ProgramTest):
                 _, err = self.run_demo("-v", "-d", device, pictures()[0])
                 self.assertIn("on cuda:0 (", err)
                 self.assertIn(f"compute capability {CAPABILITY}", err)
+                self.assertNotIn("no GPU", err)
                 (record,) = self.records("-d", device, pictures()[0])
                 self.assertEqual(record["device"], "cuda:0")
         version = self.run_bare("--version").stdout.decode()
@@ -71,11 +72,19 @@ class CudaProgramTest(program.ProgramTest):
         self.assertIn("cannot allocate", message)
 
     def test_auto_falls_back_to_the_cpu_and_says_so(self):
-        for absent in ("none", "no-driver", "sm_70"):
+        reasons = {
+            "none": "no CUDA device: the driver finds no GPU",
+            "no-driver": "no CUDA device: no NVIDIA driver is installed",
+            "sm_70": "cuda:0 is Emulated V100 .* compute capability 7.0, .* no code for",
+        }
+        for absent, reason in reasons.items():
             with self.subTest(absent=absent):
                 env = environment(XC_EMULATOR_DEVICE=absent)
                 _, err = self.run_demo("-v", pictures()[0], **env)
                 self.assertIn("on cpu", err)
+                self.assertRegex(err, f"(?m)^xception-infer: no GPU is used: {reason}")
+                _, err = self.run_demo("-v", "-d", "cpu", pictures()[0], **env)
+                self.assertNotIn("no GPU", err)
                 (record,) = self.records(pictures()[0], **env)
                 self.assertEqual(record["device"], "cpu")
                 out, _ = self.run_demo("--list-devices", **env)
