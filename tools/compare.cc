@@ -42,6 +42,15 @@ Distance measure(std::span<const float> values, const Shape& shape,
   return distance;
 }
 
+// The logits (0, z) of two classes, of each z.
+std::vector<float> behind_zeros(const std::vector<float>& outputs) {
+  std::vector<float> logits;
+  for (const float z : outputs) {
+    logits.insert(logits.end(), {0.0F, z});
+  }
+  return logits;
+}
+
 // A failure of the golden file, which WeightFile calls a model: what is wrong is an option's value.
 Status as_golden_failure(const Status& status, const std::string& path) {
   std::string message = status.message();
@@ -78,13 +87,19 @@ class Comparison {
     return {};
   }
 
-  Status logits(const std::vector<float>& values, const Shape& shape) {
+  // `two_classes`: they are made of one output, which is what the golden file has.
+  Status logits(const std::vector<float>& values, const Shape& shape, bool two_classes) {
     const TensorEntry* entry = golden_.find("logits");
     if (entry == nullptr) {
       return {};
     }
-    const Result<std::vector<float>> reference = read(*entry, shape);
+    const bool one_output = two_classes && !entry->shape.empty() && entry->shape.back() == 1;
+    Result<std::vector<float>> reference =
+        read(*entry, one_output ? Shape{shape.n, 1, 1, 1} : shape);
     XC_RETURN_IF_ERROR(reference.status());
+    if (one_output) {
+      reference = behind_zeros(*reference);
+    }
     logits_ = true;
     row("logits", values, shape, *reference, options_.rtol_logits);
     count_top1(values, *reference, shape);
@@ -165,7 +180,7 @@ class Comparison {
 
 // The golden file's own input as a batch.
 Result<Batch> golden_input(const WeightFile& golden) {
-  constexpr std::int64_t kMostImages = 65536;
+  constexpr std::int64_t kMostImages = 65535;
   constexpr std::int64_t kMaxSide = 16384;
   const std::string name = "'" + golden.name() + "'";
   const TensorEntry* entry = golden.find("input");
@@ -223,7 +238,9 @@ Status run_comparison(const Options& options, std::string& text, bool& passed) {
   });
   std::vector<float> logits;
   XC_RETURN_IF_ERROR(run_batch(**session, *batch, logits));
-  XC_RETURN_IF_ERROR(comparison.logits(logits, (*session)->info().logits));
+  const SessionInfo& info = (*session)->info();
+  const bool two_classes = info.layers.back().name.ends_with(".two_classes");
+  XC_RETURN_IF_ERROR(comparison.logits(logits, info.logits, two_classes));
   if (comparison.empty()) {
     return {Code::kInvalidArgument, "nothing to compare: '" + options.compare +
                                         "' has neither 'logits' nor a layer of this network; "

@@ -52,6 +52,21 @@ class CompareTest(program.ProgramTest):
         self.assertIn(f"PASS: {rows} layers and the logits", fused)
         self.assertIn(f"{layers - rows} of the reference are fused away", fused)
 
+    def test_one_output_is_compared_with_the_second_of_two_logits(self):
+        model, golden = self.path("m.safetensors"), self.path("g.safetensors")
+        arguments = ["--arch", "seed_depthwise", "--width", "0.1", "--num-classes", "1"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            draw.main([*arguments, "-o", model, "--golden", golden, "--batch", "2"])
+        tensors, metadata = safetensors_io.read(golden)
+        self.assertEqual(tensors["logits"].shape, (2, 1))
+        for change, status in ((0, 0), (1e-2, 5)):
+            tensors["logits"] = tensors["logits"] + np.float32(change)
+            safetensors_io.write(golden, tensors, metadata)
+            done = self.run_bare("-m", model, "--compare", golden)
+            self.assertEqual(done.returncode, status, done.stderr)
+            verdict = "FAIL" if change else "ok"
+            self.assertRegex(done.stdout.decode(), rf"(?m)^logits .* {verdict}$")
+
     def test_another_top1_is_counted(self):
         def spoil(tensors):
             logits = tensors["logits"] = tensors["logits"].copy()
