@@ -124,10 +124,12 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
     return bad_image("the picture claims " + std::to_string(width) + " x " +
                      std::to_string(height) + " pixels; its header is damaged");
   }
-  if (width > INT32_MAX || height > INT32_MAX || width * height > options.max_pixels) {
+  // Whatever the caller allows: up to here no number of bytes overflows.
+  constexpr std::int64_t kMostPixels = std::int64_t{1} << 40;
+  const std::int64_t limit = std::min(options.max_pixels, kMostPixels);
+  if (width > INT32_MAX || height > INT32_MAX || width * height > limit) {
     return bad_image("the picture claims " + std::to_string(width) + " x " +
-                     std::to_string(height) + " pixels, limit " +
-                     std::to_string(options.max_pixels) +
+                     std::to_string(height) + " pixels, limit " + std::to_string(limit) +
                      " pixels in all; scale it down or raise the limit (--max-pixels)");
   }
   if (options.before_allocating) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <thread>
 
@@ -123,6 +124,16 @@ TEST_CASE("Too many pixels are refused by the header alone") {
   CHECK(contains(error_of(jpeg(), options), "16 x 8 pixels, limit 127"));
   options.max_pixels = 128;
   CHECK(pixels_of(jpeg(), options).size() == 384);
+  options.max_pixels = std::numeric_limits<std::int64_t>::max();
+  std::int64_t bytes = 0;
+  options.before_allocating = [&bytes](std::int64_t asked) { bytes = asked; };
+  for (const char* sides : {"2147483647 2147483647", "1048576 1048577"}) {
+    CHECK(contains(error_of(from_text("P6 " + std::string(sides) + " 255\n"), options),
+                   "limit 1099511627776 pixels"));
+    CHECK(bytes == 0);
+  }
+  CHECK(contains(error_of(from_text("P6 1048576 1048576 255\n"), options), "truncated"));
+  CHECK(bytes == std::int64_t{3} << 40);
 }
 
 TEST_CASE("JPEG: blocks, truncation, missing data under an end marker") {

@@ -98,7 +98,7 @@ struct SessionOptions {
   // convolutions in the place of ours, to compare with.
   std::string device = "auto";
   Precision precision = Precision::kFp32;
-  int batch = 1;
+  int batch = 1;   // to 65535
   int height = 0;  // 0: the model's preprocess.size
   int width = 0;
   int threads = 0;   // of the CPU backend; 0: as many as OpenMP would take

@@ -23,7 +23,8 @@ struct Image {
 };
 
 struct DecodeOptions {
-  // width * height above this is refused before anything is allocated. Pillow's limit.
+  // width * height above this, or above 2^40, is refused before anything is allocated. Pillow's
+  // limit.
   std::int64_t max_pixels = 178'956'970;
   // Turn and mirror the picture as its EXIF orientation says. PyTorch's pipeline does not.
   bool apply_exif = false;
