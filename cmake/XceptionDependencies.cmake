@@ -20,6 +20,7 @@ find_path(XCEPTION_STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb REQUIRED)
 add_library(xception_stb INTERFACE)
 target_include_directories(xception_stb SYSTEM INTERFACE "${XCEPTION_STB_INCLUDE_DIR}")
 
+xc_check_choice(XCEPTION_JPEG AUTO ON OFF)
 set(XCEPTION_HAVE_JPEG OFF)
 if(NOT XCEPTION_JPEG STREQUAL "OFF")
   find_package(JPEG)

@@ -5,6 +5,15 @@ if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYP
 endif()
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
+# xc_check_choice(OPTION VALUE...): stops where the option has another value, which would pass for the
+# default or for none.
+function(xc_check_choice option)
+  if(NOT "${${option}}" IN_LIST ARGN)
+    list(JOIN ARGN ", " values)
+    message(FATAL_ERROR "${option} is '${${option}}': expected one of ${values}")
+  endif()
+endfunction()
+
 # xc_target(NAME): language level, warnings and sanitizers of one of our own targets.
 function(xc_target name)
   target_compile_features(${name} PUBLIC cxx_std_20)

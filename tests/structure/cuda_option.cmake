@@ -1,5 +1,17 @@
-# XCEPTION_CUDA: OFF and AUTO configure on every machine, ON only where a CUDA Toolkit is.
+# XCEPTION_CUDA: OFF and AUTO configure on every machine, ON only where a CUDA Toolkit is. Values that
+# no option has are refused in a sentence.
 include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
+
+# refused(TEXT OPTION...): configuring with the options ends with TEXT in its message.
+function(refused expected)
+  configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF ${ARGN})
+  execute_process(COMMAND ${command} OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
+  string(REGEX REPLACE "[ \n]+" " " text "${text}")  # CMake breaks lines where it likes
+  string(FIND "${text}" "${expected}" at)
+  if(result EQUAL 0 OR at EQUAL -1)
+    message(FATAL_ERROR "${ARGN}: expected '${expected}', not:\n${text}")
+  endif()
+endfunction()
 
 foreach(value IN ITEMS OFF AUTO)
   configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=${value})
@@ -9,6 +21,12 @@ foreach(value IN ITEMS OFF AUTO)
     message(FATAL_ERROR "XCEPTION_CUDA=OFF still builds CUDA sources")
   endif()
 endforeach()
+
+refused("XCEPTION_CUDA is 'yes': expected one of AUTO, ON, OFF" -DXCEPTION_CUDA=yes)
+refused("XCEPTION_CUDNN is 'of': expected one of AUTO, ON, OFF" -DXCEPTION_CUDNN=of)
+refused("XCEPTION_CUDART is 'shared': expected one of Static, Shared" -DXCEPTION_CUDART=shared)
+refused("XCEPTION_CUDA_TESTS is '': expected one of Emulator, Device" -DXCEPTION_CUDA_TESTS=)
+refused("XCEPTION_JPEG is 'ONN': expected one of AUTO, ON, OFF" -DXCEPTION_JPEG=ONN)
 
 configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=ON)
 execute_process(COMMAND ${command} OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
@@ -22,12 +40,14 @@ if(result EQUAL 0)
   if(rules MATCHES "fast_math|libcudart\\.so|libcudnn")
     message(FATAL_ERROR "by default no arithmetic is changed, and no library of CUDA is linked")
   endif()
-  configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=ON
-    -DXCEPTION_CUDA_ARCHITECTURES=sm_90)
-  execute_process(COMMAND ${command} OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
-  if(result EQUAL 0 OR NOT text MATCHES "'sm_90' is neither")
-    message(FATAL_ERROR "an architecture that does not exist was taken:\n${text}")
-  endif()
+  set(architectures -DXCEPTION_CUDA=ON -DXCEPTION_CUDA_ARCHITECTURES)
+  refused("'sm_90' is neither a number" ${architectures}=sm_90)
+  refused("XCEPTION_CUDA_ARCHITECTURES is empty" ${architectures}=)
+  refused("XCEPTION_CUDA_ARCHITECTURES: the kernels need GPUs of compute capability 7.5 (75) or later, so not 61"
+    ${architectures}=61)
+  refused("makes no code for 999; it does for 75" ${architectures}=999-virtual)
+  refused("XCEPTION_CUDA_PTX: '80-real' is no number" -DXCEPTION_CUDA=ON -DXCEPTION_CUDA_PTX=80-real)
+  refused("XCEPTION_CUDA_PTX: the kernels need" -DXCEPTION_CUDA=ON -DXCEPTION_CUDA_PTX=61)
 elseif(NOT text MATCHES "no CUDA Toolkit")
   message(FATAL_ERROR "XCEPTION_CUDA=ON failed, but not for want of a toolkit:\n${text}")
 endif()
