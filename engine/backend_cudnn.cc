@@ -73,26 +73,35 @@ class Convolution : public CudnnConvolution {
   Status set(const ConvProblem& problem, Numeric numeric);
 
   std::string name() const override {
-    return "cudnn algorithm " + std::to_string(static_cast<int>(plan_.algo));
+    return "cudnn algorithm " + std::to_string(static_cast<int>(algorithm_));
   }
-  std::size_t workspace_bytes() const override { return plan_.memory; }
+  std::size_t workspace_bytes() const override { return workspace_bytes_; }
   Status run(const void* src, const void* weights, void* dst, void* workspace) override {
     constexpr float kOne = 1;
     constexpr float kZero = 0;
     return to_status(cudnnConvolutionForward(handle_->get(), &kOne, src_.get(), src, filter_.get(),
-                                             weights, convolution_.get(), plan_.algo, workspace,
-                                             plan_.memory, &kZero, dst_.get(), dst),
+                                             weights, convolution_.get(), algorithm_, workspace,
+                                             workspace_bytes_, &kZero, dst_.get(), dst),
                      "convolution by cuDNN");
   }
 
  private:
+  Status choose_algorithm();
+
   std::shared_ptr<Handle> handle_;
   TensorDescriptor src_;
   TensorDescriptor dst_;
   FilterDescriptor filter_;
   ConvolutionDescriptor convolution_;
-  cudnnConvolutionFwdAlgoPerf_t plan_{};
+  cudnnConvolutionFwdAlgo_t algorithm_{};
+  std::size_t workspace_bytes_ = 0;
 };
+
+// Tensor cores for 16 bits, and for tf32, which is what they make of float32. fp32 is exact: FMA,
+// as neither the default nor the tensor operations promise of float32.
+cudnnMathType_t math_type(Numeric numeric) {
+  return numeric == Numeric::kFp32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
+}
 
 Status Convolution::set(const ConvProblem& problem, Numeric numeric) {
   const Window& window = problem.window;
@@ -104,7 +113,6 @@ Status Convolution::set(const ConvProblem& problem, Numeric numeric) {
   const int c = channel_stride(problem.src.c);
   const int k = channel_stride(problem.k);
   const cudnnDataType_t type = data_type(numeric);
-  const auto math = numeric == Numeric::kFp32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
   const std::array statuses = {
       src_.status(),
       dst_.status(),
@@ -119,18 +127,41 @@ Status Convolution::set(const ConvProblem& problem, Numeric numeric) {
                                       window.stride, 1, 1, CUDNN_CROSS_CORRELATION,
                                       CUDNN_DATA_FLOAT),
       cudnnSetConvolutionGroupCount(convolution_.get(), problem.depthwise ? c : 1),
-      cudnnSetConvolutionMathType(convolution_.get(), math),
+      cudnnSetConvolutionMathType(convolution_.get(), math_type(numeric)),
   };
   for (const cudnnStatus_t status : statuses) {
     XC_RETURN_IF_ERROR(to_status(status, "describe a convolution to cuDNN"));
   }
-  int found = 0;
-  XC_RETURN_IF_ERROR(to_status(
-      cudnnGetConvolutionForwardAlgorithm_v7(handle_->get(), src_.get(), filter_.get(),
-                                             convolution_.get(), dst_.get(), 1, &found, &plan_),
-      "let cuDNN choose an algorithm"));
-  return found == 0 ? Status(Code::kUnsupported, "cuDNN has no algorithm for it")
-                    : to_status(plan_.status, "let cuDNN choose an algorithm");
+  return choose_algorithm();
+}
+
+// The first that can run, of those that cuDNN names, fastest first as it thinks. Workspaces are
+// asked for anew: those of the list may belong to another math type than the descriptor's.
+Status Convolution::choose_algorithm() {
+  constexpr std::size_t kMostWorkspace = std::size_t{1} << 30;  // FFTs may want more than all else
+  const std::string what = "let cuDNN choose an algorithm";
+  int count = 0;
+  XC_RETURN_IF_ERROR(
+      to_status(cudnnGetConvolutionForwardAlgorithmMaxCount(handle_->get(), &count), what));
+  std::vector<cudnnConvolutionFwdAlgoPerf_t> choices(static_cast<std::size_t>(count));
+  XC_RETURN_IF_ERROR(to_status(cudnnGetConvolutionForwardAlgorithm_v7(
+                                   handle_->get(), src_.get(), filter_.get(), convolution_.get(),
+                                   dst_.get(), count, &count, choices.data()),
+                               what));
+  choices.resize(static_cast<std::size_t>(count));
+  for (const cudnnConvolutionFwdAlgoPerf_t& choice : choices) {
+    std::size_t bytes = 0;
+    if (choice.status == CUDNN_STATUS_SUCCESS &&
+        cudnnGetConvolutionForwardWorkspaceSize(handle_->get(), src_.get(), filter_.get(),
+                                                convolution_.get(), dst_.get(), choice.algo,
+                                                &bytes) == CUDNN_STATUS_SUCCESS &&
+        bytes <= kMostWorkspace) {
+      algorithm_ = choice.algo;
+      workspace_bytes_ = bytes;
+      return {};
+    }
+  }
+  return {Code::kUnsupported, "cuDNN has no algorithm for it"};
 }
 
 class Library : public Cudnn {
