@@ -4,6 +4,7 @@
 compare_peers.py --arch xception --batch 1,8 --rounds 15
 compare_peers.py --arch seed_depthwise --batch 1,32 --rounds 30
 compare_peers.py --arch xception --load --rounds 7
+compare_peers.py --arch xception --batch 1 --ours-precision bf16 --peers ort
 compare_peers.py --arch xception --device cuda --precision fp16 --batch 1,8,32,128
 
 All engines run the same drawn weights on the same pictures, and the logits of their first run must be
@@ -40,7 +41,9 @@ import time
 from statistics import median
 
 import peer_process
+import peer_report
 from peer_process import EngineFailed
+from peer_report import NAMES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # By device, with the module that each needs.
@@ -49,13 +52,6 @@ PEERS = {
     "cuda": {"cudnn": None, "torch": "torch"},
 }
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "fp16", "bf16")}
-NAMES = {
-    "ours": "xception",
-    "cudnn": "xception over cuDNN",
-    "ort": "ONNX Runtime",
-    "openvino": "OpenVINO",
-    "torch": "PyTorch",
-}
 VENV = "/usr/bin/python3 -m venv --system-site-packages .venv"
 PIP = ".venv/bin/pip install onnxruntime onnx openvino numpy<2"
 # Of max |difference| / max |logit|, against PyTorch in float32: is it the same network at all? In
@@ -87,10 +83,13 @@ class Contest:
         if {"ort", "openvino"} & set(self.args.engines):
             torch.onnx.export(module, x, self.path("m.onnx"), opset_version=13)
 
+    def precision(self, engine):
+        return self.args.ours_precision if engine == "ours" else self.args.precision
+
     def command(self, engine):
         args = self.args
         files = ["--input", self.path("x.npy"), "--logits", self.path(f"{engine}.npy")]
-        common = [*files, "--threads", str(args.threads), "--precision", args.precision]
+        common = [*files, "--threads", str(args.threads), "--precision", self.precision(engine)]
         model = self.path("m.onnx" if engine in ("ort", "openvino") else "m.safetensors")
         if engine in ("ours", "cudnn"):
             device = args.device if engine == "ours" else "cudnn"
@@ -108,6 +107,10 @@ class Contest:
 
         logits = np.load(self.path(f"{engine}.npy"))
         return float(np.abs(logits - self.truth).max() / np.abs(self.truth).max())
+
+
+def say(text):
+    print(f"compare_peers: {text}", file=sys.stderr, flush=True)
 
 
 def open_all(contest, names):
@@ -147,6 +150,7 @@ def time_runs(contest, args):
             {
                 "engine": name,
                 "version": engine.ready["version"],
+                "precision": contest.precision(name),
                 "batch": contest.batch,
                 "max_difference": contest.disagreement(name),
                 "ms": times[name],
@@ -175,9 +179,8 @@ def time_loads(contest, args):
             peak = engine.peak_bytes()
             engine.close()
             ready = engine.ready
-            row = rows.setdefault(
-                name, {"engine": name, "version": ready["version"], "batch": contest.batch}
-            )
+            row = rows.setdefault(name, {"engine": name, "version": ready["version"]})
+            row |= {"precision": contest.precision(name), "batch": contest.batch}
             for key, value in (
                 ("load_ms", ready["load_ms"] + ready["create_ms"] + first),
                 ("process_ms", elapsed),
@@ -187,93 +190,6 @@ def time_loads(contest, args):
                 row.setdefault(key, []).append(value)
             row["max_difference"] = contest.disagreement(name)
     return [rows[name] for name in args.engines if name in rows]
-
-
-# --- the report -------------------------------------------------------------------------------------
-
-
-def say(text):
-    print(f"compare_peers: {text}", file=sys.stderr, flush=True)
-
-
-def add_ratios(rows, keys):
-    """ours / theirs: the median over the rounds."""
-    ours = {row["batch"]: row for row in rows if row["engine"] == "ours"}
-    for row in rows:
-        for key in keys:
-            mine = ours.get(row["batch"], {}).get(key)
-            pairs = zip(mine, row[key]) if mine else []
-            ratios = [a / b for a, b in pairs]
-            row[f"ratio_{key}"] = median(ratios) if ratios else None
-
-
-def print_table(headings, rows):
-    print("| " + " | ".join(headings) + " |")
-    print("|" + "---|" + "---:|" * (len(headings) - 1))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-
-
-def ratio_text(row, key):
-    ratio = row[f"ratio_{key}"]
-    return "" if ratio is None or row["engine"] == "ours" else f"{ratio:.3f}"
-
-
-def title(row):
-    return f"{NAMES[row['engine']]} {row['version']}"
-
-
-def print_markdown(report, load):
-    machine = report["machine"]
-    where = "on the GPU" if report["device"] == "cuda" else f"{report['threads']} threads"
-    print(
-        f"{report['arch']}, {report['size']} px, {report['precision']}, {where}; "
-        f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_average']:.2f}; "
-        f"{report['rounds']} rounds\n"
-    )
-    rows = report["rows"]
-    if load:
-        headings = ["engine", "load ms", "ours / theirs", "process ms", "ours / theirs"]
-        headings += ["peak MiB", "ours / theirs", "grown MiB", "ours / theirs", "max difference"]
-        cells = []
-        for row in rows:
-            line = [title(row)]
-            for key, unit in (
-                ("load_ms", 1),
-                ("process_ms", 1),
-                ("peak_bytes", 2**20),
-                ("grown_bytes", 2**20),
-            ):
-                line += [f"{median(row[key]) / unit:.1f}", ratio_text(row, key)]
-            cells.append([*line, f"{row['max_difference']:.1e}"])
-        print_table(headings, cells)
-        return
-    headings = ["engine", "batch", "median ms", "min ms", "images/s", "ours / theirs"]
-    print_table(
-        [*headings, "max difference"],
-        [
-            [
-                title(row),
-                str(row["batch"]),
-                f"{median(row['ms']):.2f}",
-                f"{min(row['ms']):.2f}",
-                f"{1e3 * row['batch'] / median(row['ms']):.1f}",
-                ratio_text(row, "ms"),
-                f"{row['max_difference']:.1e}",
-            ]
-            for row in rows
-        ],
-    )
-
-
-def describe_machine():
-    with open("/proc/cpuinfo", encoding="utf-8") as f:
-        names = [line.partition(": ")[2].strip() for line in f if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else "unknown",
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-    }
 
 
 def compare(args):
@@ -287,7 +203,7 @@ def compare(args):
     torch.set_num_threads(args.threads)
     report = {"tool": "compare_peers", "arch": args.arch, "size": args.size}
     report |= {"device": args.device, "precision": args.precision, "threads": args.threads, "rounds": args.rounds}
-    report |= {"machine": describe_machine(), "rows": []}
+    report |= {"machine": peer_report.describe_machine(), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         say(f"drawing the weights of {args.arch}")
         module = reference.randomize(reference.build(args.arch), args.seed)
@@ -303,7 +219,7 @@ def compare(args):
             say(f"{'loads' if args.load else 'runs'} at batch {batch}")
             report["rows"] += (time_loads if args.load else time_runs)(contest, args)
     keys = ["load_ms", "process_ms", "peak_bytes", "grown_bytes"] if args.load else ["ms"]
-    add_ratios(report["rows"], keys)
+    peer_report.add_ratios(report["rows"], keys)
     return report
 
 
@@ -341,6 +257,8 @@ def parse_arguments(argv):
     parser.add_argument("--threads", type=positive, default=2, help="of every engine (%(default)s)")
     parser.add_argument("--device", default="cpu", choices=PEERS, help="%(default)s")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS["cuda"])
+    parser.add_argument("--ours-precision", choices=PRECISIONS["cuda"],
+                        help="of our engine alone (default: that of all)")  # fmt: skip
     parser.add_argument("--peers", help="of " + " or ".join(",".join(p) for p in PEERS.values()))
     parser.add_argument("--load", action="store_true", help="time loading and peak memory instead")
     parser.add_argument("--bench", default=find_bench(), help="the program (%(default)s)")
@@ -356,8 +274,10 @@ def parse_arguments(argv):
         args.batch = [positive(text) for text in args.batch.split(",")]
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument --batch: {error}")
-    if args.precision not in PRECISIONS[args.device]:
-        parser.error(f"argument --precision: {args.device} has no {args.precision}")
+    args.ours_precision = args.ours_precision or args.precision
+    for precision in (args.precision, args.ours_precision):
+        if precision not in PRECISIONS[args.device]:
+            parser.error(f"argument --precision: {args.device} has no {precision}")
     peers = PEERS[args.device]
     args.engines = ["ours", *(args.peers.split(",") if args.peers else peers)]
     unknown = [name for name in args.engines[1:] if name not in peers]
@@ -396,16 +316,16 @@ def main(argv=None):
         report = compare(args)
     except EngineFailed as error:
         say(f"nothing is compared: {error}")
-        return 0 if args.precision == "bf16" and "AVX512_BF16" in str(error) else 1
+        return 0 if args.ours_precision == "bf16" and "AVX512_BF16" in str(error) else 1
     if args.output == "json":
         print(json.dumps(report, indent=1))
     else:
-        print_markdown(report, args.load)
-    limit = TOLERANCE[args.precision]
-    apart = [row for row in report["rows"] if not row["max_difference"] <= limit]
+        peer_report.print_markdown(report, args.load)
+    rows = report["rows"]
+    apart = [row for row in rows if not row["max_difference"] <= TOLERANCE[row["precision"]]]
     for row in apart:
         say(f"{NAMES[row['engine']]} at batch {row['batch']} disagrees with PyTorch by "
-            f"{row['max_difference']:.1e} of the largest logit, more than {limit:g}")  # fmt: skip
+            f"{row['max_difference']:.1e} of the largest logit, more than {TOLERANCE[row['precision']]:g}")  # fmt: skip
     return 5 if apart else 0
 
 

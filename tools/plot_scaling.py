@@ -17,6 +17,7 @@ import subprocess
 import sys
 
 import compare_peers
+import peer_report
 
 SVG = os.path.join(compare_peers.ROOT, "docs", "scaling.svg")
 
@@ -68,7 +69,7 @@ def print_sweep(rows, key, heading):
         line += [f"{same[-1]['arena_bytes'] / 2**20:.1f}"]
         line += [f"{same[-1]['peak_rss_bytes'] / 2**20:.0f}"]
         table.append(line)
-    compare_peers.print_table(headings, table)
+    peer_report.print_table(headings, table)
 
 
 def print_tables(data):

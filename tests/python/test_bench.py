@@ -277,6 +277,14 @@ class Peers(Bench):
         ratios = sorted(a / b for a, b in zip(rows[0]["ms"], rows[1]["ms"]))
         self.assertEqual(rows[1]["ratio_ms"], ratios[1])
 
+    @unittest.skipUnless("avx512_bf16" in open("/proc/cpuinfo").read(), "no AVX512_BF16")
+    def test_our_precision_beside_another(self):
+        size = ("--size", "17", "--batch", "1", "--rounds", "1", "--runs", "1")
+        rows = self.compare(*size, "--ours-precision", "bf16")["rows"]
+        self.assertEqual([row["precision"] for row in rows], ["bf16", "fp32"])
+        self.assertGreater(rows[0]["max_difference"], 1e-4)
+        self.assertLess(rows[1]["max_difference"], 1e-5)
+
     def test_loads(self):
         rows = self.compare("--size", "17", "--load", "--rounds", "1")["rows"]
         for row in rows:
