@@ -27,7 +27,11 @@ inline void ignore(cudaError_t error) {
   }
 }
 
-// Makes a device the calling thread's for a while.
+// Makes a device the calling thread's for a while. Putting the former one back opens a context on
+// it where there was none (cudaSetDevice, CUDA 12). Not to put it back would leave the caller's
+// later calls on another GPU than before, and the runtime has neither a way to ask whether a
+// context is open nor one to choose a device without; both are the driver API's, which we do not
+// link.
 class DeviceScope {
  public:
   explicit DeviceScope(int device) : status_(enter(device)) {}

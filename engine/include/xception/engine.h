@@ -95,7 +95,10 @@ const char* precision_name(Precision precision);
 struct SessionOptions {
   // "cpu"; "cuda" or "cuda:N"; "auto": CUDA where build and machine have it, else the CPU;
   // "reference": double-precision loops, slow, for checking; "cudnn", "cudnn:N": CUDA with cuDNN's
-  // convolutions in the place of ours, to compare with.
+  // convolutions in the place of ours, to compare with. Every call makes the GPU its thread's, and
+  // puts back the one that was: cuda:0 where the thread never chose any. From CUDA 12 on that opens
+  // a context there, which takes memory of that GPU too; CUDA_VISIBLE_DEVICES keeps a process to
+  // the GPUs that it is to use.
   std::string device = "auto";
   Precision precision = Precision::kFp32;
   int batch = 1;   // to 65535
@@ -149,8 +152,8 @@ using LayerCallback = std::function<Status(const LayerOutput&)>;
 // Seconds a step took, in the order of SessionInfo::layers, one row a run.
 using Profile = std::vector<std::vector<double>>;
 
-// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing. Where a
-// run has been submitted and not collected, the destructor waits for it.
+// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing. Where
+// a run has been submitted and not collected, the destructor waits for it.
 class Session {
  public:
   // Plans, allocates and packs. Fails with kInvalidArgument (a size that the network does not
