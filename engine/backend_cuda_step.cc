@@ -89,7 +89,7 @@ class StepMaker {
   using Pack = std::vector<std::byte> (*)(const ConvProblem&, Numeric, const float*);
   Result<Packed> pack(const char* kernel, const Conv2d& conv, const ConvProblem& problem,
                       Pack pack_weights);
-  Result<std::shared_ptr<Parameters>> upload(const Blob& blob);
+  Result<std::shared_ptr<Parameters>> upload(const Blob& blob) const;
 
   template <class Args, class Launcher>
   Made convolution(const char* name, const Conv2d& conv, const ConvProblem& problem,
@@ -114,7 +114,7 @@ class StepMaker {
   WeightCache& cache_;
 };
 
-Result<std::shared_ptr<Parameters>> StepMaker::upload(const Blob& blob) {
+Result<std::shared_ptr<Parameters>> StepMaker::upload(const Blob& blob) const {
   auto parameters = std::make_shared<Parameters>();
   parameters->device = context_.device.index;
   parameters->bytes = blob.bytes().size();
