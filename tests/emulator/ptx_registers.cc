@@ -4,6 +4,7 @@
 // caches, those alive at once do. Lanes stand in columns, so that registers of one width may share
 // a place in lanes that are at different instructions.
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <vector>
 
@@ -23,6 +24,16 @@ void set(Bits* bits, std::uint32_t index) {
 }
 void clear(Bits* bits, std::uint32_t index) {
   (*bits)[index / 64] &= ~(std::uint64_t{1} << (index % 64));
+}
+
+// Few of thousands of registers are alive at once: words of zeros are passed over.
+template <class F>
+void for_each(const Bits& bits, F f) {
+  for (std::size_t w = 0; w < bits.size(); ++w) {
+    for (std::uint64_t left = bits[w]; left != 0; left &= left - 1) {
+      f(static_cast<std::uint32_t>(w * 64 + static_cast<std::size_t>(std::countr_zero(left))));
+    }
+  }
 }
 
 struct BasicBlock {
@@ -157,13 +168,11 @@ class Liveness {
     last_[index] = std::max(last_[index], i);
   }
 
+  // 32-bit registers in one of so many bytes; predicates have their own.
+  static int units(std::uint8_t width) { return width == 0 ? 0 : width == 8 ? 2 : 1; }
   int units(const Bits& live) const {
     int result = 0;
-    for (std::uint32_t r = 0; r < widths_.size(); ++r) {
-      if (test(live, r)) {
-        result += widths_[r] == 0 ? 0 : widths_[r] == 8 ? 2 : 1;
-      }
-    }
+    for_each(live, [&](std::uint32_t r) { result += units(widths_[r]); });
     return result;
   }
 
@@ -193,11 +202,7 @@ class Liveness {
   }
 
   void note_all(const Bits& live, std::uint32_t i) {
-    for (std::uint32_t r = 0; r < widths_.size(); ++r) {
-      if (test(live, r)) {
-        note(r, i);
-      }
-    }
+    for_each(live, [&](std::uint32_t r) { note(r, i); });
   }
 
   // 32-bit registers among those of instruction `i` that are alive, each once.
@@ -213,8 +218,7 @@ class Liveness {
         again = again || (slots[t].bank == Bank::kRegisters && !slots[t].sink &&
                           slots[t].offset == slots[s].offset);
       }
-      const std::uint8_t width = widths_[slots[s].offset];
-      result += again || width == 0 ? 0 : width == 8 ? 2 : 1;
+      result += again ? 0 : units(widths_[slots[s].offset]);
     }
     return result;
   }
