@@ -57,12 +57,14 @@ double apply(const Epilogue& epilogue, int k, std::int64_t element, double y) {
   return y;
 }
 
-// The sum of one output channel k at one window, over source channels [c_begin, c_end).
-double conv_sum(const ConvProblem& problem, const float* src, const float* weights, int n, int p,
-                int q, int k, int c_begin, int c_end) {
+// The sums of kOutputs output channels from `first` on at one window, over source channels
+// [c_begin, c_end). Each has its own order, and their additions do not wait for one another.
+template <int kOutputs>
+void conv_sums(const ConvProblem& problem, const float* src, const float* weights, int n, int p,
+               int q, int first, int c_begin, int c_end, double (&sums)[kOutputs]) {
   const int size = problem.window.size;
-  const int channels = c_end - c_begin;  // the extent of the weights' second axis
-  double sum = 0.0;
+  const std::int64_t channels = c_end - c_begin;  // the extent of the weights' second axis
+  std::fill(sums, sums + kOutputs, 0.0);
   for (int c = c_begin; c < c_end; ++c) {
     for (int r = 0; r < size; ++r) {
       for (int s = 0; s < size; ++s) {
@@ -71,14 +73,17 @@ double conv_sum(const ConvProblem& problem, const float* src, const float* weigh
         if (!inside(problem.src, y, x)) {
           continue;
         }
-        const std::int64_t row = static_cast<std::int64_t>(k) * channels + (c - c_begin);
-        const double weight = weights[(row * size + r) * size + s];
-        const double value = src[offset(problem.src, n, y, x, c)];
-        sum += weight * (problem.relu_on_load ? clamp_to_zero(value) : value);
+        double value = src[offset(problem.src, n, y, x, c)];
+        if (problem.relu_on_load) {
+          value = clamp_to_zero(value);
+        }
+        for (int i = 0; i < kOutputs; ++i) {
+          const std::int64_t row = (first + i) * channels + (c - c_begin);
+          sums[i] += static_cast<double>(weights[(row * size + r) * size + s]) * value;
+        }
       }
     }
   }
-  return sum;
 }
 
 }  // namespace
@@ -86,12 +91,25 @@ double conv_sum(const ConvProblem& problem, const float* src, const float* weigh
 void conv(const ConvProblem& problem, const float* src, const float* weights,
           const Epilogue& epilogue, float* dst) {
   const Shape out = problem.dst();
-  for_each_element(out, [&](int n, int p, int q, int k) {
-    const int c_begin = problem.depthwise ? k : 0;
-    const int c_end = problem.depthwise ? k + 1 : problem.src.c;
-    const double sum = conv_sum(problem, src, weights, n, p, q, k, c_begin, c_end);
-    const std::int64_t element = offset(out, n, p, q, k);
-    dst[element] = static_cast<float>(apply(epilogue, k, element, sum));
+  const auto compute = [&]<int kOutputs>(int n, int p, int q, int first) {
+    const int c_begin = problem.depthwise ? first : 0;
+    const int c_end = problem.depthwise ? first + 1 : problem.src.c;
+    double sums[kOutputs];
+    conv_sums(problem, src, weights, n, p, q, first, c_begin, c_end, sums);
+    for (int i = 0; i < kOutputs; ++i) {
+      const std::int64_t element = offset(out, n, p, q, first + i);
+      dst[element] = static_cast<float>(apply(epilogue, first + i, element, sums[i]));
+    }
+  };
+  constexpr int kOutputs = 8;
+  for_each_element({out.n, out.h, out.w, 1}, [&](int n, int p, int q, int) {
+    int k = 0;
+    for (; !problem.depthwise && k + kOutputs <= out.c; k += kOutputs) {
+      compute.template operator()<kOutputs>(n, p, q, k);
+    }
+    for (; k < out.c; ++k) {
+      compute.template operator()<1>(n, p, q, k);
+    }
   });
 }
 

@@ -1,5 +1,5 @@
-// The obvious loops: every operation in double precision, without a thought for speed. They are the
-// oracle of every kernel and backend. float in, float out, accumulation in double; NHWC.
+// The obvious loops: every operation in double precision, one sum an output in one order. They are
+// the oracle of every kernel and backend. float in, float out, accumulation in double; NHWC.
 //
 // `src` and `dst` must not overlap, except that `dst` may be `src` in relu, batch_norm and softmax.
 // Extents are taken as given: checking them is the caller's part.
