@@ -1,7 +1,8 @@
 # The CUDA compiler, for which GPUs it makes code, and which CUDA runtime is linked.
 #
-# Leaves XCEPTION_HAVE_CUDA, and with it the library xception_cudart, XCEPTION_CUDA_CODE (what
-# CUDA_ARCHITECTURES is set to) and XCEPTION_CUDA_EMBEDDED_PTX (versions whose PTX goes into the binary).
+# Leaves XCEPTION_HAVE_CUDA, and with it the library xception_cudart, XCEPTION_CUDA_CODE (what is made, in
+# CMake's words, as 80-real), XCEPTION_CUDA_OPTIONS (the same in nvcc's) and XCEPTION_CUDA_EMBEDDED_PTX
+# (versions whose PTX goes into the binary).
 
 set(XCEPTION_CUDA_ARCHITECTURES "75;80;86;89;90;100;120" CACHE STRING
   "GPUs to make machine code for; PTX of the last goes with it for those that come after. An entry with a suffix, as 80-virtual or 80-real, is that and nothing else")
@@ -110,6 +111,37 @@ list(REMOVE_DUPLICATES XCEPTION_CUDA_CODE)
 set(XCEPTION_CUDA_EMBEDDED_PTX ${XCEPTION_CUDA_CODE})
 list(FILTER XCEPTION_CUDA_EMBEDDED_PTX INCLUDE REGEX "-virtual$")
 list(TRANSFORM XCEPTION_CUDA_EMBEDDED_PTX REPLACE "-virtual$" "")
+
+# GPUs of one generation, as 80, 86 and 89, have the same instructions for us: machine code for them all
+# is made from the PTX of the first. To compile C++ to PTX takes most of the time that nvcc takes.
+set(versions)
+foreach(code IN LISTS XCEPTION_CUDA_CODE)
+  string(REGEX MATCH "^[0-9]+" version "${code}")
+  list(APPEND versions ${version})
+endforeach()
+list(REMOVE_DUPLICATES versions)
+list(SORT versions COMPARE NATURAL)
+set(sources)
+foreach(version IN LISTS versions)
+  if("${version}-real" IN_LIST XCEPTION_CUDA_CODE)
+    math(EXPR generation "${version} / 10")
+    if(NOT DEFINED first_of_${generation})
+      set(first_of_${generation} ${version})
+    endif()
+    list(APPEND sources ${first_of_${generation}})
+    list(APPEND made_from_${first_of_${generation}} sm_${version})
+  endif()
+  if("${version}-virtual" IN_LIST XCEPTION_CUDA_CODE)
+    list(APPEND sources ${version})
+    list(APPEND made_from_${version} compute_${version})
+  endif()
+endforeach()
+list(REMOVE_DUPLICATES sources)
+set(XCEPTION_CUDA_OPTIONS)
+foreach(version IN LISTS sources)
+  list(JOIN made_from_${version} "," code)
+  list(APPEND XCEPTION_CUDA_OPTIONS "--generate-code=arch=compute_${version},code=[${code}]")
+endforeach()
 
 # Linked by name: CMake's own choice would hold only for what nvcc links.
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)

@@ -49,9 +49,9 @@ endfunction()
 # The .cu files of a target. nvcc's own code between ours is not clean of conversions, so the host
 # compiler warns of less. ptxas tells of what a kernel keeps in local memory: it should be nothing.
 function(xc_cuda_target name)
-  set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES "${XCEPTION_CUDA_CODE}")
+  set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES OFF)
   # -std by hand: CMake 3.25 does not know that nvcc has C++20.
-  set(options -std=c++20 -Xcompiler=-Wall,-Wextra,-ffp-contract=off
+  set(options ${XCEPTION_CUDA_OPTIONS} -std=c++20 -Xcompiler=-Wall,-Wextra,-ffp-contract=off
     -Xptxas=--warn-on-spills,--warn-on-local-memory-usage)
   if(XCEPTION_CUDA_LINEINFO)
     list(APPEND options -lineinfo)
