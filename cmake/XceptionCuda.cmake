@@ -4,8 +4,8 @@
 # CMake's words, as 80-real), XCEPTION_CUDA_OPTIONS (the same in nvcc's) and XCEPTION_CUDA_EMBEDDED_PTX
 # (versions whose PTX goes into the binary).
 
-set(XCEPTION_CUDA_ARCHITECTURES "75;80;86;89;90;100;120" CACHE STRING
-  "GPUs to make machine code for; PTX of the last goes with it for those that come after. An entry with a suffix, as 80-virtual or 80-real, is that and nothing else")
+set(XCEPTION_CUDA_ARCHITECTURES all CACHE STRING
+  "GPUs to make machine code for; PTX of the last goes with it for those that come after. An entry with a suffix, as 80-virtual or 80-real, is that and nothing else. all: 75;80;86;89;90;100;120, as far as the toolkit knows them")
 set(XCEPTION_CUDA_PTX "" CACHE STRING
   "Versions whose PTX is embedded besides. The emulator of the tests runs that of 75, 80 and 90")
 set(XCEPTION_CUDART Static CACHE STRING
@@ -48,17 +48,22 @@ function(xc_find_cuda missing)
   set(${missing} "" PARENT_SCOPE)
 endfunction()
 
-# Stops where the kernels, or the toolkit's compiler, are not made for GPUs of this version, as 80.
-function(xc_check_version option version)
+# Versions of GPUs, as 80, that both the kernels and the toolkit's compiler are made for.
+function(xc_fitting_versions fitting)
   execute_process(COMMAND "${CMAKE_CUDA_COMPILER}" --list-gpu-arch
     OUTPUT_VARIABLE known ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
   string(REGEX MATCHALL "[0-9]+" known "${known}")
-  set(fitting)
-  foreach(each IN LISTS known)
-    if(each GREATER_EQUAL 75)
-      list(APPEND fitting ${each})
+  set(versions)
+  foreach(version IN LISTS known)
+    if(version GREATER_EQUAL 75)
+      list(APPEND versions ${version})
     endif()
   endforeach()
+  set(${fitting} "${versions}" PARENT_SCOPE)
+endfunction()
+
+# Stops where no code can be made for GPUs of this version.
+function(xc_check_version option version)
   if(version LESS 75)
     message(FATAL_ERROR "${option}: the kernels need GPUs of compute capability 7.5 (75) or later, so not ${version}")
   elseif(fitting AND NOT version IN_LIST fitting)
@@ -85,9 +90,19 @@ set(XCEPTION_HAVE_CUDA ON)
 if(XCEPTION_CUDA_ARCHITECTURES STREQUAL "")
   message(FATAL_ERROR "XCEPTION_CUDA_ARCHITECTURES is empty: name GPUs to make code for, as 80 or 75;90")
 endif()
+xc_fitting_versions(fitting)
+set(architectures ${XCEPTION_CUDA_ARCHITECTURES})
+if(architectures STREQUAL "all")
+  set(architectures)
+  foreach(version IN ITEMS 75 80 86 89 90 100 120)
+    if(NOT fitting OR version IN_LIST fitting)
+      list(APPEND architectures ${version})
+    endif()
+  endforeach()
+endif()
 set(XCEPTION_CUDA_CODE)
 set(newest)
-foreach(architecture IN LISTS XCEPTION_CUDA_ARCHITECTURES)
+foreach(architecture IN LISTS architectures)
   if(architecture MATCHES "^[0-9]+$")
     list(APPEND XCEPTION_CUDA_CODE ${architecture}-real)
     set(newest ${architecture}-virtual)
