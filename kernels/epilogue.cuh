@@ -1,6 +1,6 @@
 // What happens to a sum before it is stored, the same in every kernel: DeviceEpilogue over a few
-// neighbouring channels. A thread makes one ChannelEpilogue for its channels and applies it to each
-// of its pixels.
+// neighbouring channels. A thread makes one ChannelEpilogue for its channels and applies it to its
+// pixels, one after the other or some at once.
 #pragma once
 
 #include <cstdint>
@@ -21,58 +21,84 @@ class ChannelEpilogue {
         relu_(epilogue.relu),
         second_(epilogue.second_scale != nullptr),
         final_relu_(epilogue.final_relu) {
-    read(epilogue.shift, channel, shift_);
-    read(epilogue.second_scale, channel, second_scale_);
-    read(epilogue.second_shift, channel, second_shift_);
-  }
-
-  // Turns sums into what is stored. `offset` is where the first of them goes in dst, in elements:
-  // the residual stands at the same place. Sums of zero behind the last channel stay zero.
-  __device__ __forceinline__ void apply(std::int64_t offset, float (&y)[kWidth]) const {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      y[i] += shift_[i];
+      shift_[i] = 0.0F;
     }
-    if (relu_) {
-      clamp(y);
+    if (epilogue.shift != nullptr) {
+      load_floats(epilogue.shift + channel, shift_);
     }
     if (second_) {
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        y[i] = __fmaf_rn(y[i], second_scale_[i], second_shift_[i]);
-      }
+      load_floats(epilogue.second_scale + channel, second_scale_);
+      load_floats(epilogue.second_shift + channel, second_shift_);
     }
-    if (residual_ != nullptr) {
-      float residual[kWidth];
-      load_channels<T, kWidth>(residual_ + offset, residual);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        y[i] += residual[i];
-      }
-    }
+  }
+
+  // Turns a pixel's sums into what is stored. `offset` is where the first of them goes in dst, in
+  // elements: the residual stands at the same place. Sums of zero behind the last channel stay
+  // zero.
+  __device__ __forceinline__ void apply(std::int64_t offset, float (&y)[kWidth]) const {
+    float(&pixels)[1][kWidth] = reinterpret_cast<float(&)[1][kWidth]>(y);
+    apply_steps(relu_, offset, 0, {true}, pixels);
     if (final_relu_) {
-      clamp(y);
+      each(pixels, [](int, float sum) { return relu_or_nan(sum); });
     }
+  }
+
+  // The same for pixels that lie `step` elements apart, where they are `inside`, without the ReLU
+  // of those that end in one: last_relu() says so, and pack_relu() does it.
+  template <int kPixels>
+  __device__ __forceinline__ void apply_inner(std::int64_t offset, std::int64_t step,
+                                              const bool (&inside)[kPixels],
+                                              float (&y)[kPixels][kWidth]) const {
+    apply_steps(relu_ && !relu_ends(), offset, step, inside, y);
+  }
+
+  __device__ __forceinline__ bool last_relu() const {
+    return final_relu_ || (relu_ && relu_ends());
   }
 
  private:
-  // ReLU; a NaN stays one, so that a poisoned input shows.
-  __device__ __forceinline__ static void clamp(float (&y)[kWidth]) {
+  // Whether nothing lies between the first ReLU and the last.
+  __device__ __forceinline__ bool relu_ends() const { return !second_ && residual_ == nullptr; }
+
+  // All but the last ReLU.
+  template <int kPixels>
+  __device__ __forceinline__ void apply_steps(bool relu, std::int64_t offset, std::int64_t step,
+                                              const bool (&inside)[kPixels],
+                                              float (&y)[kPixels][kWidth]) const {
+    each(y, [&](int i, float sum) { return sum + shift_[i]; });
+    if (relu) {
+      each(y, [](int, float sum) { return relu_or_nan(sum); });
+    }
+    if (second_) {
+      each(y, [&](int i, float sum) { return __fmaf_rn(sum, second_scale_[i], second_shift_[i]); });
+    }
+    if (residual_ != nullptr) {
+      const T* from = residual_ + offset;
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      y[i] = max_or_nan(y[i], 0.0F);
+      for (int pixel = 0; pixel < kPixels; ++pixel) {
+        if (inside[pixel]) {
+          float residual[kWidth];
+          load_channels<T, kWidth>(from, residual);
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) {
+            y[pixel][i] += residual[i];
+          }
+        }
+        from += step;
+      }
     }
   }
 
-  // Null is zero.
-  __device__ __forceinline__ static void read(const float* vector, int channel,
-                                              float (&values)[kWidth]) {
+  template <int kPixels, class Step>
+  __device__ __forceinline__ static void each(float (&y)[kPixels][kWidth], const Step& step) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      values[i] = 0.0F;
-    }
-    if (vector != nullptr) {
-      load_floats(vector + channel, values);
+    for (int pixel = 0; pixel < kPixels; ++pixel) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        y[pixel][i] = step(i, y[pixel][i]);
+      }
     }
   }
 
@@ -81,7 +107,7 @@ class ChannelEpilogue {
   bool second_;
   bool final_relu_;
   float shift_[kWidth];
-  float second_scale_[kWidth];
+  float second_scale_[kWidth];  // unset without a second affine, and so is its shift
   float second_shift_[kWidth];
 };
 

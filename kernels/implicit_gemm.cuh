@@ -60,33 +60,53 @@ __device__ __forceinline__ void store_product(const ConvGeometry& geometry, cons
                                               const DeviceEpilogue& epilogue,
                                               typename Product::Element* dst) {
   using T = typename Product::Element;
+  using Vector = Words<kVectorWords<T, kWidth>>;
   const int pixel = first_pixel + product.first_row();
-  const int rows = geometry.pixels - pixel;
   const std::int64_t row_step = std::int64_t{geometry.dst_stride} * Product::kRowStep;
+  bool inside[Product::kRows];
+#pragma unroll
+  for (int i = 0; i < Product::kRows; ++i) {
+    inside[i] = i * Product::kRowStep < geometry.pixels - pixel;
+  }
 #pragma unroll
   for (int vector = 0; vector < Product::kVectors; ++vector) {
     const int channel = first_channel + product.column(vector);
     if (channel >= geometry.dst_stride) {
       continue;
     }
-    const ChannelEpilogue<T, kWidth> finish(epilogue, channel);
-    // An infinity times the weights' padding would be NaN in the padding of the result.
-    const auto mask = channel_mask<T, kWidth>(geometry.channels - channel);
-    std::int64_t offset = result_offset(geometry, pixel, channel);
-    T* to = dst + offset;
+    float y[Product::kRows][kWidth];
+    const auto set = [&](const auto& value) {
 #pragma unroll
-    for (int i = 0; i < Product::kRows; ++i) {
-      if (i * Product::kRowStep < rows) {
-        float y[kWidth];
+      for (int i = 0; i < Product::kRows; ++i) {
 #pragma unroll
         for (int e = 0; e < kWidth; ++e) {
-          y[e] = product.sum(i, vector, e);
+          y[i][e] = value(i, e);
         }
-        finish.apply(offset, y);
-        store_channels<T, kWidth>(to, y, mask);
       }
-      offset += row_step;
-      to += row_step;
+    };
+    set([&](int i, int e) { return product.sum(i, vector, e); });
+    const ChannelEpilogue<T, kWidth> finish(epilogue, channel);
+    const std::int64_t offset = result_offset(geometry, pixel, channel);
+    finish.apply_inner(offset, row_step, inside, y);
+    // An infinity times the weights' padding would be NaN in the padding of the result.
+    const int channels = geometry.channels - channel;
+    if (channels < kWidth) {
+      set([&](int i, int e) { return e < channels ? y[i][e] : 0.0F; });
+    }
+    const auto store = [&](const auto& packed) {
+      T* to = dst + offset;
+#pragma unroll
+      for (int i = 0; i < Product::kRows; ++i) {
+        if (inside[i]) {
+          store_words(reinterpret_cast<Vector*>(to), packed(y[i]));
+        }
+        to += row_step;
+      }
+    };
+    if (finish.last_relu()) {
+      store([](const float(&row)[kWidth]) { return pack_relu<T, kWidth>(row); });
+    } else {
+      store([](const float(&row)[kWidth]) { return pack<T, kWidth>(row); });
     }
   }
 }

@@ -67,6 +67,52 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
 #endif
 }
 
+// ReLU; a NaN stays one, so that a poisoned input shows.
+__device__ __forceinline__ float relu_or_nan(float a) {
+#if __CUDA_ARCH__ >= 800
+  float result;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(result) : "f"(a));
+  return result;
+#else
+  return max_or_nan(a, 0.0F);
+#endif
+}
+
+// pack_pair() of their ReLU.
+__device__ __forceinline__ std::uint32_t pack_pair_relu(float a, float b, __half) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t bits;
+  asm("cvt.rn.relu.f16x2.f32 %0, %2, %1;" : "=r"(bits) : "f"(a), "f"(b));
+  return bits;
+#else
+  return pack_pair(relu_or_nan(a), relu_or_nan(b), __half{});
+#endif
+}
+__device__ __forceinline__ std::uint32_t pack_pair_relu(float a, float b, __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t bits;
+  asm("cvt.rn.relu.bf16x2.f32 %0, %2, %1;" : "=r"(bits) : "f"(a), "f"(b));
+  return bits;
+#else
+  return pack_pair(relu_or_nan(a), relu_or_nan(b), __nv_bfloat16{});
+#endif
+}
+
+// pack() of their ReLU.
+template <class T, int kWidth>
+__device__ __forceinline__ Words<kVectorWords<T, kWidth>> pack_relu(const float (&y)[kWidth]) {
+  Words<kVectorWords<T, kWidth>> bits;
+#pragma unroll
+  for (int i = 0; i < kVectorWords<T, kWidth>; ++i) {
+    if constexpr (sizeof(T) == 2) {
+      bits.word[i] = pack_pair_relu(y[2 * i], y[2 * i + 1], T{});
+    } else {
+      bits.word[i] = __float_as_uint(relu_or_nan(y[i]));
+    }
+  }
+  return bits;
+}
+
 // Four matrices of 8x8 16-bit elements: lane l gives the address, less kOffset, of row l % 8 of
 // matrix l / 8, 16 bytes. Lane 4 * g + t receives 32-bit word t of row g of each. The order among
 // volatile statements keeps it between the barriers where it stands.
