@@ -28,16 +28,21 @@
 // summation: taps, then channels, 32 bytes of k at a time, one accumulator an output; nothing is
 // split along k.
 //
+// Between two barriers a warp has little to do but mma, ldmatrix and cp.async: addresses are
+// constants of the slot, and a count of the tiles until the tap ends (operand_loader.cuh) is all
+// that decides whether something else is due, the end of the sum included. It costs six
+// instructions a group, and one an address when the slots begin anew.
+//
 // What limits it. Few pixels: the latency of a step, for a block's steps follow each other and k
 // is not split. Many pixels and channels up to 256: memory. Many of both: tensor cores; on
-// 8x19x19x728 to 728 channels in fp16 mma is 45.7 % of the warp instructions of the PTX, and
-// 40.6 % with a residual. Loads use 96 % of their sectors at least, stores all of them, and shared
-// memory has no bank conflicts. (Counters of the emulator, no times: docs/kernels.md.)
+// 8x19x19x728 to 728 channels in fp16 mma is 53 % of the warp instructions of the PTX, and 46 %
+// with a residual. Loads use 96 % of their sectors at least, stores all of them, and shared memory
+// has no bank conflicts. (Counters of the emulator, no times: docs/kernels.md.)
 //
-// Tried and dropped, by mma's share of that layer's warp instructions. Slots at computed addresses:
-// 30 %. Sums that begin as zeros in registers: 43.9 %. For the dense 4x4x728 layer at batch 8,
-// warps of 16x32 and a barrier for each tile of operands: 22.4 % instead of 31.6 %; its 128 pixels
-// in 128x128 tiles would make 56 %, on six multiprocessors.
+// Tried and dropped, by mma's share of that layer's warp instructions when it stood at 45.7 %:
+// slots at computed addresses, 30 %; sums that begin as zeros in registers, 43.9 %. For the dense
+// 4x4x728 layer at batch 8, when it stood at 31.6 %, warps of 16x32 and a barrier for each tile of
+// operands: 22.4 %; its 128 pixels in 128x128 tiles would have made 56 %, on six multiprocessors.
 #pragma once
 
 #include <cstdint>
@@ -131,65 +136,60 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
     const int tile = static_cast<int>(blockIdx.x);
     const int first_pixel = tile / geometry.column_tiles * kTile.rows;
     const int first_channel = tile % geometry.column_tiles * kTile.columns;
-    PixelLoader<T, Product::kIndex, kSize, kSlots> pixels(geometry, src, first_pixel, slots);
-    WeightLoader<T, Product::kIndex, Product::kScalar, kSlots> filters(
-        geometry, weights, kSize * kSize, first_channel, slots);
-    int left = kSize * kSize * geometry.depth_tiles;
-    unrolled<kAhead>([&](auto index) {
-      constexpr int kSlot = decltype(index)::value;
-      if (kSlot < left) {
-        pixels.template fetch<kSlot>();
-        filters.template fetch<kSlot>();
-        pixels.template land<kSlot>();
-        filters.template land<kSlot>();
+    OperandLoader<T, Product::kIndex, Product::kScalar, kSize, kGroup, kSlots> operands(
+        geometry, src, weights, first_pixel, first_channel, slots);
+    const int first_tiles = (kSize * kSize * geometry.depth_tiles - 1) % kGroup + 1;
+    int ended = 0;  // groups that could not be fetched, for there were none
+    unrolled<kGroups - 1>([&](auto index) {
+      constexpr int kSlot = decltype(index)::value * kGroup;
+      bool fetched = true;
+      if constexpr (kSlot == 0) {
+        operands.fetch_first(first_tiles);
+      } else {
+        fetched = operands.template fetch_group<kSlot>();
       }
-      if (kSlot % kGroup == kGroup - 1) {
-        commit_copies();
+      if (!fetched) {
+        ++ended;
+      } else if (!kHasAsyncCopy) {
+        operands.template land<kSlot>();
       }
+      commit_copies();
       return true;
     });
 
     Product product(slots);
     // Multiplies the group that begins in slot kComputed, and fetches the one that all but the last
-    // are ahead of; false where it was the last.
+    // are ahead of; false where none was left to multiply.
     const auto multiply_group = [&]<int kComputed, bool kFirst>() {
       constexpr int kFetched = (kComputed + kAhead) % kSlots;
       // This group has landed for this thread, by the barrier for all; and all are done with the
       // group before it, whose place the next one takes.
       wait_for_copies<kGroups - 2>();
       __syncthreads();
-      const bool fetches = left > kAhead;
-      unrolled<kGroup>([&](auto index) {
-        constexpr int i = decltype(index)::value;
-        if (left <= kAhead + i) {
-          return false;
-        }
-        pixels.template fetch<kFetched + i>();
-        filters.template fetch<kFetched + i>();
-        return true;
-      });
+      const bool fetched = operands.template fetch_group<kFetched>();
+      if (!fetched && ++ended == kGroups) {
+        return false;
+      }
       commit_copies();
       unrolled<kGroup>([&](auto index) {
         constexpr int i = decltype(index)::value;
-        if (i > 0 && left <= i) {
+        if (kFirst && i >= first_tiles) {
           return false;
         }
         product.template multiply_tile<kComputed + i, kFirst && i == 0>();
         return true;
       });
-      if (!kHasAsyncCopy && fetches) {
-        pixels.template land<kFetched>();
-        filters.template land<kFetched>();
+      if (!kHasAsyncCopy && fetched) {
+        operands.template land<kFetched>();
       }
-      left -= kGroup;
-      return left > 0;
+      return true;
     };
-    bool more = multiply_group.template operator()<0, true>();
-    while (more) {
-      more = unrolled<kGroups>([&](auto group) {
-        constexpr int kComputed = (decltype(group)::value + 1) % kGroups * kGroup;
-        return multiply_group.template operator()<kComputed, false>();
-      });
+    multiply_group.template operator()<0, true>();
+    // The condition is the body: a flag between the two would cost instructions.
+    while (unrolled<kGroups>([&](auto group) {
+      constexpr int kComputed = (decltype(group)::value + 1) % kGroups * kGroup;
+      return multiply_group.template operator()<kComputed, false>();
+    })) {
     }
     store_product<kNarrow ? 4 : Product::kWidth>(geometry, product, first_pixel, first_channel,
                                                  epilogue, dst);

@@ -65,9 +65,10 @@ XC_HOST_DEVICE constexpr std::int64_t source_offset(const ConvGeometry& geometry
   return (row * geometry.src_w + origin.x) * geometry.src_stride;
 }
 
-// From the pixel at the origin to tap (r, s) of its window.
-XC_HOST_DEVICE constexpr std::int64_t tap_offset(const ConvGeometry& geometry, int r, int s) {
-  return (std::int64_t{r} * geometry.src_w + s) * geometry.src_stride;
+// In elements, from the pixel of tap `tap` - 1 of a window to that of `tap`.
+XC_HOST_DEVICE constexpr std::int64_t tap_step(const ConvGeometry& geometry, int size, int tap) {
+  const int pixels = tap % size == 0 ? geometry.src_w - (size - 1) : 1;
+  return std::int64_t{pixels} * geometry.src_stride;
 }
 
 XC_HOST_DEVICE constexpr std::int64_t result_offset(const ConvGeometry& geometry, int pixel,
@@ -78,13 +79,16 @@ XC_HOST_DEVICE constexpr std::int64_t result_offset(const ConvGeometry& geometry
 // Bit r * size + s is set where tap (r, s) lies inside the picture.
 XC_HOST_DEVICE constexpr unsigned inside_taps(const ConvGeometry& geometry,
                                               const WindowOrigin& origin, int size) {
+  // A negative coordinate is a large unsigned one.
+  unsigned columns = 0;
+  for (int s = 0; s < size; ++s) {
+    const bool inside = static_cast<unsigned>(origin.x + s) < static_cast<unsigned>(geometry.src_w);
+    columns |= inside ? 1U << s : 0U;
+  }
   unsigned mask = 0;
   for (int r = 0; r < size; ++r) {
-    for (int s = 0; s < size; ++s) {
-      const bool inside = origin.y + r >= 0 && origin.y + r < geometry.src_h && origin.x + s >= 0 &&
-                          origin.x + s < geometry.src_w;
-      mask |= inside ? 1U << (r * size + s) : 0U;
-    }
+    const bool inside = static_cast<unsigned>(origin.y + r) < static_cast<unsigned>(geometry.src_h);
+    mask |= inside ? columns << (r * size) : 0U;
   }
   return mask;
 }

@@ -140,12 +140,13 @@ __device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t address)
 
 // 16 bytes on their way from global to shared memory. From sm_80 on cp.async carries them and they
 // have landed after wait_for_copies(); before that a register holds them until land(). Either way
-// zeros go where `bytes` is 0, and nothing is read. They come from src + kSource and go to address
+// zeros go where `bytes` is 0, and nothing is read, whatever stands at src. They come from src +
+// kSource and go to address
 // + kOffset.
 class ChunkCopy {
  public:
   template <int kOffset, int kSource>
-  __device__ __forceinline__ void fetch(std::uint32_t address, const void* src, int bytes) {
+  __device__ __forceinline__ void fetch(std::uint32_t address, const void* src, unsigned bytes) {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.cg.shared.global [%0 + %3], [%1 + %4], 16, %2;" ::"r"(address), "l"(src),
                  "r"(bytes), "n"(kOffset), "n"(kSource)
@@ -193,10 +194,6 @@ __device__ __forceinline__ void copy_pixel(std::uint32_t dst, const void* src, b
   }
 #endif
 }
-
-// Keeps the compiler from making the branch it stands in a selection, which every pass would pay
-// for.
-__device__ __forceinline__ void rarely() { asm volatile(""); }
 
 // Closes the group of all copies fetched since the last one.
 __device__ __forceinline__ void commit_copies() {

@@ -49,8 +49,8 @@ TEST_CASE("pointwise: every tile at its edges") {
       // Tiles along k: fewer and more than are fetched ahead, groups that are not full, a tile that
       // is not full.
       const int slots = shape.group * shape.groups;
-      for (const int c :
-           {1, 2, depth, depth + 1, (slots - 1) * depth, slots * depth, (slots + 1) * depth + 16}) {
+      for (const int c : {1, 2, depth, depth + 1, (slots - 1) * depth, slots * depth,
+                          (slots + 1) * depth, (slots + 1) * depth + 16}) {
         const ConvProblem problem = pointwise_problem({1, 1, 3 * shape.rows - 1, c}, shape.columns);
         if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
           ++reached;

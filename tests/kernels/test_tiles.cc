@@ -195,7 +195,8 @@ TEST_CASE("tiles: offsets reach beyond 2^31 elements") {
   CHECK(last.y == 297);
   CHECK(last.x == 297);
   CHECK(source_offset(geometry, last) == ((399LL * 299 + 297) * 299 + 297) * 736);
-  CHECK(source_offset(geometry, last) + tap_offset(geometry, 1, 1) + 736 ==
+  CHECK(source_offset(geometry, last) + tap_step(geometry, 3, 1) + tap_step(geometry, 3, 2) +
+            tap_step(geometry, 3, 3) + tap_step(geometry, 3, 4) + 736 ==
         device_elements(problem.src));
   CHECK(result_offset(geometry, geometry.pixels - 1, 1023) + 1 == device_elements(problem.dst()));
   CHECK(inside_taps(geometry, last, 3) == 0b000011011U);
@@ -228,6 +229,17 @@ TEST_CASE("tiles: index arithmetic, one pixel after the other") {
           CHECK(origin.n == n);
           CHECK(origin.y == p * problem.window.stride - problem.window.pad.top);
           CHECK(origin.x == q * problem.window.stride - problem.window.pad.left);
+          const unsigned inside = inside_taps(geometry, origin, size);
+          std::int64_t at = source_offset(geometry, origin);
+          for (int tap = 0; tap < size * size; ++tap) {
+            const int y = origin.y + tap / size;
+            const int x = origin.x + tap % size;
+            at += tap == 0 ? 0 : tap_step(geometry, size, tap);
+            CHECK(at == ((std::int64_t{n} * problem.src.h + y) * problem.src.w + x) *
+                            channel_stride(problem.src.c));
+            CHECK((inside >> tap & 1U) ==
+                  (y >= 0 && y < problem.src.h && x >= 0 && x < problem.src.w ? 1U : 0U));
+          }
         }
       }
     }
