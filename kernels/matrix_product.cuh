@@ -29,18 +29,24 @@ class TensorProduct {
 
   // `shared` is where the first slot begins.
   __device__ __forceinline__ explicit TensorProduct(std::uint32_t shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int warp = tile_threads(kTile) == 32 ? 0 : static_cast<int>(threadIdx.x / 32);
     first_row_ = warp / kWarpsAcross * kTile.warp_rows;
     first_column_ = warp % kWarpsAcross * kTile.warp_columns;
     // Matrices of pixels: rows 0-7 and 8-15 of the first chunk, then of the second.
     const int row = first_row_ + lane % 16;
-    pixels_ = shared + chunk_offset(row, lane / 16, pixel_scramble(row));
+    const std::uint32_t pixels = shared + chunk_offset(row, lane / 16, pixel_scramble(row));
     // Matrices of weights: both chunks of eight columns, then of the next eight.
     const int n = lane % 8;
     const int column = first_column_ + kWidth * (n / 2) + lane / 16 * 2 + n % 2;
-    weights_ =
+    const std::uint32_t weights =
         shared + chunk_offset(column, lane / 8 % 2, weight_scramble(column, kWidth, kScalar));
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      // The chunk's number is scrambled by xor, so two chunks on is xor too.
+      pixels_[step] = kept(pixels ^ (step * 2 * kChunkBytes));
+      weights_[step] = kept(weights ^ (step * 2 * kChunkBytes));
+    }
     first_row_ += lane / 4;
     first_column_ += lane % 4 * kWidth;
   }
@@ -48,25 +54,21 @@ class TensorProduct {
   // Adds the products of the tile of operands in slot kSlot; kFirst: the sums begin with them.
   template <int kSlot, bool kFirst>
   __device__ __forceinline__ void multiply_tile() {
-    unrolled<kDepthBytes / 32>([&](auto step) {
-      // The chunk's number is scrambled by xor, so two chunks on is xor too.
-      constexpr int kFlipped = decltype(step)::value * 2 * kChunkBytes;
-      constexpr bool kBegins = kFirst && kFlipped == 0;
-      const std::uint32_t pixels = pixels_ ^ kFlipped;
-      const std::uint32_t weights = weights_ ^ kFlipped;
+    unrolled<kSteps>([&](auto index) {
+      constexpr int kStep = decltype(index)::value;
       std::uint32_t b[kColumnTiles / 2][4];
       unrolled<kColumnTiles / 2>([&](auto pair) {
         // Eight columns are two rows of weights in each of four neighbourhoods of kWidth.
         constexpr int j = decltype(pair)::value * 2;
         constexpr int kRow = j / kTilesPerVector * (4 * kWidth) + j % kTilesPerVector * 2;
-        load_matrices<kSlot * operand_bytes(kTile) + (kTile.rows + kRow) * kDepthBytes>(weights,
-                                                                                        b[j / 2]);
+        load_matrices<kSlot * operand_bytes(kTile) + (kTile.rows + kRow) * kDepthBytes>(
+            weights_[kStep], b[j / 2]);
         return true;
       });
       unrolled<kRowTiles>([&](auto row_tile) {
         constexpr int i = decltype(row_tile)::value;
         std::uint32_t a[4];
-        load_matrices<kSlot * operand_bytes(kTile) + i * 16 * kDepthBytes>(pixels, a);
+        load_matrices<kSlot * operand_bytes(kTile) + i * 16 * kDepthBytes>(pixels_[kStep], a);
         if constexpr (std::is_same_v<Operand, Tf32>) {
 #pragma unroll
           for (int word = 0; word < 4; ++word) {
@@ -75,7 +77,7 @@ class TensorProduct {
         }
 #pragma unroll
         for (int j = 0; j < kColumnTiles; ++j) {
-          multiply<kBegins>(a, b[j / 2] + j % 2 * 2, sum_[i][j], Operand{});
+          multiply<kFirst && kStep == 0>(a, b[j / 2] + j % 2 * 2, sum_[i][j], Operand{});
         }
         return true;
       });
@@ -95,6 +97,7 @@ class TensorProduct {
   }
 
  private:
+  static constexpr int kSteps = kDepthBytes / 32;  // of an mma's k in a tile of operands
   static constexpr int kWarpsAcross = kTile.columns / kTile.warp_columns;
   static constexpr int kRowTiles = kTile.warp_rows / 16;
   static constexpr int kColumnTiles = kTile.warp_columns / 8;
@@ -103,8 +106,10 @@ class TensorProduct {
 
   int first_row_;
   int first_column_;
-  std::uint32_t pixels_;   // where this lane's first load of pixels would be in the first slot
-  std::uint32_t weights_;  // and of weights, less the rows of pixels
+  // Where this lane's first load of pixels would be in the first slot, for each step, and of
+  // weights, less the rows of pixels.
+  std::uint32_t pixels_[kSteps];
+  std::uint32_t weights_[kSteps];
   float sum_[kRowTiles][kColumnTiles][4];
 };
 
@@ -123,8 +128,8 @@ class ScalarProduct {
   using Element = T;
 
   __device__ __forceinline__ explicit ScalarProduct(std::uint32_t shared) : shared_(shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int warp = tile_threads(kTile) == 32 ? 0 : static_cast<int>(threadIdx.x / 32);
     first_row_ = warp / kWarpsAcross * kTile.warp_rows + lane / kColumnLanes;
     first_column_ = warp % kWarpsAcross * kTile.warp_columns + lane % kColumnLanes * kWidth;
   }

@@ -25,6 +25,13 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// The same value, but the compiler does not know how it was made: it keeps it in a register and
+// does not make it again in each pass of a loop.
+__device__ __forceinline__ std::uint32_t kept(std::uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // Zero, made where it stands: a plain one the compiler makes before the branch that leads to it,
 // for those who take the other way too.
 __device__ __forceinline__ float zero_here() {
