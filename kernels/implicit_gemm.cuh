@@ -20,8 +20,8 @@
 // channels are cut into such tiles, and a tap begins a new one. The chunks of 16 bytes are
 // scrambled (chunk_offset() in implicit_gemm.h) so that cp.async, ldmatrix and the scalar loads
 // touch every bank once a wavefront. A slot has 16,384 bytes in 128x128, 12,288 in 128x64, 8,192
-// in 64x64, 6,144 in 64x32 and 4,096 in 32x32; there are 3, 4, 6, 8 and 8 of them (49,152 bytes,
-// in the last 32,768), 3 for scalar code, and 2 on sm_75.
+// in 64x64, 6,144 in 64x32 and 4,096 in 32x32; there are 3, 4, 6, 8 and 9 of them (49,152 bytes,
+// in the last 36,864), 3 for scalar code, and 2 on sm_75.
 //
 // Pipeline: groups of tiles are fetched by cp.async, all but one of the groups ahead of the one
 // that is multiplied, with one barrier a group; on sm_75 one tile ahead into registers. Order of

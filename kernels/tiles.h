@@ -45,7 +45,7 @@ inline constexpr MatrixTile kMatrixTiles[] = {{128, 128, 64, 64, 1, 3},
                                               {128, 64, 32, 64, 1, 4},
                                               {64, 64, 32, 32, 2, 3},
                                               {64, 32, 32, 32, 2, 4},
-                                              {32, 32, 32, 32, 2, 4}};
+                                              {32, 32, 32, 32, 3, 3}};
 inline constexpr int kMatrixTileCount = 5;
 inline constexpr int kFirstScalarTile = 1;
 inline constexpr int kNarrowTile = kMatrixTileCount - 1;
