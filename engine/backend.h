@@ -109,6 +109,8 @@ class Backend {
 
   // Bytes of an activation in the arena.
   virtual std::size_t value_bytes(const Shape& shape, bool is_result) const = 0;
+  // Of what the plan reads, pictures, which stage() may lay out as it likes.
+  virtual std::size_t input_bytes(const Shape& shape) const { return value_bytes(shape, false); }
 
   // Fails with kUnsupported where the node or precision is not to be had, and with the weight
   // file's own errors. Called by several threads at once.

@@ -4,7 +4,6 @@
 // there as they are (8-bit ones are normalised there), and the result. The steps are recorded as a
 // CUDA graph when the session is made, so that a run starts them with one call. Two slots let the
 // pictures of the next run travel, on a stream of their own, while this one computes.
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
@@ -27,7 +26,7 @@ struct Slot {
   PinnedMemory result;
   OwnedEvent uploaded;
   OwnedEvent done;
-  bool pixels = false;  // what has arrived: 8-bit samples, or an activation
+  bool pixels = false;  // what has arrived: 8-bit samples, or the plan's input
   std::array<float, 3> mean{};
   std::array<float, 3> std{};
 };
@@ -52,6 +51,9 @@ class CudaBackend : public Backend {
 
   std::size_t value_bytes(const Shape& shape, bool is_result) const override {
     return device_bytes(shape, numeric_of(is_result));
+  }
+  std::size_t input_bytes(const Shape& shape) const override {
+    return picture_bytes(shape, context_.numeric);
   }
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
@@ -161,7 +163,7 @@ Result<std::shared_ptr<std::byte>> CudaBackend::allocate(std::size_t bytes) {
 Status CudaBackend::copy_in(const float* src, const Shape& shape, std::byte* dst) {
   return on_device([&]() -> Status {
     std::vector<std::byte> values(device_bytes(shape, context_.numeric));
-    to_device_layout(src, Layout::kNHWC, shape, context_.numeric, values.data());
+    to_device_layout(src, shape, context_.numeric, values.data());
     XC_RETURN_IF_ERROR(to_status(
         cudaMemcpyAsync(dst, values.data(), values.size(), cudaMemcpyHostToDevice, compute_.get()),
         "copy an activation to the device"));
@@ -205,8 +207,7 @@ Status CudaBackend::set_plan(const BoundPlan& plan) {
 }
 
 Status CudaBackend::make_slot(Slot& slot) {
-  const std::size_t pictures = std::max(device_bytes(plan().input, context_.numeric),
-                                        static_cast<std::size_t>(plan().input.elements()));
+  const std::size_t pictures = input_bytes(plan().input);
   Result<PinnedMemory> outgoing = allocate_pinned(pictures, "pictures");
   XC_RETURN_IF_ERROR(outgoing.status());
   slot.outgoing = *std::move(outgoing);
@@ -267,8 +268,8 @@ Status CudaBackend::stage(std::size_t index, const Pictures& pictures) {
       slot.mean = pictures.normalisation->mean;
       slot.std = pictures.normalisation->std;
     } else {
-      to_device_layout(pictures.values, pictures.layout, plan().input, context_.numeric, outgoing);
-      bytes = device_bytes(plan().input, context_.numeric);
+      to_picture_layout(pictures.values, pictures.layout, plan().input, context_.numeric, outgoing);
+      bytes = input_bytes(plan().input);
     }
     XC_RETURN_IF_ERROR(to_status(
         cudaMemcpyAsync(slot.arrived.get(), outgoing, bytes, cudaMemcpyHostToDevice, copies_.get()),
@@ -283,10 +284,10 @@ Status CudaBackend::feed(Slot& slot) {
   XC_RETURN_IF_ERROR(
       to_status(cudaStreamWaitEvent(compute_.get(), slot.uploaded.get(), 0), "wait for pictures"));
   if (!slot.pixels) {
-    return to_status(cudaMemcpyAsync(plan().input_value, slot.arrived.get(),
-                                     device_bytes(plan().input, context_.numeric),
-                                     cudaMemcpyDeviceToDevice, compute_.get()),
-                     "copy pictures on the device");
+    return to_status(
+        cudaMemcpyAsync(plan().input_value, slot.arrived.get(), input_bytes(plan().input),
+                        cudaMemcpyDeviceToDevice, compute_.get()),
+        "copy pictures on the device");
   }
   NormalizeArgs args;
   args.src = static_cast<const std::uint8_t*>(slot.arrived.get());

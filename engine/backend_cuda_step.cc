@@ -9,6 +9,7 @@
 #include "kernels/conv3x3.h"
 #include "kernels/depthwise.h"
 #include "kernels/linear.h"
+#include "kernels/picture_conv.h"
 #include "kernels/pointwise.h"
 #include "kernels/pool.h"
 
@@ -48,8 +49,7 @@ class StepMaker {
       : request_(request), context_(context), file_(file), cache_(cache) {}
 
   Result<std::unique_ptr<Step>> make() {
-    Result<std::unique_ptr<Step>> step =
-        std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
+    Result<std::unique_ptr<Step>> step = visit();
     if (!step.ok()) {
       return step.status().with_context("layer '" + request_.node.name + "'");
     }
@@ -59,6 +59,26 @@ class StepMaker {
  private:
   using Made = Result<std::unique_ptr<Step>>;
   using Packed = std::shared_ptr<const Parameters>;
+
+  // The layout of pictures is known to one kernel alone, and every network begins with it.
+  bool reads_pictures() const {
+    for (std::size_t i = 0; i < request_.src.size(); ++i) {
+      if (request_.node.inputs[i] == 0 && request_.src[i].c == kPictureColours) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  Made visit() {
+    const auto* conv = std::get_if<Conv2d>(&request_.node.op);
+    const bool dense3x3 = conv != nullptr && !conv->depthwise && conv->size == kPictureSize;
+    if (reads_pictures() && (!dense3x3 || request_.src.size() > 1)) {
+      return Status(Code::kUnsupported,
+                    describe(request_.node.op) + " has no CUDA kernel that reads pictures");
+    }
+    return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
+  }
 
   Made prepare(const Input&) { return Status(Code::kInternal, "an input is no step"); }
   Made prepare(const Conv2d& conv);
@@ -192,6 +212,10 @@ StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
     return linear_layer(conv, problem);
   }
   XC_RETURN_IF_ERROR(check_result_type());
+  if (reads_pictures()) {  // cuDNN does not know their layout
+    return convolution<DenseArgs>("picture_conv", conv, problem, pack_picture, picture_conv,
+                                  describe_picture(problem, context_.numeric, context_.gpu));
+  }
   if (context_.cudnn != nullptr) {
     return cudnn_convolution(conv, problem);
   }

@@ -1,5 +1,5 @@
-// Convolutions by cuDNN, in the place of ours: what a user of the library would have otherwise, to
-// compare with. Everything else stays as the CUDA backend has it.
+// Convolutions by cuDNN, in the place of ours, but for that of pictures: what a user of the library
+// would have otherwise, to compare with. Everything else stays as the CUDA backend has it.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// Activations between host memory, float32 and dense, and the layout of the kernels: NHWC in the
-// working type, pixels channel_stride(c) apart with zeros between.
+// Tensors between host memory, float32 and dense, and the layouts of the kernels, in the working
+// type: see gpu.h.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +14,19 @@ inline std::size_t device_bytes(const Shape& shape, Numeric numeric) {
   return static_cast<std::size_t>(device_elements(shape)) * element_bytes(numeric);
 }
 
-// Writes device_bytes(shape, numeric) to `dst`. Allocates nothing.
-void to_device_layout(const float* src, Layout layout, const Shape& shape, Numeric numeric,
-                      std::byte* dst);
+// Bytes of pictures on the device.
+inline std::size_t picture_bytes(const Shape& shape, Numeric numeric) {
+  return static_cast<std::size_t>(picture_elements(shape)) * element_bytes(numeric);
+}
+
+// Writes device_bytes(shape, numeric) to `dst`. `src` is NHWC. Allocates nothing.
+void to_device_layout(const float* src, const Shape& shape, Numeric numeric, std::byte* dst);
 
 // `dst` is NHWC. Allocates nothing.
 void from_device_layout(const std::byte* src, const Shape& shape, Numeric numeric, float* dst);
+
+// Writes picture_bytes(shape, numeric) to `dst`; the shape has three channels. Allocates nothing.
+void to_picture_layout(const float* src, Layout layout, const Shape& shape, Numeric numeric,
+                       std::byte* dst);
 
 }  // namespace xception

@@ -213,8 +213,8 @@ Status Session::Impl::prepare() {
 
 // One arena for activations and workspaces, and every step bound to its part of it.
 Status Session::Impl::lay_out() {
-  std::vector<std::size_t> bytes;
-  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+  std::vector<std::size_t> bytes = {backend->input_bytes(shapes[0])};
+  for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
     bytes.push_back(backend->value_bytes(shapes[i], is_result(i)));
   }
   std::vector<StepNeeds> needs;

@@ -25,11 +25,18 @@ using Stream = CUstream_st*;
 // An activation on the device is NHWC with its pixels channel_stride(c) elements apart. What lies
 // between c and the stride is zero, in every buffer, always: kernels read it and write it as zero.
 // 728 half-precision channels are 45.5 sectors of 32 bytes; 736 make every pixel start on one.
-// Pictures of at most four channels have a stride of four.
 constexpr int channel_stride(int channels) {
-  constexpr int kPicture = 4;
   constexpr int kStep = 16;
-  return channels <= kPicture ? kPicture : (channels + kStep - 1) / kStep * kStep;
+  return (channels + kStep - 1) / kStep * kStep;
+}
+
+// What a network reads, pictures, would be five times its size like that. Pixels of a picture lie
+// three elements apart and rows picture_row(w), so that each starts on a sector; what lies between
+// rows is zero.
+inline constexpr int kPictureColours = 3;
+constexpr int picture_row(int w) {
+  constexpr int kStep = 16;
+  return (kPictureColours * w + kStep - 1) / kStep * kStep;
 }
 
 // How many pieces of `step` hold `count`.
@@ -40,6 +47,11 @@ constexpr std::int64_t ceil_div(std::int64_t count, std::int64_t step) {
 // Elements of an activation on the device, its padding included.
 constexpr std::int64_t device_elements(const Shape& shape) {
   return static_cast<std::int64_t>(shape.n) * shape.h * shape.w * channel_stride(shape.c);
+}
+
+// Elements of pictures on the device, their padding included.
+constexpr std::int64_t picture_elements(const Shape& shape) {
+  return static_cast<std::int64_t>(shape.n) * shape.h * picture_row(shape.w);
 }
 
 // Number of pixel (y, x) of picture n, all of h x w: its offset is that times the channel stride.

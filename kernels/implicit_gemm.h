@@ -120,7 +120,7 @@ std::string dense_name(const std::string& operation, const ConvProblem& problem,
 
 // Weights [k][c][size][size], float32 in PyTorch's order and with the scale multiplied in, as the
 // kernels read them: [channel_stride(k)][tap][c up to a whole tile_depth()], rounded to `numeric`,
-// zero in between. Pictures of at most four channels have a layout of their own: picture_conv.h.
+// zero in between.
 std::vector<std::byte> pack_dense(const ConvProblem& problem, Numeric numeric,
                                   const float* weights);
 

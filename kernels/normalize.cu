@@ -1,17 +1,14 @@
-// normalize: y[pixel][c] = (x[pixel][c] / 255 - mean[c]) / std[c], of dense 8-bit samples; the
-// fourth channel is zero. import_activation and export_activation: dense float32 to and from rows
-// of channel_stride(c).
+// normalize: y[pixel][c] = (x[pixel][c] / 255 - mean[c]) / std[c], of dense 8-bit samples, in rows
+// of picture_row(w) elements with zeros behind the last pixel.
 //
-// normalize: a block takes 512 pixels. Its threads copy their 1536 bytes to shared memory as 384
-// words, each lane the next one, and then make pixels t, t + 128, ... of them: three bytes read, 8
-// or 16 bytes written, neighbouring lanes neighbouring pixels. Reading the bytes of a pixel from
-// global memory itself would use 3 of 4 bytes of each request twice over. Shared memory: the
-// samples, 1536 bytes. It is limited by DRAM, 11 bytes a pixel in 16 bits.
-//
-// import, export: a block takes about 2048 elements of whole pixels, neighbouring lanes
-// neighbouring channels. No shared memory. Limited by DRAM.
+// A block takes 512 times four neighbouring elements of the result. What it needs of the samples is
+// one piece, for rows are dense there: its threads copy that to shared memory word by word, each
+// lane the next one, and then make fours t, t + 128, ... of it: four bytes read, 8 or 16 bytes
+// written, neighbouring lanes neighbouring fours. Shared memory: the samples, 2052 bytes. It is
+// limited by DRAM, 9 bytes a pixel in 16 bits.
 #include "kernels/normalize.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -23,33 +20,51 @@ namespace xception {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kPixelsPerThread = 4;
-constexpr int kPixels = kThreads * kPixelsPerThread;  // of a block
-constexpr int kColours = 3;
-constexpr int kBytes = kPixels * kColours;
+constexpr int kFour = 4;
+constexpr int kFours = 4 * kThreads;  // of a block
 constexpr int kWordBytes = 4;
-constexpr int kWords = kBytes / kWordBytes;
+constexpr int kBytes = kFours * kFour + kWordBytes;  // begin anywhere in a word
 
 struct NormalizeParams {
   const std::uint8_t* src;
   void* dst;
-  std::int64_t pixels;
-  float mean[kColours];
-  float std[kColours];
+  std::int64_t fours;
+  int row_fours;
+  int row_samples;
+  float mean[kPictureColours];
+  float std[kPictureColours];
 };
+
+// Samples before four `index`, counted from the beginning of a row; it may lie rows further down.
+__device__ __forceinline__ int samples_before(const NormalizeParams& params, int index) {
+  const int row = index / params.row_fours;
+  const int element = (index - row * params.row_fours) * kFour;
+  return row * params.row_samples + min(element, params.row_samples);
+}
+
+// One of a value a colour, without an array that would have to lie in memory.
+__device__ __forceinline__ float of_colour(const float (&values)[kPictureColours], int c) {
+  return c == 0 ? values[0] : (c == 1 ? values[1] : values[2]);
+}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     normalize_kernel(const __grid_constant__ NormalizeParams params) {
   __shared__ union {
-    std::uint32_t words[kWords];
+    std::uint32_t words[kBytes / kWordBytes];
     std::uint8_t bytes[kBytes];
   } samples;
   const auto thread = static_cast<int>(threadIdx.x);
-  const std::int64_t first = std::int64_t{blockIdx.x} * kPixels;
-  const auto pixels = static_cast<int>(min(std::int64_t{kPixels}, params.pixels - first));
-  const int bytes = pixels * kColours;
-  const std::uint8_t* src = params.src + first * kColours;
+  const std::int64_t first = std::int64_t{blockIdx.x} * kFours;
+  const auto fours = static_cast<int>(min(std::int64_t{kFours}, params.fours - first));
+  const std::int64_t row = first / params.row_fours;
+  const auto begin = static_cast<int>(first - row * params.row_fours);  // a four of that row
+
+  const int skipped = samples_before(params, begin);
+  const std::int64_t from = row * params.row_samples + skipped;
+  const auto shift = static_cast<int>(from % kWordBytes);
+  const int bytes = shift + samples_before(params, begin + fours) - skipped;
+  const std::uint8_t* src = params.src + (from - shift);
   for (int word = thread; word * kWordBytes < bytes; word += kThreads) {
     const int at = word * kWordBytes;
     if (at + kWordBytes <= bytes) {
@@ -61,91 +76,29 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   __syncthreads();
-  for (int pixel = thread; pixel < pixels; pixel += kThreads) {
-    float y[kColours + 1];
+  for (int i = thread; i < fours; i += kThreads) {
+    const int index = begin + i;
+    const int element = index % params.row_fours * kFour;
+    const int sample = shift + samples_before(params, index) - skipped;
+    float y[kFour] = {};
 #pragma unroll
-    for (int c = 0; c < kColours; ++c) {
-      const auto sample = static_cast<float>(samples.bytes[pixel * kColours + c]);
-      y[c] = __fdiv_rn(__fsub_rn(__fdiv_rn(sample, 255.0F), params.mean[c]), params.std[c]);
+    for (int e = 0; e < kFour; ++e) {
+      if (element + e < params.row_samples) {
+        const int c = (element + e) % kPictureColours;
+        const auto x = static_cast<float>(samples.bytes[sample + e]);
+        y[e] = __fdiv_rn(__fsub_rn(__fdiv_rn(x, 255.0F), of_colour(params.mean, c)),
+                         of_colour(params.std, c));
+      }
     }
-    y[kColours] = 0.0F;
-    store_channels<T, kColours + 1>(static_cast<T*>(params.dst) + (first + pixel) * (kColours + 1),
-                                    y);
+    store_channels<T, kFour>(static_cast<T*>(params.dst) + (first + i) * kFour, y);
   }
-}
-
-constexpr int kCopyThreads = 256;
-constexpr int kCopyElements = 2048;  // of a block, about
-
-struct CopyParams {
-  const void* src;
-  void* dst;
-  std::int64_t pixels;
-  int pixels_per_block;
-  int channels;
-  int stride;
-};
-
-// Calls visit(dense offset, padded offset, channel) for this thread's share of a block's pixels,
-// each of `width` channels.
-template <class Visit>
-__device__ __forceinline__ void for_each_channel(const CopyParams& params, int width, Visit visit) {
-  const std::int64_t first = std::int64_t{blockIdx.x} * params.pixels_per_block;
-  const auto pixels =
-      static_cast<int>(min(std::int64_t{params.pixels_per_block}, params.pixels - first));
-  for (auto element = static_cast<int>(threadIdx.x); element < pixels * width;
-       element += kCopyThreads) {
-    const int pixel = element / width;
-    const int channel = element - pixel * width;
-    visit((first + pixel) * params.channels + channel, (first + pixel) * params.stride + channel,
-          channel);
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(kCopyThreads)
-    import_kernel(const __grid_constant__ CopyParams params) {
-  for_each_channel(
-      params, params.stride, [&](std::int64_t dense, std::int64_t padded, int channel) {
-        const float value =
-            channel < params.channels ? static_cast<const float*>(params.src)[dense] : 0.0F;
-        static_cast<T*>(params.dst)[padded] = static_cast<T>(value);
-      });
-}
-
-template <class T>
-__global__ void __launch_bounds__(kCopyThreads)
-    export_kernel(const __grid_constant__ CopyParams params) {
-  for_each_channel(params, params.channels, [&](std::int64_t dense, std::int64_t padded, int) {
-    static_cast<float*>(params.dst)[dense] =
-        static_cast<float>(static_cast<const T*>(params.src)[padded]);
-  });
-}
-
-Status too_large(const std::string& what) {
-  return {Code::kUnsupported, what + ": too large for one launch; use a smaller batch"};
-}
-
-template <class Kernel>
-Status copy(const char* name, const Shape& shape, const void* src, void* dst, Kernel kernel,
-            Stream stream) {
-  const auto what = [&] { return std::string(name) + " of " + to_string(shape); };
-  const std::int64_t pixels = std::int64_t{shape.n} * shape.h * shape.w;
-  const int stride = channel_stride(shape.c);
-  const auto each = static_cast<int>(ceil_div(kCopyElements, stride));
-  const std::int64_t blocks = ceil_div(pixels, each);
-  if (blocks > std::numeric_limits<int>::max()) {
-    return too_large(what());
-  }
-  const CopyParams params = {src, dst, pixels, each, shape.c, stride};
-  return launch(what, kernel, {static_cast<unsigned>(blocks), kCopyThreads}, stream, params);
 }
 
 }  // namespace
 
 Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args, Stream stream) {
   const auto what = [&] { return "normalize of " + to_string(shape); };
-  if (shape.c != kColours) {
+  if (shape.c != kPictureColours) {
     return {Code::kInvalidArgument, what() + ": pictures have three channels"};
   }
   if (reinterpret_cast<std::uintptr_t>(args.src) % kWordBytes != 0) {
@@ -154,39 +107,18 @@ Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args,
   if (shape.elements() == 0) {
     return {};
   }
-  const std::int64_t pixels = std::int64_t{shape.n} * shape.h * shape.w;
-  const std::int64_t blocks = ceil_div(pixels, kPixels);
+  const std::int64_t fours = picture_elements(shape) / kFour;
+  const std::int64_t blocks = ceil_div(fours, kFours);
   if (blocks > std::numeric_limits<int>::max()) {
-    return too_large(what());
+    return {Code::kUnsupported, what() + ": too large for one launch; use a smaller batch"};
   }
-  NormalizeParams params = {args.src, args.dst, pixels, {}, {}};
-  for (int c = 0; c < kColours; ++c) {
-    params.mean[c] = args.mean[static_cast<std::size_t>(c)];
-    params.std[c] = args.std[static_cast<std::size_t>(c)];
-  }
+  NormalizeParams params = {
+      args.src, args.dst, fours, picture_row(shape.w) / kFour, kPictureColours * shape.w, {}, {}};
+  std::copy(args.mean.begin(), args.mean.end(), params.mean);
+  std::copy(args.std.begin(), args.std.end(), params.std);
   return dispatch(numeric, [&](auto element) {
     return launch(what, normalize_kernel<decltype(element)>,
                   {static_cast<unsigned>(blocks), kThreads}, stream, params);
-  });
-}
-
-Status import_activation(const Shape& shape, Numeric numeric, const float* src, void* dst,
-                         Stream stream) {
-  if (shape.elements() == 0) {
-    return {};
-  }
-  return dispatch(numeric, [&](auto element) {
-    return copy("import", shape, src, dst, import_kernel<decltype(element)>, stream);
-  });
-}
-
-Status export_activation(const Shape& shape, Numeric numeric, const void* src, float* dst,
-                         Stream stream) {
-  if (shape.elements() == 0) {
-    return {};
-  }
-  return dispatch(numeric, [&](auto element) {
-    return copy("export", shape, src, dst, export_kernel<decltype(element)>, stream);
   });
 }
 

@@ -1,4 +1,4 @@
-// From pictures and values in the host's layouts to activations on the device, and back.
+// From pictures as the host has them to pictures as the kernels read them.
 #pragma once
 
 #include <array>
@@ -10,8 +10,8 @@
 
 namespace xception {
 
-// `src` is {n, h, w, 3}, dense 8-bit samples on the device, aligned to 4 bytes; `dst` an
-// activation.
+// `src` is {n, h, w, 3}, dense 8-bit samples on the device, aligned to 4 bytes; `dst` a picture as
+// gpu.h has it, aligned to 16.
 struct NormalizeArgs {
   const std::uint8_t* src = nullptr;
   void* dst = nullptr;
@@ -25,14 +25,5 @@ struct NormalizeArgs {
 // with kDevice.
 [[nodiscard]] Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args,
                                Stream stream);
-
-// Enqueues a copy of dense NHWC float32 on the device to an activation, rounded to nearest even.
-// Fails with kDevice.
-[[nodiscard]] Status import_activation(const Shape& shape, Numeric numeric, const float* src,
-                                       void* dst, Stream stream);
-
-// The other way: an activation to dense NHWC float32 on the device. Fails with kDevice.
-[[nodiscard]] Status export_activation(const Shape& shape, Numeric numeric, const void* src,
-                                       float* dst, Stream stream);
 
 }  // namespace xception

@@ -1,7 +1,5 @@
 #include "kernels/picture_conv.h"
 
-#include <algorithm>
-
 #include "kernels/numeric.h"
 
 namespace xception {
@@ -10,37 +8,44 @@ namespace {
 int divide_up(int a, int b) { return (a + b - 1) / b; }
 int round_up(int value, int step) { return divide_up(value, step) * step; }
 
-int channels_packed(const ConvProblem& problem) {
-  return round_up(channel_stride(problem.k), kPictureChannels);
-}
+int channels_packed(const ConvProblem& problem) { return round_up(problem.k, kPictureChannels); }
 
-// A lane of mma reads a word of the patch at stride * g pixels, for two neighbouring taps at once;
-// where the second of them is the first of the next row, that row must lie on the other banks.
-int patch_row_bytes(int pixels, int stride, Numeric numeric) {
+// The ninth elements of the rows of eight windows, three words apart, are read at once: the rows of
+// the patch must put them on different banks.
+int patch_row_bytes(int elements, Numeric numeric) {
   constexpr int kBanks = 32;
-  if (element_bytes(numeric) == 4) {
-    return pixels * 4 * kPictureStride;
-  }
-  int words = pixels * kPictureStride / 2;
-  while (stride == 1 ? words % kBanks != 20 : words % 4 != 2) {
-    words += 2;
+  constexpr int kChunkWords = 4;
+  int words = elements * static_cast<int>(element_bytes(numeric)) / 4;
+  if (element_bytes(numeric) == 2) {
+    while (words % kBanks != kChunkWords && words % kBanks != 2 * kChunkWords) {
+      words += kChunkWords;
+    }
   }
   return 4 * words;
 }
 
-bool has_fragments(const ConvProblem& problem, Numeric numeric) {
-  return problem.window.size == 3 && element_bytes(numeric) == 2;
-}
-
-// What mma multiplies at element `k` of the nine taps of four channels: zero beyond them.
-float at(const ConvProblem& problem, const float* weights, int channel, int k) {
-  const int taps = problem.window.size * problem.window.size;
-  const int tap = k / kPictureStride;
-  const int c = k % kPictureStride;
-  if (channel >= problem.k || tap >= taps || c >= problem.src.c) {
+// The weight of element `element` of row r of a window: tap by tap, the colours of each.
+float at(const ConvProblem& problem, const float* weights, int channel, int r, int element) {
+  if (channel >= problem.k) {
     return 0.0F;
   }
-  return weights[(static_cast<std::int64_t>(channel) * problem.src.c + c) * taps + tap];
+  const int s = element / kPictureColours;
+  const int c = element % kPictureColours;
+  return weights[((std::int64_t{channel} * kPictureColours + c) * kPictureSize + r) * kPictureSize +
+                 s];
+}
+
+// What mma multiplies at element `k`: three times eight elements of a row, then the ninth of each
+// row with a zero behind it.
+float at_k(const ConvProblem& problem, const float* weights, int channel, int k) {
+  constexpr int kWide = 8;
+  const int ninth = k - kPictureSize * kWide;
+  if (ninth < 0) {
+    return at(problem, weights, channel, k / kWide, k % kWide);
+  }
+  return ninth % 2 == 0 && ninth / 2 < kPictureSize
+             ? at(problem, weights, channel, ninth / 2, kWide)
+             : 0.0F;
 }
 
 // In the order of "Matrix Fragments for mma.m16n8k16": lane 4 * g + t holds of column g the
@@ -57,7 +62,7 @@ std::vector<float> fragments(const ConvProblem& problem, const float* weights) {
           for (int j = 2 * half; j < 2 * half + 2; ++j) {
             const int channel = first + 8 * (g / 2) + 2 * j + g % 2;
             for (const int k : {2 * t, 2 * t + 1, 2 * t + 8, 2 * t + 9}) {
-              elements.push_back(at(problem, weights, channel, 16 * step + k));
+              elements.push_back(at_k(problem, weights, channel, 16 * step + k));
             }
           }
         }
@@ -70,34 +75,37 @@ std::vector<float> fragments(const ConvProblem& problem, const float* weights) {
 }  // namespace
 
 PictureGeometry picture_geometry(const ConvProblem& problem, Numeric numeric) {
+  constexpr int kSector = 16;  // elements, as in picture_row()
   const Shape dst = problem.dst();
   const Window& window = problem.window;
   PictureGeometry geometry;
   geometry.src_h = problem.src.h;
-  geometry.src_w = problem.src.w;
+  geometry.src_row = picture_row(problem.src.w);
   geometry.dst_h = dst.h;
   geometry.dst_w = dst.w;
   geometry.channels = problem.k;
   geometry.dst_stride = channel_stride(problem.k);
-  geometry.size = window.size;
   geometry.stride = window.stride;
   geometry.pad_top = window.pad.top;
-  geometry.pad_left = window.pad.left;
   geometry.column_tiles = divide_up(dst.w, kPictureSpan);
   geometry.columns = round_up(divide_up(dst.w, geometry.column_tiles), 2 * kPicturePixels);
-  geometry.patch_columns = (geometry.columns - 1) * window.stride + window.size;
-  geometry.patch_bytes = patch_row_bytes(geometry.patch_columns, window.stride, numeric);
+  geometry.lead = round_up(kPictureColours * window.pad.left, kSector);
+  geometry.origin = geometry.lead - kPictureColours * window.pad.left;
+  // Tensor cores read the word with the window's ninth element whole.
+  geometry.patch_elements = round_up(
+      geometry.origin + (geometry.columns - 1) * window.stride * kPictureColours + kPictureTaps + 1,
+      kSector);
+  geometry.patch_bytes = patch_row_bytes(geometry.patch_elements, numeric);
   return geometry;
 }
 
-bool picture_uses_mma(const ConvProblem& problem, Numeric numeric, int arch) {
+bool picture_uses_mma(Numeric numeric, int arch) {
   const std::optional<MatrixMath> math = pick_matrix_math(numeric, arch);
-  return problem.window.size == 3 &&
-         (math == MatrixMath::kTensorFp16 || math == MatrixMath::kTensorBf16);
+  return math == MatrixMath::kTensorFp16 || math == MatrixMath::kTensorBf16;
 }
 
 std::size_t picture_scalar_elements(const ConvProblem& problem) {
-  return static_cast<std::size_t>(problem.window.size * problem.window.size * kPictureStride) *
+  return static_cast<std::size_t>(kPictureSize * kPictureTaps) *
          static_cast<std::size_t>(channels_packed(problem));
 }
 
@@ -105,9 +113,11 @@ std::vector<std::byte> pack_picture(const ConvProblem& problem, Numeric numeric,
                                     const float* weights) {
   std::vector<float> scalar;
   scalar.reserve(picture_scalar_elements(problem));
-  for (int k = 0; k < problem.window.size * problem.window.size * kPictureStride; ++k) {
-    for (int channel = 0; channel < channels_packed(problem); ++channel) {
-      scalar.push_back(at(problem, weights, channel, k));
+  for (int r = 0; r < kPictureSize; ++r) {
+    for (int element = 0; element < kPictureTaps; ++element) {
+      for (int channel = 0; channel < channels_packed(problem); ++channel) {
+        scalar.push_back(at(problem, weights, channel, r, element));
+      }
     }
   }
   std::vector<std::byte> kept(scalar.size() * element_bytes(numeric));
@@ -115,7 +125,7 @@ std::vector<std::byte> pack_picture(const ConvProblem& problem, Numeric numeric,
   from_numeric(kept.data(), numeric, scalar);
 
   const std::vector<float> matrices =
-      has_fragments(problem, numeric) ? fragments(problem, weights) : std::vector<float>();
+      element_bytes(numeric) == 2 ? fragments(problem, weights) : std::vector<float>();
   const std::size_t scalar_bytes = scalar.size() * sizeof(float);
   std::vector<std::byte> packed(scalar_bytes + matrices.size() * element_bytes(numeric));
   to_numeric(scalar, Numeric::kFp32, packed.data());
@@ -127,8 +137,8 @@ std::string describe_picture(const ConvProblem& problem, Numeric numeric, const 
   const PictureGeometry geometry = picture_geometry(problem, numeric);
   const std::int64_t blocks = std::int64_t{problem.src.n} * geometry.dst_h * geometry.column_tiles;
   return "picture 1x" + std::to_string(geometry.columns) +
-         (picture_uses_mma(problem, numeric, gpu.arch) ? " mma " : " fma ") +
-         numeric_name(numeric) + ", " + std::to_string(blocks) + " blocks";
+         (picture_uses_mma(numeric, gpu.arch) ? " mma " : " fma ") + numeric_name(numeric) + ", " +
+         std::to_string(blocks) + " blocks";
 }
 
 }  // namespace xception

@@ -1,28 +1,33 @@
-// Dense 3x3 or 1x1 convolution of pictures:
-//   dst[n][p][q][k] = epilogue(sum over taps (r, s) and c < 4 of
+// Dense 3x3 convolution of pictures:
+//   dst[n][p][q][k] = epilogue(sum over taps (r, s) and colours c of
 //                              src[n][p * stride - top + r][q * stride - left + s][c] *
-//                              w[k][r][s][c])
-// The fourth channel of a picture is zero, and so is everything outside it.
+//                              w[k][c][r][s])
+// Everything outside the picture is zero.
 //
 // Who computes what. A block has up to 256 pixels of one output row and all their channels. It
 // copies the source rows that they need into shared memory, once, each row by whole sectors; its
-// four warps then take units of neighbouring pixels in turn, 32 channels at a time.
-//  - Tensor cores: 16 pixels. k is (tap, c), nine taps of four in three steps of 16. A lane's words
-//  of
-//    the first operand are two channels of a pixel of the patch, so they are read from there as
-//    they are; the second operand is packed in the order of its fragments and stays in registers.
+// warps, four at most, then take units of neighbouring pixels in turn, 32 channels at a time. A row
+// of a window is nine neighbouring elements of a row of the patch.
+//  - Tensor cores: 16 pixels. k is eight elements of each row of the window and then the ninth of
+//    each, 27 elements in two steps of 16. Lane 4 * g + t takes the word of elements 2t and 2t + 1
+//    of a row, which begins in the middle of a word where the window does, so two are read and
+//    shifted; and the ninth element of row t. The second operand is packed in the order of its
+//    fragments and stays in registers.
 //  - Scalar: 32 pixels; a lane has 16 bytes of channels of every 4th (32-bit) or 8th (16-bit)
-//  pixel.
+//    pixel.
 //
-// Shared memory: `size` rows of patch_bytes; a pixel takes 8 bytes in 16-bit types and 16 in
-// float32. 299x299 to 149x149 in fp16: 3 x 2,584 bytes. Rows lie patch_bytes apart so that the
-// words that a warp reads at once stand on different banks (patch_row_bytes() in picture_conv.cc).
+// Shared memory: three rows of patch_bytes. 299x299 to 149x149 in fp16: 3 x 1,952 bytes. Rows lie
+// patch_bytes apart so that the words that a warp reads at once stand on different banks
+// (patch_row_bytes() in picture_conv.cc).
 //
-// Bound by memory: the network's first layer reads 8 bytes and writes 16 a source pixel in fp16,
+// Bound by memory: the network's first layer reads 6 bytes and writes 16 a source pixel in fp16,
 // for 216 multiplications; each source row is read by up to three blocks, from L2 but for the
 // first.
 #include "kernels/picture_conv.h"
 
+#include <algorithm>
+
+#include "kernels/dispatch.cuh"
 #include "kernels/epilogue.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/ptx.cuh"
@@ -32,29 +37,27 @@
 namespace xception {
 namespace {
 
-constexpr int kWarps = kPictureThreads / 32;
+constexpr int kMostThreads = kPictureWarps * 32;
 
-// Copies the source pixels of the block at `position` to `patch` and waits for them.
+// Copies the source rows of the block at `position` to `patch` and waits for them.
 template <class T>
 __device__ __forceinline__ void load_patch(const PictureGeometry& geometry, const T* src,
                                            const PicturePosition& position, std::uint32_t patch) {
-  constexpr int kPixelBytes = kPictureStride * static_cast<int>(sizeof(T));
-  constexpr int kPixelsPerSector = 32 / kPixelBytes;
-  const int x_begin = position.q * geometry.stride - geometry.pad_left;
-  for (int r = 0; r < geometry.size; ++r) {
+  constexpr int kWidth = kVectorWidth<T>;
+  const int begin = picture_begin(geometry, position.q);
+#pragma unroll
+  for (int r = 0; r < kPictureSize; ++r) {
     const int y = position.p * geometry.stride - geometry.pad_top + r;
     const bool row_inside = y >= 0 && y < geometry.src_h;
-    const std::int64_t first = picture_source(geometry, position.n, y, x_begin);
-    // Lanes begin at a sector's first pixel, before the row's own.
-    const int skipped = static_cast<int>(first & (kPixelsPerSector - 1));
-    for (int i = static_cast<int>(threadIdx.x) - skipped; i < geometry.patch_columns;
-         i += kPictureThreads) {
-      if (i >= 0) {
-        const int x = x_begin + i;
-        const bool inside = row_inside && x >= 0 && x < geometry.src_w;
-        copy_pixel<kPixelBytes>(patch + r * geometry.patch_bytes + i * kPixelBytes,
-                                src + (inside ? (first + i) * kPictureStride : 0), inside);
-      }
+    const T* row = src + picture_source(geometry, position.n, y);
+    for (int i = static_cast<int>(threadIdx.x) * kWidth; i < geometry.patch_elements;
+         i += static_cast<int>(blockDim.x) * kWidth) {
+      const int at = begin + i;
+      const bool inside = row_inside && at >= 0 && at < geometry.src_row;
+      const std::uint32_t to = patch + r * geometry.patch_bytes + i * static_cast<int>(sizeof(T));
+      ChunkCopy copy;
+      copy.fetch<0, 0>(to, inside ? row + at : src, inside ? kChunkBytes : 0);
+      copy.land<0>(to);
     }
   }
   commit_copies();
@@ -68,10 +71,13 @@ __device__ __forceinline__ int pixels_of(const PictureGeometry& geometry,
   return min(geometry.columns, geometry.dst_w - position.q);
 }
 
-// Where a lane stores its results: `channel` and those behind it of pixels of one output row.
-template <class T, int kWidth>
+// Where a lane stores its results: `channel` and those behind it, 16 bytes, of pixels of one output
+// row.
+template <class T>
 class PictureStore {
  public:
+  static constexpr int kWidth = kVectorWidth<T>;
+
   __device__ __forceinline__ PictureStore(const PictureGeometry& geometry,
                                           const PicturePosition& position, int channel,
                                           const DeviceEpilogue& epilogue, T* dst)
@@ -83,18 +89,12 @@ class PictureStore {
         mask_(channel_mask<T, kWidth>(geometry.channels - channel)),
         dst_(dst) {}
 
-  // The first kWidth sums of pixel `pixel`; nothing where there is no such pixel or channel.
-  template <int kSums>
-  __device__ __forceinline__ void store(int pixel, const float (&sums)[kSums]) const {
+  // The sums of pixel `pixel`; nothing where there is no such pixel or channel.
+  __device__ __forceinline__ void store(int pixel, float (&sums)[kWidth]) const {
     if (stored_ && pixel < pixels_) {
-      float y[kWidth];
-#pragma unroll
-      for (int e = 0; e < kWidth; ++e) {
-        y[e] = sums[e];
-      }
       const std::int64_t at = first_ + std::int64_t{pixel} * dst_stride_;
-      finish_.apply(at, y);
-      store_channels<T, kWidth>(dst_ + at, y, mask_);
+      finish_.apply(at, sums);
+      store_channels<T, kWidth>(dst_ + at, sums, mask_);
     }
   }
 
@@ -107,21 +107,6 @@ class PictureStore {
   Words<kVectorWords<T, kWidth>> mask_;
   T* dst_;
 };
-
-// Calls body(PictureStore) for a lane's channels: 16 bytes of them, or four where the output has a
-// stride of four.
-template <class T, class Body>
-__device__ __forceinline__ void with_store(const PictureGeometry& geometry,
-                                           const PicturePosition& position, int channel,
-                                           const DeviceEpilogue& epilogue, T* dst,
-                                           const Body& body) {
-  constexpr int kWidth = kVectorWidth<T>;
-  if (kWidth > kPictureStride && geometry.dst_stride == kPictureStride) {
-    body(PictureStore<T, kPictureStride>(geometry, position, channel, epilogue, dst));
-  } else {
-    body(PictureStore<T, kWidth>(geometry, position, channel, epilogue, dst));
-  }
-}
 
 // The second operand of 32 channels, all steps.
 using PictureWeights = std::uint32_t[kPictureSteps][4][2];
@@ -141,46 +126,67 @@ __device__ __forceinline__ void load_weights(const Words<4>* fragments, int lane
   }
 }
 
-// Sums of 16 pixels: pixels g and g + 8, eight neighbouring channels of each. tap_address[i] is the
-// word of the patch at tap 2 * i + t / 2 of pixel g; `eighth` leads to pixel g + 8.
+// The window of one pixel in the patch, as lane 4 * g + t multiplies it.
+class PictureWindow {
+ public:
+  // Of the window that begins at element `first` of the patch.
+  __device__ __forceinline__ PictureWindow(const PictureGeometry& geometry, std::uint32_t patch,
+                                           int first, int t)
+      : shift_(first % 2 * 16), has_ninth_(t < kPictureSize) {
+#pragma unroll
+    for (int r = 0; r < kPictureSize; ++r) {
+      row_[r] = patch + r * geometry.patch_bytes + 4 * (first / 2 + t);
+    }
+    ninth_ = patch + min(t, kPictureSize - 1) * geometry.patch_bytes + 2 * (first + 8);
+  }
+
+  // Elements 2t and 2t + 1 of row r.
+  __device__ __forceinline__ std::uint32_t row(int r, std::uint32_t offset) const {
+    std::uint32_t low;
+    std::uint32_t high;
+    load_shared_words(row_[r] + offset, low, high);
+    return __funnelshift_r(low, high, shift_);
+  }
+  // The ninth of row t, and zero.
+  __device__ __forceinline__ std::uint32_t ninth(std::uint32_t offset) const {
+    const std::uint32_t element = load_shared_half(ninth_ + offset);
+    return has_ninth_ ? element : 0;  // an infinity of another window would make NaN of a zero
+  }
+
+ private:
+  std::uint32_t row_[kPictureSize];
+  std::uint32_t ninth_;
+  std::uint32_t shift_;
+  bool has_ninth_;
+};
+
+// Sums of a lane's two pixels `offset` bytes behind `windows`, eight neighbouring channels of each.
 template <class T>
-__device__ __forceinline__ void multiply_pixels(const std::uint32_t (&tap_address)[5],
-                                                std::uint32_t offset, std::uint32_t eighth,
-                                                bool tenth_tap, const PictureWeights& b,
+__device__ __forceinline__ void multiply_pixels(const PictureWindow (&windows)[2],
+                                                std::uint32_t offset, const PictureWeights& b,
                                                 float (&sums)[2][8]) {
-  float sum[4][4];
-  unrolled<kPictureSteps>([&](auto index) {
-    constexpr int step = decltype(index)::value;
-    std::uint32_t a[4] = {};
-    a[0] = load_shared_word(tap_address[2 * step] + offset);
-    a[1] = load_shared_word(tap_address[2 * step] + offset + eighth);
-    if (step + 1 < kPictureSteps) {
-      a[2] = load_shared_word(tap_address[2 * step + 1] + offset);
-      a[3] = load_shared_word(tap_address[2 * step + 1] + offset + eighth);
-    } else if (tenth_tap) {  // an infinity of the ninth would make NaN of the tenth's zeros
-      a[0] = 0;
-      a[1] = 0;
-    }
+  const std::uint32_t a[kPictureSteps][4] = {{windows[0].row(0, offset), windows[1].row(0, offset),
+                                              windows[0].row(1, offset), windows[1].row(1, offset)},
+                                             {windows[0].row(2, offset), windows[1].row(2, offset),
+                                              windows[0].ninth(offset), windows[1].ninth(offset)}};
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      multiply<step == 0>(a, b[step][j], sum[j], T{});
-    }
-    return true;
-  });
-#pragma unroll
-  for (int e = 0; e < 8; ++e) {
-    sums[0][e] = sum[e / 2][e % 2];
-    sums[1][e] = sum[e / 2][2 + e % 2];
+  for (int j = 0; j < 4; ++j) {
+    float sum[4];
+    multiply<true>(a[0], b[0][j], sum, T{});
+    multiply<false>(a[1], b[1][j], sum, T{});
+    sums[0][2 * j] = sum[0];
+    sums[0][2 * j + 1] = sum[1];
+    sums[1][2 * j] = sum[2];
+    sums[1][2 * j + 1] = sum[3];
   }
 }
 
 template <class T>
-__global__ void __launch_bounds__(kPictureThreads)
+__global__ void __launch_bounds__(kMostThreads)
     picture_conv_mma(const PictureGeometry geometry, const T* __restrict__ src,
                      const Words<4>* __restrict__ fragments, T* dst,
                      const DeviceEpilogue epilogue) {
   if constexpr (kHasMma<T>) {
-    constexpr int kPixelBytes = 2 * kPictureStride;
     extern __shared__ __align__(16) unsigned char shared[];
     const std::uint32_t patch = shared_address(shared);
     const PicturePosition position = picture_position(geometry, static_cast<int>(blockIdx.x));
@@ -188,39 +194,36 @@ __global__ void __launch_bounds__(kPictureThreads)
 
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int warp = static_cast<int>(threadIdx.x) / 32;
-    const int g = lane / 4;
     const int t = lane % 4;
-    std::uint32_t tap_address[5];
-#pragma unroll
-    for (int i = 0; i < 5; ++i) {
-      const int tap = min(2 * i + t / 2, 8);  // channels 2 * (t % 2) and the next
-      tap_address[i] = patch + tap / 3 * geometry.patch_bytes + tap % 3 * kPixelBytes + t % 2 * 4;
-    }
-    const int pixel_bytes = geometry.stride * kPixelBytes;
+    const int pixel = picture_pixel(geometry.stride, lane / 4);
+    const int second = picture_second(geometry.stride);
+    const int pixel_elements = geometry.stride * kPictureColours;
+    const int first = geometry.origin + pixel * pixel_elements;
+    const PictureWindow windows[2] = {
+        PictureWindow(geometry, patch, first, t),
+        PictureWindow(geometry, patch, first + second * pixel_elements, t)};
     const int pixels = pixels_of(geometry, position);
-    for (int first = 0; first < geometry.dst_stride; first += kPictureChannels) {
+    const int step = static_cast<int>(blockDim.x) / 32 * kPicturePixels;
+    for (int channel = 0; channel < geometry.dst_stride; channel += kPictureChannels) {
       PictureWeights b;
       load_weights(fragments, lane, b);
       fragments += kPictureSteps * 32 * 2;
-      with_store(geometry, position, first + 8 * t, epilogue, dst, [&](const auto& store) {
-        for (int unit = warp * kPicturePixels; unit < pixels; unit += kWarps * kPicturePixels) {
-          float sums[2][8];
-          multiply_pixels<T>(tap_address, static_cast<std::uint32_t>((unit + g) * pixel_bytes),
-                             static_cast<std::uint32_t>(8 * pixel_bytes), t >= 2, b, sums);
-          store.store(unit + g, sums[0]);
-          store.store(unit + g + 8, sums[1]);
-        }
-      });
+      const PictureStore<T> store(geometry, position, channel + 8 * t, epilogue, dst);
+      for (int unit = warp * kPicturePixels; unit < pixels; unit += step) {
+        float sums[2][8];
+        multiply_pixels<T>(windows, static_cast<std::uint32_t>(unit * pixel_elements * 2), b, sums);
+        store.store(unit + pixel, sums[0]);
+        store.store(unit + pixel + second, sums[1]);
+      }
     }
   }
 }
 
 template <class T>
-__global__ void __launch_bounds__(kPictureThreads)
+__global__ void __launch_bounds__(kMostThreads)
     picture_conv_fma(const PictureGeometry geometry, const T* __restrict__ src,
                      const float* __restrict__ weights, T* dst, const DeviceEpilogue epilogue) {
   constexpr int kWidth = kVectorWidth<T>;
-  constexpr int kPixelBytes = kPictureStride * static_cast<int>(sizeof(T));
   constexpr int kLanesDown = kWidth;
   constexpr int kLanesAcross = 32 / kLanesDown;
   constexpr int kUnit = 2 * kPicturePixels;
@@ -234,83 +237,77 @@ __global__ void __launch_bounds__(kPictureThreads)
   const int pixels = pixels_of(geometry, position);
   const int row_elements =
       (geometry.dst_stride + kPictureChannels - 1) / kPictureChannels * kPictureChannels;
-  const int pixel_bytes = geometry.stride * kPixelBytes;
+  const int pixel_elements = geometry.stride * kPictureColours;
+  const int step = static_cast<int>(blockDim.x) / 32 * kUnit;
   for (int first = 0; first < geometry.dst_stride; first += kPictureChannels) {
     const int channel = first + lane % kLanesAcross * kWidth;
-    with_store(geometry, position, channel, epilogue, dst, [&](const auto& store) {
-      for (int unit = warp * kUnit; unit < pixels; unit += kWarps * kUnit) {
-        const int pixel = unit + lane / kLanesAcross;
-        const float* row = weights + channel;
-        float sums[kPixels][kWidth] = {};
-        for (int tap = 0; tap < geometry.size * geometry.size; ++tap) {
-          const int r = tap / geometry.size;
-          const int s = tap - r * geometry.size;
-          float w[kPictureStride][kWidth];
-#pragma unroll
-          for (int c = 0; c < kPictureStride; ++c) {
-            load_floats(row, w[c]);
-            row += row_elements;
-          }
-          const unsigned char* from =
-              shared + r * geometry.patch_bytes + s * kPixelBytes + pixel * pixel_bytes;
+    const PictureStore<T> store(geometry, position, channel, epilogue, dst);
+    for (int unit = warp * kUnit; unit < pixels; unit += step) {
+      const int pixel = unit + lane / kLanesAcross;
+      const float* from = weights + channel;
+      float sums[kPixels][kWidth] = {};
+      for (int r = 0; r < kPictureSize; ++r) {
+        const T* row = reinterpret_cast<const T*>(shared + r * geometry.patch_bytes) +
+                       geometry.origin + pixel * pixel_elements;
+#pragma unroll 3
+        for (int tap = 0; tap < kPictureTaps; ++tap) {
+          float w[kWidth];
+          load_floats(from, w);
+          from += row_elements;
 #pragma unroll
           for (int i = 0; i < kPixels; ++i) {
-            float x[kPictureStride];
-            load_channels<T, kPictureStride>(
-                reinterpret_cast<const T*>(from + i * kLanesDown * pixel_bytes), x);
+            const auto x = static_cast<float>(row[tap + i * kLanesDown * pixel_elements]);
 #pragma unroll
-            for (int c = 0; c < kPictureStride; ++c) {
-#pragma unroll
-              for (int e = 0; e < kWidth; ++e) {
-                sums[i][e] = __fmaf_rn(x[c], w[c][e], sums[i][e]);
-              }
+            for (int e = 0; e < kWidth; ++e) {
+              sums[i][e] = __fmaf_rn(x, w[e], sums[i][e]);
             }
           }
         }
-#pragma unroll
-        for (int i = 0; i < kPixels; ++i) {
-          store.store(pixel + i * kLanesDown, sums[i]);
-        }
       }
-    });
+#pragma unroll
+      for (int i = 0; i < kPixels; ++i) {
+        store.store(pixel + i * kLanesDown, sums[i]);
+      }
+    }
   }
+}
+
+// As many warps as leave none without a unit of pixels.
+LaunchShape launch_shape(const PictureGeometry& geometry, int images, int unit) {
+  const std::int64_t blocks = std::int64_t{images} * geometry.dst_h * geometry.column_tiles;
+  const int warps = std::min(geometry.columns / unit, kPictureWarps);
+  return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(32 * warps)),
+          static_cast<std::size_t>(kPictureSize * geometry.patch_bytes)};
 }
 
 }  // namespace
 
-Status picture_conv(const std::string& operation, const ConvProblem& problem, Numeric numeric,
-                    const GpuInfo& gpu, const DenseArgs& args, Stream stream) {
+Status picture_conv(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
+                    const DenseArgs& args, Stream stream) {
+  XC_RETURN_IF_ERROR(check_dense("picture_conv", problem, kPictureSize, numeric, gpu, args));
+  const auto name = [&] { return dense_name("picture_conv", problem, numeric); };
+  if (problem.src.c != kPictureColours) {
+    return {Code::kInvalidArgument, name() + ": pictures have three channels"};
+  }
   const PictureGeometry geometry = picture_geometry(problem, numeric);
-  const std::int64_t blocks = std::int64_t{problem.src.n} * geometry.dst_h * geometry.column_tiles;
-  const auto name = [&] { return dense_name(operation, problem, numeric); };
-  const LaunchShape shape = {dim3(static_cast<unsigned>(blocks)), dim3(kPictureThreads),
-                             static_cast<std::size_t>(geometry.size * geometry.patch_bytes)};
   const auto* scalar = static_cast<const float*>(args.weights);
   const auto* fragments =
       reinterpret_cast<const Words<4>*>(scalar + picture_scalar_elements(problem));
-  const auto run = [&](auto element) {
+  return dispatch(numeric, [&](auto element) {
     using T = decltype(element);
     const auto* src = static_cast<const T*>(args.src);
     auto* dst = static_cast<T*>(args.dst);
     if constexpr (sizeof(T) == 2) {
-      if (picture_uses_mma(problem, numeric, gpu.arch)) {
-        return launch(name, picture_conv_mma<T>, shape, stream, geometry, src, fragments, dst,
-                      args.epilogue);
+      if (picture_uses_mma(numeric, gpu.arch)) {
+        return launch(name, picture_conv_mma<T>,
+                      launch_shape(geometry, problem.src.n, kPicturePixels), stream, geometry, src,
+                      fragments, dst, args.epilogue);
       }
     }
-    return launch(name, picture_conv_fma<T>, shape, stream, geometry, src, scalar, dst,
-                  args.epilogue);
-  };
-  switch (numeric) {
-    case Numeric::kFp16:
-      return run(__half());
-    case Numeric::kBf16:
-      return run(__nv_bfloat16());
-    case Numeric::kFp32:
-    case Numeric::kTf32:
-      return run(float());
-  }
-  return {Code::kInternal, name() + ": no such arithmetic"};
+    return launch(name, picture_conv_fma<T>,
+                  launch_shape(geometry, problem.src.n, 2 * kPicturePixels), stream, geometry, src,
+                  scalar, dst, args.epilogue);
+  });
 }
 
 }  // namespace xception

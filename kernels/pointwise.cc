@@ -1,19 +1,14 @@
 #include "kernels/pointwise.h"
 
-#include "kernels/picture_conv.h"
-
 namespace xception {
 
 std::vector<std::byte> pack_pointwise(const ConvProblem& problem, Numeric numeric,
                                       const float* weights) {
-  return is_picture(problem) ? pack_picture(problem, numeric, weights)
-                             : pack_dense(problem, numeric, weights);
+  return pack_dense(problem, numeric, weights);
 }
 
 std::string describe_pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu) {
-  return "pointwise " + (is_picture(problem)
-                             ? describe_picture(problem, numeric, gpu)
-                             : to_string(pick_matrix_tile(problem, numeric, gpu), gpu.arch));
+  return "pointwise " + to_string(pick_matrix_tile(problem, numeric, gpu), gpu.arch);
 }
 
 }  // namespace xception

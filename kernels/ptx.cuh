@@ -139,10 +139,18 @@ __device__ __forceinline__ Words<4> load_shared(std::uint32_t address) {
   return bits;
 }
 
-__device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t address) {
-  std::uint32_t word;
-  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address));
-  return word;
+// Two neighbouring words of shared memory, aligned to four bytes.
+__device__ __forceinline__ void load_shared_words(std::uint32_t address, std::uint32_t& first,
+                                                  std::uint32_t& second) {
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(first) : "r"(address));
+  asm volatile("ld.shared.b32 %0, [%1 + 4];" : "=r"(second) : "r"(address));
+}
+
+// Two bytes of shared memory, zeros above them.
+__device__ __forceinline__ std::uint32_t load_shared_half(std::uint32_t address) {
+  std::uint32_t half;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=r"(half) : "r"(address));
+  return half;
 }
 
 // 16 bytes on their way from global to shared memory. From sm_80 on cp.async carries them and they
@@ -178,29 +186,6 @@ class ChunkCopy {
   Words<4> bits_;
 #endif
 };
-
-// Copies a pixel of 8 or 16 bytes, aligned to them, from global to shared memory; zeros where it is
-// not `inside`, and nothing is read. From sm_80 on it has landed after wait_for_copies().
-template <int kBytes>
-__device__ __forceinline__ void copy_pixel(std::uint32_t dst, const void* src, bool inside) {
-  static_assert(kBytes == 8 || kBytes == 16);
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(dst), "l"(src), "n"(kBytes),
-               "r"(inside ? kBytes : 0)
-               : "memory");
-#else
-  using Pixel = Words<kBytes / 4>;
-  const Pixel bits = inside ? load_words(static_cast<const Pixel*>(src)) : Pixel{};
-  if constexpr (kBytes == 8) {
-    asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(dst), "r"(bits.word[0]), "r"(bits.word[1])
-                 : "memory");
-  } else {
-    asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(dst), "r"(bits.word[0]),
-                 "r"(bits.word[1]), "r"(bits.word[2]), "r"(bits.word[3])
-                 : "memory");
-  }
-#endif
-}
 
 // Closes the group of all copies fetched since the last one.
 __device__ __forceinline__ void commit_copies() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "emulator/control.h"
+#include "engine/backend.h"
 #include "model_fixture.h"
 #include "session_fixture.h"
 #include "testing.h"
@@ -170,6 +171,31 @@ TEST_CASE("8-bit pictures are normalised on the device as on the host") {
       images.push_back(normalised(samples[i], i % 3, preprocess));
     }
     CHECK(same_bits(run(session, samples), run(session, images)));
+  }
+}
+
+TEST_CASE("what has no kernel for pictures is refused, and on other values is not") {
+  auto made = make_cuda_backend({.device = "cuda"});
+  INFO(made.status().message());
+  REQUIRE(made.ok());
+  for (const int channels : {3, 4}) {
+    const Shape shape = {1, 4, 4, channels};
+    GraphMaker maker(shape);
+    maker.append("first", Relu{}, {0});
+    maker.append("second", Relu{}, {1});
+    const TestGraph graph = maker.finish();
+    WeightCache cache;
+    const auto prepare = [&](std::size_t node) {
+      return (*made)->prepare({graph.graph.nodes[node], {shape}, shape}, *graph.file, cache);
+    };
+    const Status first = prepare(1).status();
+    if (channels == kPictureColours) {
+      CHECK(first.code() == Code::kUnsupported);
+      check_says(first, {"layer 'first'", "relu has no CUDA kernel that reads pictures"});
+    } else {
+      CHECK(first.ok());
+    }
+    CHECK(prepare(2).ok());
   }
 }
 

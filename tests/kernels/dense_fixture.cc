@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "kernels/numeric.h"
-#include "kernels/picture_conv.h"
 #include "kernels/reference.h"
 
 namespace xception {
@@ -21,8 +20,8 @@ std::string describe(const ConvProblem& problem, Numeric numeric) {
 
 // What the kernel multiplies: operands of tf32 are rounded on the way, but for pictures, which are
 // computed in float32.
-Values multiplied(const ConvProblem& problem, Numeric numeric, Values values) {
-  if (numeric == Numeric::kTf32 && !is_picture(problem)) {
+Values multiplied(const DenseOperation& operation, Numeric numeric, Values values) {
+  if (numeric == Numeric::kTf32 && !operation.reads_pictures) {
     std::transform(values.begin(), values.end(), values.begin(), round_to_tf32);
   }
   return rounded(numeric, std::move(values));
@@ -79,7 +78,9 @@ DenseOperands draw_operands(Random& random, const ConvProblem& problem, Numeric 
 Values run_dense(const DenseOperation& operation, const ConvProblem& problem, Numeric numeric,
                  const GpuInfo& gpu, const DenseOperands& operands,
                  const DeviceEpilogue& epilogue) {
-  const DeviceActivation src(problem.src, numeric, operands.src);
+  const DeviceBuffer src = operation.reads_pictures
+                               ? device_pictures(problem.src, numeric, operands.src)
+                               : device_activation(problem.src, numeric, operands.src);
   const DeviceBuffer weights(operation.pack(problem, numeric, operands.weights.data()));
   return run_twice(problem.dst(), numeric, [&](void* dst) {
     return operation.run(problem, numeric, gpu, {src.data(), weights.data(), dst, epilogue},
@@ -105,8 +106,8 @@ void check_dense_case(Random& random, const DenseOperation& operation, const Con
     const DenseOperands operands = draw_operands(random, problem, numeric, integers);
     const EpilogueCase epilogue(random, steps, problem.dst(), numeric, integers);
     const Values actual = run_dense(operation, problem, numeric, gpu, operands, epilogue.device());
-    const Values src = multiplied(problem, numeric, operands.src);
-    const Values weights = multiplied(problem, numeric, operands.weights);
+    const Values src = multiplied(operation, numeric, operands.src);
+    const Values weights = multiplied(operation, numeric, operands.weights);
     const Values wanted = expected_dense(problem, src, weights, epilogue.host());
     if (integers) {
       check_equal(actual, wanted, numeric);

@@ -14,10 +14,11 @@ namespace xception {
 inline constexpr Numeric kDenseNumerics[] = {Numeric::kFp32, Numeric::kTf32, Numeric::kFp16,
                                              Numeric::kBf16};
 
-// pointwise or conv3x3.
+// pointwise, conv3x3 or picture_conv.
 struct DenseOperation {
   Status (*run)(const ConvProblem&, Numeric, const GpuInfo&, const DenseArgs&, Stream);
   std::vector<std::byte> (*pack)(const ConvProblem&, Numeric, const float*);
+  bool reads_pictures = false;
 };
 
 inline bool contains(const std::string& text, const std::string& part) {

@@ -127,29 +127,49 @@ DeviceActivation::DeviceActivation(const Shape& shape, Numeric numeric)
     : shape_(shape), numeric_(numeric), buffer_(activation_bytes(shape, numeric)) {}
 
 DeviceActivation::DeviceActivation(const Shape& shape, Numeric numeric, const Values& dense)
-    : DeviceActivation(shape, numeric) {
-  REQUIRE(static_cast<std::int64_t>(dense.size()) == shape.elements());
-  buffer_.upload(in_numeric(spread(dense, shape.c, channel_stride(shape.c)), numeric));
-}
+    : shape_(shape), numeric_(numeric), buffer_(device_activation(shape, numeric, dense)) {}
 
-Values DeviceActivation::values() const {
-  const std::vector<std::byte> bytes = buffer_.download();
-  Values padded(static_cast<std::size_t>(device_elements(shape_)));
-  from_numeric(bytes.data(), numeric_, padded);
+namespace {
+
+// The first `used` of every `stride` values that `buffer` holds. Checks that the others are zero.
+Values gather(const DeviceBuffer& buffer, Numeric numeric, int used, int stride) {
+  const std::vector<std::byte> bytes = buffer.download();
+  Values padded(bytes.size() / element_bytes(numeric));
+  from_numeric(bytes.data(), numeric, padded);
   Values dense;
-  dense.reserve(static_cast<std::size_t>(shape_.elements()));
-  const auto stride = static_cast<std::size_t>(channel_stride(shape_.c));
   std::size_t dirty = 0;
   for (std::size_t i = 0; i < padded.size(); ++i) {
-    if (i % stride < static_cast<std::size_t>(shape_.c)) {
+    if (i % static_cast<std::size_t>(stride) < static_cast<std::size_t>(used)) {
       dense.push_back(padded[i]);
     } else if (padded[i] != 0.0F || std::isnan(padded[i])) {
       ++dirty;
     }
   }
-  INFO("padding that is not zero, of " << to_string(shape_));
+  INFO("padding that is not zero, behind " << used << " of " << stride << " elements");
   CHECK(dirty == 0);
   return dense;
+}
+
+}  // namespace
+
+Values DeviceActivation::values() const {
+  return gather(buffer_, numeric_, shape_.c, channel_stride(shape_.c));
+}
+
+DeviceBuffer device_activation(const Shape& shape, Numeric numeric, const Values& dense) {
+  REQUIRE(static_cast<std::int64_t>(dense.size()) == shape.elements());
+  return DeviceBuffer(in_numeric(spread(dense, shape.c, channel_stride(shape.c)), numeric));
+}
+
+DeviceBuffer device_pictures(const Shape& shape, Numeric numeric, const Values& dense) {
+  REQUIRE(shape.c == kPictureColours);
+  REQUIRE(static_cast<std::int64_t>(dense.size()) == shape.elements());
+  return DeviceBuffer(
+      in_numeric(spread(dense, kPictureColours * shape.w, picture_row(shape.w)), numeric));
+}
+
+Values picture_values(const DeviceBuffer& pictures, const Shape& shape, Numeric numeric) {
+  return gather(pictures, numeric, kPictureColours * shape.w, picture_row(shape.w));
 }
 
 DeviceBuffer device_vector(const Values& values) {

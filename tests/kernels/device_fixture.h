@@ -72,6 +72,14 @@ class DeviceActivation {
   DeviceBuffer buffer_;
 };
 
+// An activation that is only read.
+DeviceBuffer device_activation(const Shape& shape, Numeric numeric, const Values& dense);
+
+// Pictures as the kernels read them: see picture_row() in gpu.h.
+DeviceBuffer device_pictures(const Shape& shape, Numeric numeric, const Values& dense);
+// Dense. Waits for the device; checks that all padding is zero and the guard bands are intact.
+Values picture_values(const DeviceBuffer& pictures, const Shape& shape, Numeric numeric);
+
 // float32, one value a channel, zero from values.size() to channel_stride(values.size()).
 DeviceBuffer device_vector(const Values& values);
 

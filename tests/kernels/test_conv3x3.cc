@@ -1,5 +1,5 @@
-// Dense 3x3 convolution against the reference loops: every tile at its edges, every padding, the
-// kernels of pictures, every epilogue, every layer.
+// Dense 3x3 convolution against the reference loops: every tile at its edges, every padding, every
+// epilogue, every layer.
 #include "kernels/conv3x3.h"
 
 #include <cmath>
@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "dense_fixture.h"
-#include "kernels/picture_conv.h"
 #include "random.h"
 #include "shapes.h"
 #include "testing.h"
@@ -98,25 +97,6 @@ TEST_CASE("conv3x3: every epilogue") {
   }
 }
 
-TEST_CASE("conv3x3: pictures of every width") {
-  XC_NEEDS_DEVICE();
-  XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
-    for (const int stride : {1, 2}) {
-      const Window window = stride == 1 ? kSame : Window{3, 2, {}};
-      for (const int width : {3, 15, 16, 17, 33, 64, 67, kPictureSpan * stride,
-                              kPictureSpan * stride + 3, 2 * kPictureSpan * stride + 35}) {
-        const ConvProblem problem = {
-            {1, 3, width, random.integer(1, 4)}, random.integer(1, 70), window};
-        check_dense_case(random, kConv3x3, problem, numeric, device_under_test(), kNone);
-      }
-    }
-  }
-}
-
 TEST_CASE("conv3x3: an image's result does not depend on its batch") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
@@ -157,7 +137,8 @@ TEST_CASE("conv3x3: every layer of the networks") {
   XC_RANDOM(random);
   for (const NamedShapes& shapes : {seed_shapes(1, false), xception_shapes(1)}) {
     for (const NamedConv& layer : shapes.convs) {
-      if (layer.problem.window.size == 3 && !layer.problem.depthwise) {
+      const bool first = layer.problem.src.c == kPictureColours;  // picture_conv's
+      if (layer.problem.window.size == 3 && !layer.problem.depthwise && !first) {
         INFO(layer.name);
         check_dense_case(random, kConv3x3, layer.problem, Numeric::kFp16, device_under_test(),
                          {true, true, true, false, true}, /*exact_only=*/true);

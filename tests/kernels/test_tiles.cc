@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "kernels/implicit_gemm.h"
-#include "kernels/picture_conv.h"
 #include "random.h"
 #include "shapes.h"
 #include "testing.h"
@@ -33,7 +32,7 @@ std::vector<NamedConv> dense_layers(int n) {
   std::vector<NamedConv> layers;
   for (const NamedShapes& shapes : {seed_shapes(n, false), xception_shapes(n)}) {
     for (const NamedConv& layer : shapes.convs) {
-      if (!layer.problem.depthwise && !is_picture(layer.problem)) {
+      if (!layer.problem.depthwise && layer.problem.src.c != kPictureColours) {
         layers.push_back(layer);
       }
     }
@@ -61,7 +60,7 @@ TEST_CASE("tiles: one picture gives every multiprocessor of an H100 work") {
   for (const NamedConv& layer : dense_layers(1)) {
     const Shape dst = layer.problem.dst();
     const std::int64_t pixels = std::int64_t{dst.h} * dst.w;
-    const MatrixTile& smallest = kMatrixTiles[kNarrowTile];
+    const MatrixTile& smallest = kMatrixTiles[kMatrixTileCount - 1];
     const std::int64_t most = ((pixels + smallest.rows - 1) / smallest.rows) *
                               ((channel_stride(dst.c) + smallest.columns - 1) / smallest.columns);
     for (const Numeric numeric : {Numeric::kFp32, Numeric::kFp16}) {
@@ -202,12 +201,6 @@ TEST_CASE("tiles: offsets reach beyond 2^31 elements") {
   CHECK(inside_taps(geometry, last, 3) == 0b000011011U);
   CHECK(inside_taps(geometry, window_origin(geometry, 0), 3) == 0b110110000U);
   CHECK(source_offset(geometry, window_origin(geometry, 0)) == -300 * 736);
-
-  const ConvProblem picture = {{9000, 299, 299, 3}, 32, {3, 2, {}}};
-  const PictureGeometry picture_geo = picture_geometry(picture, Numeric::kFp16);
-  const PicturePosition end = picture_position(picture_geo, 9000 * 149 - 1);
-  CHECK(picture_source(picture_geo, end.n, 2 * end.p + 2, 298) + 1 == 9000LL * 299 * 299);
-  CHECK(picture_result(picture_geo, end) + 149 == 9000LL * 149 * 149);
 }
 
 TEST_CASE("tiles: index arithmetic, one pixel after the other") {
@@ -244,36 +237,6 @@ TEST_CASE("tiles: index arithmetic, one pixel after the other") {
       }
     }
     CHECK(pixel == geometry.pixels);
-  }
-}
-
-TEST_CASE("pictures: blocks cover every row, and its words stand on different banks") {
-  constexpr int kBanks = 32;
-  for (int stride = 1; stride <= 2; ++stride) {
-    for (int width = 3; width < 1200; ++width) {
-      const ConvProblem problem = {{1, 3, width, 3}, 32, {3, stride, {}}};
-      const PictureGeometry geometry = picture_geometry(problem, Numeric::kFp16);
-      const int q = problem.dst().w;
-      CHECK(geometry.columns * geometry.column_tiles >= q);
-      CHECK(geometry.columns * (geometry.column_tiles - 1) < q);
-      CHECK(geometry.columns <= kPictureSpan);
-      CHECK(geometry.patch_bytes >= 8 * geometry.patch_columns);
-      // Lane 4 * g + t reads channels 2 * (t % 2) of tap `tap` + t / 2 of pixel g.
-      for (int tap = 0; tap < 8; tap += 2) {
-        std::set<int> banks;
-        std::set<int> words;
-        for (int g = 0; g < 8; ++g) {
-          for (int t = 0; t < 4; ++t) {
-            const int own = tap + t / 2;
-            const int word =
-                own / 3 * geometry.patch_bytes / 4 + 2 * (g * stride + own % 3) + t % 2;
-            words.insert(word);
-            banks.insert(word % kBanks);
-          }
-        }
-        CHECK(banks.size() == words.size());
-      }
-    }
   }
 }
 
