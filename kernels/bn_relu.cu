@@ -56,9 +56,9 @@ Status bn_relu(const Shape& shape, Numeric numeric, const GpuInfo& gpu, const Bn
   if (shape.elements() == 0) {
     return {};
   }
-  return dispatch_vector(numeric, shape.c, [&](auto element, auto width) {
+  return dispatch(numeric, [&](auto element) {
     using T = decltype(element);
-    constexpr int kWidth = width();
+    constexpr int kWidth = kVectorWidth<T>;
     Params params;
     params.src = args.src;
     params.dst = args.dst;

@@ -58,13 +58,14 @@
 
 namespace xception {
 
-// Epilogue and store of what `product` holds, the first kWidth channels of each of its vectors.
-template <int kWidth, class Product>
+// Epilogue and store of what `product` holds.
+template <class Product>
 __device__ __forceinline__ void store_product(const ConvGeometry& geometry, const Product& product,
                                               int first_pixel, int first_channel,
                                               const DeviceEpilogue& epilogue,
                                               typename Product::Element* dst) {
   using T = typename Product::Element;
+  constexpr int kWidth = Product::kWidth;
   using Vector = Words<kVectorWords<T, kWidth>>;
   const int pixel = first_pixel + product.first_row();
   const std::int64_t row_step = std::int64_t{geometry.dst_stride} * Product::kRowStep;
@@ -116,9 +117,8 @@ __device__ __forceinline__ void store_product(const ConvGeometry& geometry, cons
   }
 }
 
-// One block a tile, tile_threads() threads, shared_bytes() of shared memory. kNarrow: the output
-// has a channel stride of four.
-template <class Product, int kSize, bool kNarrow>
+// One block a tile, tile_threads() threads, shared_bytes() of shared memory.
+template <class Product, int kSize>
 __global__ void __launch_bounds__(tile_threads(Product::kTile))
     implicit_gemm(const ConvGeometry geometry, const typename Product::Element* __restrict__ src,
                   const typename Product::Element* __restrict__ weights,
@@ -191,8 +191,7 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
       return multiply_group.template operator()<kComputed, false>();
     })) {
     }
-    store_product<kNarrow ? 4 : Product::kWidth>(geometry, product, first_pixel, first_channel,
-                                                 epilogue, dst);
+    store_product(geometry, product, first_pixel, first_channel, epilogue, dst);
   }
 }
 

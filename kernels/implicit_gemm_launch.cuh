@@ -11,7 +11,7 @@
 
 namespace xception {
 
-template <int kSize, bool kNarrow, class Product>
+template <int kSize, class Product>
 [[nodiscard]] Status launch_product(const std::string& operation, const ConvProblem& problem,
                                     Numeric numeric, const MatrixChoice& choice, bool async_copy,
                                     const DenseArgs& args, Stream stream) {
@@ -22,7 +22,7 @@ template <int kSize, bool kNarrow, class Product>
       dim3(static_cast<unsigned>(choice.blocks())), dim3(tile_threads(Product::kTile)),
       static_cast<std::size_t>(shared_bytes(Product::kTile, async_copy, Product::kScalar))};
   return launch([&] { return dense_name(operation, problem, numeric); },
-                implicit_gemm<Product, kSize, kNarrow>, shape, stream, geometry,
+                implicit_gemm<Product, kSize>, shape, stream, geometry,
                 static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
                 static_cast<T*>(args.dst), args.epilogue);
 }
@@ -37,14 +37,8 @@ template <int kSize, int kIndex, template <int> class ProductOf>
       return launch_tile<kSize, kIndex + 1, ProductOf>(operation, problem, numeric, choice,
                                                        async_copy, args, stream);
     }
-    if constexpr (kIndex == kNarrowTile) {
-      if (channel_stride(problem.k) % kVectorWidth<typename ProductOf<kIndex>::Element> != 0) {
-        return launch_product<kSize, true, ProductOf<kIndex>>(operation, problem, numeric, choice,
-                                                              async_copy, args, stream);
-      }
-    }
-    return launch_product<kSize, false, ProductOf<kIndex>>(operation, problem, numeric, choice,
-                                                           async_copy, args, stream);
+    return launch_product<kSize, ProductOf<kIndex>>(operation, problem, numeric, choice, async_copy,
+                                                    args, stream);
   } else {
     return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
   }

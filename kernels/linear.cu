@@ -120,7 +120,7 @@ Status linear(const LinearProblem& problem, Numeric numeric, const LinearArgs& a
   if (groups > kMostBlocks) {
     return {Code::kUnsupported, name() + ": too large for one launch; use a smaller batch"};
   }
-  return dispatch_vector(numeric, problem.c, [&](auto element, auto width) {
+  return dispatch(numeric, [&](auto element) {
     using T = decltype(element);
     const int dst_stride = channel_stride(problem.k);
     const Params params = {args.src,
@@ -133,7 +133,7 @@ Status linear(const LinearProblem& problem, Numeric numeric, const LinearArgs& a
                            dst_stride};
     const dim3 grid(static_cast<unsigned>(ceil_div(dst_stride, kWarps)),
                     static_cast<unsigned>(groups));
-    return launch(name, linear_kernel<T, width()>, {grid, kWarps * kWarp}, stream, params);
+    return launch(name, linear_kernel<T, kVectorWidth<T>>, {grid, kWarps * kWarp}, stream, params);
   });
 }
 

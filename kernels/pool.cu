@@ -178,9 +178,9 @@ Status pool(const char* name, const PoolProblem& problem, Numeric numeric, const
   if (out.elements() == 0) {
     return {};
   }
-  return dispatch_vector(numeric, out.c, [&](auto element, auto width) -> Status {
+  return dispatch(numeric, [&](auto element) -> Status {
     using T = decltype(element);
-    constexpr int kWidth = width();
+    constexpr int kWidth = kVectorWidth<T>;
     Params params;
     params.src = args.src;
     params.residual = args.residual;
@@ -293,9 +293,9 @@ Status global_avg_pool(const Shape& src, Numeric numeric, const GlobalAvgPoolArg
   if (src.elements() == 0) {
     return {};
   }
-  return dispatch_vector(numeric, src.c, [&](auto element, auto width) -> Status {
+  return dispatch(numeric, [&](auto element) -> Status {
     using T = decltype(element);
-    constexpr int kWidth = width();
+    constexpr int kWidth = kVectorWidth<T>;
     const int vectors = channel_stride(src.c) / kWidth;
     const auto slices = static_cast<int>(ceil_div(vectors, kSlice));
     const std::int64_t pixels = std::int64_t{src.h} * src.w;

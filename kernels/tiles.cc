@@ -5,12 +5,10 @@ namespace {
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// Scalar code has no 64 x 64 a warp: accumulators and operands would not fit the registers. Only
-// the last tile stores outputs whose channel stride is no multiple of 16.
-bool has_instance(MatrixMath math, int tile, int channels) {
+// Scalar code has no 64 x 64 a warp: accumulators and operands would not fit the registers.
+bool has_instance(MatrixMath math, int tile) {
   const bool scalar = math == MatrixMath::kScalarFp32 || math == MatrixMath::kScalarBf16;
-  const bool narrow = channel_stride(channels) % 16 != 0;
-  return tile >= (scalar ? kFirstScalarTile : 0) && (!narrow || tile == kNarrowTile);
+  return tile >= (scalar ? kFirstScalarTile : 0);
 }
 
 }  // namespace
@@ -37,7 +35,7 @@ MatrixChoice pick_matrix_tile(const ConvProblem& problem, Numeric numeric, const
   MatrixChoice choice;
   choice.math = pick_matrix_math(numeric, gpu.arch).value_or(MatrixMath::kScalarFp32);
   for (int tile = 0; tile < kMatrixTileCount; ++tile) {
-    if (!has_instance(choice.math, tile, problem.k)) {
+    if (!has_instance(choice.math, tile)) {
       continue;
     }
     const MatrixTile& candidate = kMatrixTiles[tile];

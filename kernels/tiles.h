@@ -48,7 +48,6 @@ inline constexpr MatrixTile kMatrixTiles[] = {{128, 128, 64, 64, 1, 3},
                                               {32, 32, 32, 32, 3, 3}};
 inline constexpr int kMatrixTileCount = 5;
 inline constexpr int kFirstScalarTile = 1;
-inline constexpr int kNarrowTile = kMatrixTileCount - 1;
 
 // A block's threads.
 XC_HOST_DEVICE constexpr int tile_threads(const MatrixTile& tile) {
