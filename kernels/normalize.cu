@@ -3,9 +3,9 @@
 //
 // A block takes 512 times four neighbouring elements of the result. What it needs of the samples is
 // one piece, for rows are dense there: its threads copy that to shared memory word by word, each
-// lane the next one, and then make fours t, t + 128, ... of it: four bytes read, 8 or 16 bytes
-// written, neighbouring lanes neighbouring fours. Shared memory: the samples, 2052 bytes. It is
-// limited by DRAM, 9 bytes a pixel in 16 bits.
+// lane the next one from a sector's first on, and then make fours t, t + 128, ... of it: four bytes
+// read, 8 or 16 bytes written, neighbouring lanes neighbouring fours. Shared memory: the samples,
+// 2080 bytes. It is limited by DRAM, 9 bytes a pixel in 16 bits.
 #include "kernels/normalize.h"
 
 #include <algorithm>
@@ -23,7 +23,8 @@ constexpr int kThreads = 128;
 constexpr int kFour = 4;
 constexpr int kFours = 4 * kThreads;  // of a block
 constexpr int kWordBytes = 4;
-constexpr int kBytes = kFours * kFour + kWordBytes;  // begin anywhere in a word
+constexpr int kSectorBytes = 32;
+constexpr int kBytes = kFours * kFour + kSectorBytes;  // begin anywhere in a sector
 
 struct NormalizeParams {
   const std::uint8_t* src;
@@ -62,7 +63,7 @@ __global__ void __launch_bounds__(kThreads)
 
   const int skipped = samples_before(params, begin);
   const std::int64_t from = row * params.row_samples + skipped;
-  const auto shift = static_cast<int>(from % kWordBytes);
+  const auto shift = static_cast<int>(from % kSectorBytes);
   const int bytes = shift + samples_before(params, begin + fours) - skipped;
   const std::uint8_t* src = params.src + (from - shift);
   for (int word = thread; word * kWordBytes < bytes; word += kThreads) {
