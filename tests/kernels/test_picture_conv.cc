@@ -101,7 +101,8 @@ TEST_CASE("picture_conv: what is not finite reaches the windows that hold it, an
         const int y = random.integer(0, kHeight - 1);
         const int x = random.integer(0, kWidth - 1);
         const int c = random.integer(0, 2);
-        operands.src[static_cast<std::size_t>((y * kWidth + x) * 3 + c)] = poison;
+        const int place = (y * kWidth + x) * 3 + c;
+        operands.src[static_cast<std::size_t>(place)] = poison;
         for (float& weight : operands.weights) {
           weight = weight == 0.0F ? 1.0F : weight;  // times infinity that is no number
         }
@@ -115,7 +116,8 @@ TEST_CASE("picture_conv: what is not finite reaches the windows that hold it, an
         int wrong = 0;
         for (int p = 0; p < dst.h; ++p) {
           for (int q = 0; q < dst.w; ++q) {
-            const float value = actual[static_cast<std::size_t>((p * dst.w + q) * dst.c)];
+            const int first = (p * dst.w + q) * dst.c;
+            const float value = actual[static_cast<std::size_t>(first)];
             wrong += std::isfinite(value) == (holds(p, y) && holds(q, x)) ? 1 : 0;
           }
         }
