@@ -28,6 +28,7 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "kernels/epilogue.cuh"
 #include "kernels/launch.cuh"
@@ -138,6 +139,11 @@ class Strip {
   static constexpr int kLive = kStride == 1 ? 3 : 2;
   static constexpr int kPeriod = kLive * kStride;
 
+  // What is known of the rows of a period. kFirst: they are the strip's first ones, only the very
+  // first may lie outside the picture. kSteady: each starts or goes on with every output row that
+  // it may. In both the next row is loaded, and nothing needs to be asked.
+  enum class Rows { kFirst, kSteady, kAny };
+
   // Bits 0 to j - 1.
   __device__ __forceinline__ static constexpr unsigned below(int j) {
     return (1U << (j < 0 ? 0 : j < kPixels ? j : kPixels)) - 1;
@@ -175,29 +181,46 @@ class Strip {
     // loaded: nothing needs to be asked.
     const int steady = max(first + kSize - 1, 0);
     const int steady_end = min(end - 1, h_) - kPeriod;
-    for (int y = first; y < end; y += kPeriod) {
+    int y = first;
+    // The first period of most strips: none but its first row may lie outside.
+    if (first >= -1 && count_ >= kPeriod && first < steady_end) {
+      period<kFull, Rows::kFirst>(y, first, end);
+      y += kPeriod;
+    }
+    for (; y < end; y += kPeriod) {
       if (y >= steady && y < steady_end) {
-#pragma unroll
-        for (int phase = 0; phase < kPeriod; ++phase) {
-          step<kFull, true>(phase, y + phase, first, end);
-        }
+        period<kFull, Rows::kSteady>(y, first, end);
       } else {
+        period<kFull, Rows::kAny>(y, first, end);
+      }
+    }
+  }
+
+  template <bool kFull, Rows kRows>
+  __device__ __forceinline__ void period(int y, int first, int end) {
 #pragma unroll
-        for (int phase = 0; phase < kPeriod; ++phase) {
-          if (y + phase < end) {
-            step<kFull, false>(phase, y + phase, first, end);
-          }
-        }
+    for (int phase = 0; phase < kPeriod; ++phase) {
+      if (kRows != Rows::kAny || y + phase < end) {
+        step<kFull, kRows>(phase, y + phase, first, end);
       }
     }
   }
 
   template <bool kFull>
   __device__ __forceinline__ void load() {
+    if (kFull || regular_) {
+      load_pixels<kFull, true>();
+    } else {
+      load_pixels<kFull, false>();
+    }
+  }
+
+  template <bool kFull, bool kRegular>
+  __device__ __forceinline__ void load_pixels() {
     const std::byte* src = src_;
 #pragma unroll
     for (int j = 0; j < kPixels; ++j) {
-      if (kFull || (regular_ && j > 0 && j < kPixels - kStride - 1)) {
+      if (kFull || (kRegular && j > 0 && j < kPixels - kStride - 1)) {
         raw_[j] = *reinterpret_cast<const VectorType*>(src);
       } else {
         load_where(inside_ & 1U << j, src, raw_[j]);
@@ -227,32 +250,43 @@ class Strip {
 
   // Row y of the picture; the strip's input is rows [first, end). `phase` is y - first modulo
   // kPeriod, known to the compiler, and with it which registers hold which sums.
-  template <bool kFull, bool kSteady>
+  template <bool kFull, Rows kRows>
   __device__ __forceinline__ void step(int phase, int y, int first, int end) {
     // Row r of the window of output row (y - first - r) / kStride.
     constexpr auto slot = [](int at, int r) { return (at + kPeriod - r) / kStride % kLive; };
-    const bool starts = phase % kStride == 0 && (kSteady || y < end - (kSize - 1));
-    const bool ends = phase % kStride == 0 && (kSteady || y > first + 1);
-    const bool here = kSteady || inside(y);
+    constexpr bool kKnown = kRows != Rows::kAny;
+    constexpr bool kFirst = kRows == Rows::kFirst;
+    const bool starts = phase % kStride == 0 && (kKnown || y < end - (kSize - 1));
+    const bool goes_on =
+        (phase + kPeriod - 1) % kStride == 0 &&
+        (kFirst   ? phase > 0
+         : kKnown ? true
+                  : static_cast<unsigned>(y - first - 1) < static_cast<unsigned>(end - first - 2));
+    const bool ends = phase % kStride == 0 && (kFirst ? phase > 1 : kKnown || y > first + 1);
+    const bool here = (kKnown && !(kFirst && phase == 0)) || inside(y);
     Channels x[kPixels];
     if (here) {
       convert(x);
     }
     src_ += src_row_bytes_;
-    if (kSteady || static_cast<unsigned>(y + 1) < static_cast<unsigned>(load_end_)) {
+    if (kKnown || static_cast<unsigned>(y + 1) < static_cast<unsigned>(load_end_)) {
       load<kFull>();
     }
-    if (here) {
+    const auto add_to = [&]<int kBegin, int kEnd>(std::integer_sequence<int, kBegin, kEnd>) {
       if (starts) {
-        add<kFull, 0>(x, sums_[slot(phase, 0)]);
+        add<0, kBegin, kEnd>(x, sums_[slot(phase, 0)]);
       }
-      if ((phase + kPeriod - 1) % kStride == 0 &&
-          (kSteady ||
-           static_cast<unsigned>(y - first - 1) < static_cast<unsigned>(end - first - 2))) {
-        add<kFull, 1>(x, sums_[slot(phase, 1)]);
+      if (goes_on) {
+        add<1, kBegin, kEnd>(x, sums_[slot(phase, 1)]);
       }
       if (ends) {
-        add<kFull, 2>(x, sums_[slot(phase, 2)]);
+        add<2, kBegin, kEnd>(x, sums_[slot(phase, 2)]);
+      }
+    };
+    if (here) {
+      add_to(std::integer_sequence < int, 0, kFull ? kColumns : kColumns - 1 > ());
+      if (!kFull && columns_ == kColumns) {
+        add_to(std::integer_sequence<int, kColumns - 1, kColumns>());
       }
     } else if (starts) {
 #pragma unroll
@@ -268,21 +302,19 @@ class Strip {
     }
   }
 
-  // Adds one row of the window, its first one to nothing.
-  template <bool kFull, int kRow>
+  // Adds one row of the window to columns [kBegin, kEnd), its first one to nothing.
+  template <int kRow, int kBegin, int kEnd>
   __device__ __forceinline__ void add(const Channels (&x)[kPixels], Channels (&sums)[kColumns]) {
 #pragma unroll
-    for (int column = 0; column < kColumns; ++column) {
-      if (kFull || column < kColumns - 1 || columns_ == kColumns) {
+    for (int column = kBegin; column < kEnd; ++column) {
 #pragma unroll
-        for (int s = 0; s < kSize; ++s) {
+      for (int s = 0; s < kSize; ++s) {
 #pragma unroll
-          for (int k = 0; k < kChannels; ++k) {
-            const float value = x[column * kStride + s][k];
-            const float weight = weights_[kRow * kSize + s][k];
-            sums[column][k] = kRow == 0 && s == 0 ? __fmul_rn(value, weight)
-                                                  : __fmaf_rn(value, weight, sums[column][k]);
-          }
+        for (int k = 0; k < kChannels; ++k) {
+          const float value = x[column * kStride + s][k];
+          const float weight = weights_[kRow * kSize + s][k];
+          sums[column][k] = kRow == 0 && s == 0 ? __fmul_rn(value, weight)
+                                                : __fmaf_rn(value, weight, sums[column][k]);
         }
       }
     }
@@ -300,15 +332,24 @@ class Strip {
         }
       }
     }
+    if (kFull || regular_) {
+      store_pixels<kFull, true>(sums);
+    } else {
+      store_pixels<kFull, false>(sums);
+    }
+    dst_ += dst_row_bytes_;
+  }
+
+  template <bool kFull, bool kRegular>
+  __device__ __forceinline__ void store_pixels(const Channels (&sums)[kColumns]) const {
     std::byte* dst = dst_base_ + dst_;
 #pragma unroll
     for (int column = 0; column < kColumns; ++column) {
-      if (kFull || (regular_ && column < kColumns - 1) || column < columns_) {
+      if (kFull || (kRegular && column < kColumns - 1) || column < columns_) {
         store_channels<T, kChannels>(reinterpret_cast<T*>(dst), sums[column]);
       }
       dst += pixel_bytes_;
     }
-    dst_ += dst_row_bytes_;
   }
 
   using VectorType = typename Vector<T>::Type;
