@@ -13,16 +13,20 @@
 // of rows, z the picture.
 //
 // It is limited by DRAM: 4 bytes an element in 16 bits. Lane instructions of PTX an output element,
-// fp16 with float32 sums, on 19x19x728: 13.6 in strips of 19 rows, 14.6 of 10, 17.6 of 4; each
+// fp16 with float32 sums, on 19x19x728: 13.2 in strips of 19 rows, 14.0 of 10, 16.5 of 4; each
 // element of the input is loaded 1.32, 1.45 and 1.89 times. More rows a thread are fewer threads:
 // pick_depthwise() weighs that. 180 to 240 registers a thread leave room for 8 to 10 warps a
 // multiprocessor.
 //
-// Tried and dropped, on the same layer in strips of 10 rows: strips of 7 columns (14.9 instructions
-// instead of the then 14.9, a quarter fewer threads, and float32 spills); rows that ask whether
-// each step is theirs throughout, without the loop over steady rows (14.9); pixels at the borders
-// behind branches instead of predicated loads (15.7). Dropped by arithmetic: eight channels a
-// thread, whose 72 weights leave room for 4 columns: as many instructions by half the threads.
+// Whether the input is read through a ReLU is asked once, by the instance; the first rows of a
+// strip and its border columns have code of their own: together 0.6 less than asking row by row.
+//
+// Tried and dropped, before that, on the same layer in strips of 10 rows: strips of 7 columns (14.9
+// instructions instead of the then 14.9, a quarter fewer threads, and float32 spills); rows that
+// ask whether each step is theirs throughout, without the loop over steady rows (14.9); pixels at
+// the borders behind branches instead of predicated loads (15.7). Dropped by arithmetic: eight
+// channels a thread, whose 72 weights leave room for 4 columns: as many instructions by half the
+// threads.
 #include "kernels/depthwise.h"
 
 #include <algorithm>
@@ -53,7 +57,6 @@ struct Params {
   int h;
   int w;
   int p;
-  int q;
   int pad_top;
   int pad_left;
   int rows;         // of a band
@@ -64,7 +67,6 @@ struct Params {
   std::int64_t pixel_bytes;
   std::int64_t src_row_bytes;
   std::int64_t dst_row_bytes;
-  bool relu_on_load;
   bool has_epilogue;
 };
 
@@ -92,16 +94,12 @@ __device__ __forceinline__ float widen(float value) {
   return value;
 }
 
-// A strip of `rows` output rows, kColumns wide.
-template <class T, int kStride>
+// A strip of `rows` output rows, kColumns wide, of an input that is read through a ReLU or is not.
+template <class T, int kStride, bool kRelu>
 class Strip {
  public:
   __device__ __forceinline__ explicit Strip(const Params& params)
-      : params_(params),
-        dst_base_(params.dst),
-        h_(params.h),
-        relu_on_load_(params.relu_on_load),
-        has_epilogue_(params.has_epilogue) {}
+      : params_(params), dst_base_(params.dst), h_(params.h), has_epilogue_(params.has_epilogue) {}
 
   // `item` of band `band` of picture `n`.
   __device__ __forceinline__ void compute(int n, int band, int item) {
@@ -121,8 +119,9 @@ class Strip {
     src_row_bytes_ = params_.src_row_bytes;
     dst_row_bytes_ = params_.dst_row_bytes;
     const int channel_bytes = channel_ * static_cast<int>(sizeof(T));
-    src_ = params_.src + pixel_index(n, y, x, params_.h, params_.w) * pixel_bytes_ + channel_bytes;
-    dst_ = pixel_index(n, p, q, params_.p, params_.q) * pixel_bytes_ + channel_bytes;
+    src_ = params_.src + (std::int64_t{n} * params_.h + y) * src_row_bytes_ + x * pixel_bytes_ +
+           channel_bytes;
+    dst_ = (std::int64_t{n} * params_.p + p) * dst_row_bytes_ + q * pixel_bytes_ + channel_bytes;
     count_ = min(params_.rows, params_.p - p);
     if (inside_ == below(kPixels)) {
       slide<true>(y);
@@ -237,7 +236,7 @@ class Strip {
       x[j][2] = widen<T>(raw_[j].z);
       x[j][3] = widen<T>(raw_[j].w);
     }
-    if (relu_on_load_) {
+    if (kRelu) {
 #pragma unroll
       for (int j = 0; j < kPixels; ++j) {
 #pragma unroll
@@ -357,7 +356,6 @@ class Strip {
   const Params& params_;
   std::byte* const dst_base_;
   const int h_;
-  const bool relu_on_load_;
   const bool has_epilogue_;
   const std::byte* src_;  // the strip's first pixel of the row to be loaded next
   std::int64_t dst_;      // of the row to be stored next, in bytes
@@ -375,13 +373,13 @@ class Strip {
   VectorType raw_[kPixels];
 };
 
-template <class T, int kStride>
+template <class T, int kStride, bool kRelu>
 __global__ void __launch_bounds__(kDepthwiseThreads, kBlocksPerMultiprocessor)
     depthwise_kernel(const __grid_constant__ Params params) {
   const int item = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (item < params.items) {
-    Strip<T, kStride>(params).compute(static_cast<int>(blockIdx.z), static_cast<int>(blockIdx.y),
-                                      item);
+    Strip<T, kStride, kRelu>(params).compute(static_cast<int>(blockIdx.z),
+                                             static_cast<int>(blockIdx.y), item);
   }
 }
 
@@ -416,7 +414,6 @@ Params make_params(const ConvProblem& problem, Numeric numeric, const DepthwiseT
   params.h = problem.src.h;
   params.w = problem.src.w;
   params.p = out.h;
-  params.q = out.w;
   params.pad_top = pad.top;
   params.pad_left = pad.left;
   params.rows = tile.rows;
@@ -427,7 +424,6 @@ Params make_params(const ConvProblem& problem, Numeric numeric, const DepthwiseT
   params.pixel_bytes = params.pixel * static_cast<std::int64_t>(element_bytes(numeric));
   params.src_row_bytes = params.pixel_bytes * problem.src.w;
   params.dst_row_bytes = params.pixel_bytes * out.w;
-  params.relu_on_load = problem.relu_on_load;
   params.has_epilogue = epilogue.shift != nullptr || epilogue.relu ||
                         epilogue.second_scale != nullptr || epilogue.residual != nullptr ||
                         epilogue.final_relu;
@@ -438,8 +434,11 @@ template <class T>
 Status launch_depthwise(const ConvProblem& problem, const LaunchShape& shape, const Params& params,
                         Stream stream) {
   return launch([&] { return describe(problem); },
-                problem.window.stride == 1 ? depthwise_kernel<T, 1> : depthwise_kernel<T, 2>, shape,
-                stream, params);
+                problem.window.stride == 1 ? problem.relu_on_load ? depthwise_kernel<T, 1, true>
+                                                                  : depthwise_kernel<T, 1, false>
+                : problem.relu_on_load ? depthwise_kernel<T, 2, true>
+                                           : depthwise_kernel<T, 2, false>,
+                shape, stream, params);
 }
 
 }  // namespace
