@@ -33,11 +33,15 @@ Case draw_case(Random& random, const ConvProblem& problem, Numeric numeric, bool
           integers ? random.integers(taps, -2, 2) : random.normals(taps, 0.3F)};
 }
 
-Values run(const Case& test, const DeviceEpilogue& epilogue = {}) {
+// By strips as tall as can be where `tall`: those for a GPU of one multiprocessor.
+Values run(const Case& test, const DeviceEpilogue& epilogue = {}, bool tall = false) {
   const DeviceActivation src(test.problem.src, test.numeric, test.src);
   const DeviceBuffer weights(pack_depthwise(test.problem, test.weights.data()));
-  const Result<GpuInfo> gpu = current_gpu();
+  Result<GpuInfo> gpu = current_gpu();
   REQUIRE(gpu.ok());
+  if (tall) {
+    gpu->multiprocessors = 1;
+  }
   return run_twice(test.problem.dst(), test.numeric, [&](void* dst) {
     return depthwise(test.problem, test.numeric, *gpu, {src.data(), weights.data(), dst, epilogue},
                      nullptr);
@@ -60,6 +64,7 @@ void check(Random& random, const ConvProblem& problem, Numeric numeric,
     const Case test = draw_case(random, problem, numeric, integers);
     const EpilogueCase epilogue(random, steps, problem.dst(), numeric, integers);
     const Values actual = run(test, epilogue.device());
+    CHECK(same_bits(actual, run(test, epilogue.device(), true)));
     const Values wanted = expected(problem, test.src, test.weights, epilogue.host());
     if (integers) {
       check_equal(actual, wanted, numeric);
