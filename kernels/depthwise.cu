@@ -15,7 +15,7 @@
 // It is limited by DRAM: 4 bytes an element in 16 bits. Lane instructions of PTX an output element,
 // fp16 with float32 sums, on 19x19x728: 13.2 in strips of 19 rows, 14.0 of 10, 16.5 of 4; each
 // element of the input is loaded 1.32, 1.45 and 1.89 times. More rows a thread are fewer threads:
-// pick_depthwise() weighs that. 180 to 240 registers a thread leave room for 8 to 10 warps a
+// pick_depthwise() weighs that. 180 to 230 registers a thread leave room for 8 to 10 warps a
 // multiprocessor.
 //
 // Whether the input is read through a ReLU is asked once, by the instance; the first rows of a
