@@ -99,30 +99,14 @@ class StepMaker {
   dnnl::primitive_attr attr_;
 };
 
-// Copies every stride-th pixel of the source to the workspace, and makes `src` point there. A
-// picture at a time: with an odd height the strided views of a batch would overlap, which oneDNN
-// refuses.
+// Has every stride-th pixel of the source copied to the workspace, and makes `src` point there.
 Shape StepMaker::gather_strided(const Conv2d& conv, Argument& src) {
-  const Shape full = {1, request_.src[0].h, request_.src[0].w, request_.src[0].c};
-  const Shape gathered = {1, request_.dst.h, request_.dst.w, full.c};
-  const memory::dim pixel = full.c;
-  const memory::dim row = pixel * full.w;
-  const memory::desc view(dims_of(gathered), type_,
-                          {row * full.h, 1, row * conv.stride, pixel * conv.stride});
-  const memory::desc dense = nhwc(gathered);
-  const std::size_t full_bytes = nhwc(full).get_size();
-  const Shape batch = {request_.src[0].n, gathered.h, gathered.w, gathered.c};
-  const std::size_t offset = step_->reserve_workspace(nhwc(batch).get_size());
-  const dnnl::reorder::primitive_desc desc(cpu_engine(), view, cpu_engine(), dense, attr_);
-  const dnnl::reorder gather(desc);
-  for (std::size_t n = 0; n < static_cast<std::size_t>(batch.n); ++n) {
-    step_->add_call(desc, gather,
-                    {{DNNL_ARG_SRC, CpuStep::unbound(view), Place::kSrc0, n * full_bytes},
-                     {DNNL_ARG_DST, CpuStep::unbound(dense), Place::kWorkspace,
-                      offset + n * dense.get_size()}});
-  }
-  src = {DNNL_ARG_SRC, CpuStep::unbound(nhwc(batch)), Place::kWorkspace, offset};
-  return batch;
+  const Shape gathered = {request_.dst.n, request_.dst.h, request_.dst.w, request_.src[0].c};
+  const std::size_t offset = step_->reserve_workspace(nhwc(gathered).get_size());
+  const std::size_t pixel_bytes = nhwc({1, 1, 1, gathered.c}).get_size();
+  step_->set_gather({request_.src[0], gathered, conv.stride, pixel_bytes, offset});
+  src = {DNNL_ARG_SRC, CpuStep::unbound(nhwc(gathered)), Place::kWorkspace, offset};
+  return gathered;
 }
 
 memory::dims weight_dims(const Conv2d& conv, int in_channels) {

@@ -1,5 +1,9 @@
 #include "engine/backend_cpu_step.h"
 
+#include <cstring>
+
+#include "engine/openmp.h"
+
 namespace xception::cpu {
 namespace {
 
@@ -17,6 +21,25 @@ std::byte* address(const Argument& argument, const StepBuffers& buffers) {
   return nullptr;
 }
 
+// On all threads at once.
+void gather(const StridedPixels& pixels, const std::byte* src, std::byte* dst) {
+  const Shape& from = pixels.src;
+  const Shape& to = pixels.dst;
+  parallel_for(to.n * to.h, [&](int begin, int end) {
+    for (int row = begin; row < end; ++row) {
+      const std::size_t line = static_cast<std::size_t>(row / to.h) * from.h +
+                               static_cast<std::size_t>(row % to.h) * pixels.stride;
+      const std::byte* pixel = src + line * from.w * pixels.pixel_bytes;
+      std::byte* out = dst + static_cast<std::size_t>(row) * to.w * pixels.pixel_bytes;
+      for (int q = 0; q < to.w; ++q) {
+        std::memcpy(out, pixel, pixels.pixel_bytes);
+        pixel += pixels.stride * pixels.pixel_bytes;
+        out += pixels.pixel_bytes;
+      }
+    }
+  });
+}
+
 }  // namespace
 
 const dnnl::engine& cpu_engine() {
@@ -25,6 +48,8 @@ const dnnl::engine& cpu_engine() {
 }
 
 Status CpuStep::bind(const StepBuffers& buffers) {
+  gather_src_ = buffers.src[0];
+  gather_dst_ = buffers.workspace;
   return guarded("bind", [&] {
     for (Call& call : calls_) {
       call.raw.clear();
@@ -40,6 +65,9 @@ Status CpuStep::bind(const StepBuffers& buffers) {
 }
 
 Status CpuStep::run() {
+  if (gather_) {
+    gather(*gather_, gather_src_, gather_dst_ + gather_->offset);
+  }
   for (const Call& call : calls_) {
     const dnnl_status_t status = dnnl_primitive_execute(
         call.primitive.get(), stream_.get(), static_cast<int>(call.raw.size()), call.raw.data());

@@ -4,6 +4,7 @@
 #include <dnnl.hpp>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,6 +72,16 @@ struct Call {
   std::vector<dnnl_exec_arg_t> raw;  // the same as oneDNN's C interface takes them, made by bind
 };
 
+// Every stride-th pixel of every stride-th row of step input 0, which a step copies to its
+// workspace before its calls.
+struct StridedPixels {
+  Shape src;
+  Shape dst;
+  int stride = 1;
+  std::size_t pixel_bytes = 0;
+  std::size_t offset = 0;  // of dst in the workspace
+};
+
 // Calls primitives one after another.
 class CpuStep : public Step {
  public:
@@ -103,6 +114,7 @@ class CpuStep : public Step {
     return std::exchange(workspace_bytes_, workspace_bytes_ + (bytes + kLine - 1) / kLine * kLine);
   }
 
+  void set_gather(const StridedPixels& gather) { gather_ = gather; }
   void set_overwrites_second() { overwrites_second_ = true; }
   void set_packed(std::shared_ptr<const PackedConv> packed) { packed_ = std::move(packed); }
 
@@ -113,6 +125,9 @@ class CpuStep : public Step {
 
  private:
   dnnl::stream stream_;
+  std::optional<StridedPixels> gather_;
+  const std::byte* gather_src_ = nullptr;
+  std::byte* gather_dst_ = nullptr;
   std::vector<Call> calls_;
   std::shared_ptr<const PackedConv> packed_;
   std::string implementation_;
