@@ -1,8 +1,9 @@
 // y = epilogue(x), element by element.
 //
-// A thread moves 16 bytes at a time: eight channels of 16 bits, or four of float32. It goes on by
-// as many vectors as there are threads at work, rounded down to whole pixels: so its channels stay
-// the same, and their scales and shifts in its registers.
+// A thread moves four channels at a time: with more, a request for the float32 scales and shifts of
+// a warp's channels would use a part of each sector only. It goes on by as many fours as there are
+// threads at work, rounded down to whole pixels: so its channels stay the same, and their scales
+// and shifts in its registers.
 //
 // No shared memory. It is limited by DRAM: 4 bytes an element in 16 bits, 6 with an addition. The
 // grid fills every multiprocessor once.
@@ -19,7 +20,8 @@ namespace xception {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kBlocksPerMultiprocessor = 4;  // for 54 registers a thread
+constexpr int kBlocksPerMultiprocessor = 6;  // for 40 registers a thread
+constexpr int kWidth = 4;
 
 struct Params {
   const void* src;
@@ -27,10 +29,9 @@ struct Params {
   DeviceEpilogue epilogue;
   std::int64_t vectors;  // of the tensor
   int pixel_vectors;
-  int channels;
 };
 
-template <class T, int kWidth>
+template <class T>
 __global__ void __launch_bounds__(kThreads) bn_relu_kernel(const __grid_constant__ Params params) {
   const unsigned thread = blockIdx.x * kThreads + threadIdx.x;
   const unsigned vectors = static_cast<unsigned>(params.pixel_vectors);
@@ -58,21 +59,18 @@ Status bn_relu(const Shape& shape, Numeric numeric, const GpuInfo& gpu, const Bn
   }
   return dispatch(numeric, [&](auto element) {
     using T = decltype(element);
-    constexpr int kWidth = kVectorWidth<T>;
     Params params;
     params.src = args.src;
     params.dst = args.dst;
     params.epilogue = args.epilogue;
     params.vectors = device_elements(shape) / kWidth;
     params.pixel_vectors = channel_stride(shape.c) / kWidth;
-    params.channels = shape.c;
     // A pixel's worth of threads at least.
     const std::int64_t most = std::max<std::int64_t>(gpu.multiprocessors * kBlocksPerMultiprocessor,
                                                      ceil_div(params.pixel_vectors, kThreads));
     const std::int64_t blocks = std::min(ceil_div(params.vectors, kThreads), most);
-    return launch([&] { return "batch norm and ReLU of " + to_string(shape); },
-                  bn_relu_kernel<T, kWidth>, {static_cast<unsigned>(blocks), kThreads}, stream,
-                  params);
+    return launch([&] { return "batch norm and ReLU of " + to_string(shape); }, bn_relu_kernel<T>,
+                  {static_cast<unsigned>(blocks), kThreads}, stream, params);
   });
 }
 

@@ -17,6 +17,7 @@ import tempfile
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+DEPTHWISE_WEIGHT_BYTES = 4  # float32 in every precision
 RESULT_BYTES = 4  # of a logit
 COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
 TRAFFIC = 1.03  # most bytes from and to DRAM over the least
@@ -53,7 +54,7 @@ def run(args):
 
 
 def least_bytes(layer, precision, is_result):
-    """What the operation must read and write: its tensors without padding, each once."""
+    """What the operation must read and write: its tensors as they are kept, without padding, each once."""
     size = ELEMENT_BYTES[precision]
     operation, output = layer["operation"], elements(layer["output"])
     n, p, q, k = (int(extent) for extent in layer["output"].split("x"))
@@ -63,7 +64,8 @@ def least_bytes(layer, precision, is_result):
         source = n * p * q * int(layer["inputs"][0].split("x")[3])
     read += source * size
     if layer["macs"] > 0:
-        read += layer["macs"] // (n * p * q) * size
+        weight_size = DEPTHWISE_WEIGHT_BYTES if "depthwise" in operation else size
+        read += layer["macs"] // (n * p * q) * weight_size
         second_norm = operation.partition("+relu")[2].count("+bn")
         read += k * 4 * (1 + 2 * second_norm)  # shift; scale and shift of a second norm
     return read, output * (RESULT_BYTES if is_result else size)
