@@ -29,13 +29,13 @@ class SmallNetworksTest(NetworkTest):
             for sep_relu in (True, False):
                 with self.subTest(arch=arch, sep_relu=sep_relu):
                     self.draw(arch, sep_relu=sep_relu, width=0.05)
-                    self.golden(2, 17, 21)
+                    self.golden_in_miniature(2, 17, 21)
                     self.check_layers()
                     self.check_half()
 
     def test_heads_of_several_layers(self):
         self.draw("seed_depthwise", width=0.05, num_classes=5, head=[(1, 24), (4, 16), (11, 5)])
-        self.golden(3, 17, 17)
+        self.golden_in_miniature(3, 17, 17)
         self.check_layers()
         self.check_half()
 
