@@ -66,8 +66,9 @@ def least_bytes(layer, precision, is_result):
     if layer["macs"] > 0:
         weight_size = DEPTHWISE_WEIGHT_BYTES if "depthwise" in operation else size
         read += layer["macs"] // (n * p * q) * weight_size
+        shift = "+bn" in operation or "depthwise" not in operation  # only those have no bias either
         second_norm = operation.partition("+relu")[2].count("+bn")
-        read += k * 4 * (1 + 2 * second_norm)  # shift; scale and shift of a second norm
+        read += k * 4 * (shift + 2 * second_norm)  # scale and shift of a second norm
     return read, output * (RESULT_BYTES if is_result else size)
 
 
