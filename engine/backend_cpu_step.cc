@@ -25,16 +25,16 @@ std::byte* address(const Argument& argument, const StepBuffers& buffers) {
 void gather(const StridedPixels& pixels, const std::byte* src, std::byte* dst) {
   const Shape& from = pixels.src;
   const Shape& to = pixels.dst;
+  const auto pixel_bytes = static_cast<std::int64_t>(pixels.pixel_bytes);
   parallel_for(to.n * to.h, [&](int begin, int end) {
     for (int row = begin; row < end; ++row) {
-      const std::size_t line = static_cast<std::size_t>(row / to.h) * from.h +
-                               static_cast<std::size_t>(row % to.h) * pixels.stride;
-      const std::byte* pixel = src + line * from.w * pixels.pixel_bytes;
-      std::byte* out = dst + static_cast<std::size_t>(row) * to.w * pixels.pixel_bytes;
+      const std::int64_t line =
+          std::int64_t{row / to.h} * from.h + std::int64_t{row % to.h} * pixels.stride;
+      std::byte* out = dst + std::int64_t{row} * to.w * pixel_bytes;
       for (int q = 0; q < to.w; ++q) {
-        std::memcpy(out, pixel, pixels.pixel_bytes);
-        pixel += pixels.stride * pixels.pixel_bytes;
-        out += pixels.pixel_bytes;
+        const std::int64_t pixel = line * from.w + std::int64_t{q} * pixels.stride;
+        std::memcpy(out, src + pixel * pixel_bytes, pixels.pixel_bytes);
+        out += pixel_bytes;
       }
     }
   });

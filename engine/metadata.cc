@@ -41,15 +41,46 @@ int levels(const std::string& text) {
   return deepest;
 }
 
+// Takes everything out of a value, innermost first.
+void empty(json& value) noexcept {
+  if (auto* const list = value.get_ptr<json::array_t*>()) {
+    for (json& item : *list) {
+      empty(item);
+    }
+    list->clear();
+  } else if (auto* const object = value.get_ptr<json::object_t*>()) {
+    for (auto& [key, item] : *object) {
+      empty(item);
+    }
+    object->clear();
+  }
+}
+
+// A value that goes without allocating. The destructor of one that holds others allocates a list of
+// them, and where memory is out that ends the process.
+class Document {
+ public:
+  explicit Document(json value) : value_(std::move(value)) {}
+  Document(Document&&) = default;
+  Document& operator=(Document&&) = delete;
+  ~Document() { empty(value_); }
+
+  const json& operator*() const { return value_; }
+  const json* operator->() const { return &value_; }
+
+ private:
+  json value_;
+};
+
 // A file decides how long its values are and how deep they nest, but a document takes some twenty
 // times the memory of its text, and comparing or writing it out calls itself for each level. What
 // is beyond both limits is discarded, and so of no type.
-json parse_json(const std::string& text) {
+Document parse_json(const std::string& text) {
   constexpr int kMaxLevels = 16;
   if (text.size() > kMaxJsonBytes || levels(text) > kMaxLevels) {
-    return json(json::value_t::discarded);
+    return Document(json::value_t::discarded);
   }
-  return json::parse(text, nullptr, false);
+  return Document(json::parse(text, nullptr, false));
 }
 
 Status bad_value(const std::string& where, const std::string& value, const std::string& expected) {
@@ -115,12 +146,13 @@ Status read_number(const std::map<std::string, std::string>& entries, const char
   if (text == nullptr) {
     return {};
   }
-  const json number = parse_json(*text);
-  if (!number.is_number() || !(number.get<double>() >= least) || !(number.get<double>() <= most)) {
+  const Document number = parse_json(*text);
+  if (!number->is_number() || !(number->get<double>() >= least) ||
+      !(number->get<double>() <= most)) {
     return bad_value(metadata_key(key), *text,
                      "a number from " + json(least).dump() + " to " + json(most).dump());
   }
-  value = number.get<double>();
+  value = number->get<double>();
   return {};
 }
 
@@ -291,9 +323,9 @@ std::vector<std::string> timm_labels(const json& config) {
   return labels;
 }
 
-Result<json> parse_timm_config(const std::string& json_text) {
-  json config = parse_json(json_text);
-  if (!config.is_object()) {
+Result<Document> parse_timm_config(const std::string& json_text) {
+  Document config = parse_json(json_text);
+  if (!config->is_object()) {
     return Status(
         Code::kBadModel,
         "config.json beside the weight file is no JSON object of at most 4 MiB; repair or "
@@ -333,23 +365,24 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
     metadata.num_classes = static_cast<int>(*classes);
   }
   if (const std::string* labels = find(entries, "xception.labels")) {
-    const json list = parse_json(*labels);
-    if (!is_string_list(list)) {
+    const Document list = parse_json(*labels);
+    if (!is_string_list(*list)) {
       return bad_value(metadata_key("xception.labels"), *labels, "a JSON list of strings");
     }
-    metadata.labels = list.get<std::vector<std::string>>();
+    metadata.labels = list->get<std::vector<std::string>>();
   }
   return metadata;
 }
 
 Result<Metadata> read_timm_config(const std::string& json_text) {
-  Result<json> config = parse_timm_config(json_text);
+  Result<Document> config = parse_timm_config(json_text);
   XC_RETURN_IF_ERROR(config.status());
   Metadata metadata;
-  if (const auto name = config->find("architecture"); name != config->end() && name->is_string()) {
+  if (const auto name = (*config)->find("architecture");
+      name != (*config)->end() && name->is_string()) {
     metadata.arch = name->get<std::string>();
   }
-  metadata.labels = timm_labels(*config);
+  metadata.labels = timm_labels(**config);
   return metadata;
 }
 
@@ -359,20 +392,20 @@ Status read_preprocess(const std::map<std::string, std::string>& entries, const 
   if (text == nullptr) {
     return {};
   }
-  const json object = parse_json(*text);
-  if (!object.is_object()) {
+  const Document object = parse_json(*text);
+  if (!object->is_object()) {
     return bad_value(metadata_key("xception.preprocess"), *text, "a JSON object");
   }
-  XC_RETURN_IF_ERROR(check_preprocess_keys(object));
-  return set_all("metadata 'xception.preprocess", object, sides, preprocess);
+  XC_RETURN_IF_ERROR(check_preprocess_keys(*object));
+  return set_all("metadata 'xception.preprocess", *object, sides, preprocess);
 }
 
 Status read_timm_preprocess(const std::string& json_text, const Sides& sides,
                             Preprocess& preprocess) {
-  Result<json> config = parse_timm_config(json_text);
+  Result<Document> config = parse_timm_config(json_text);
   XC_RETURN_IF_ERROR(config.status());
-  const auto pretrained = config->find("pretrained_cfg");
-  if (pretrained == config->end() || !pretrained->is_object()) {
+  const auto pretrained = (*config)->find("pretrained_cfg");
+  if (pretrained == (*config)->end() || !pretrained->is_object()) {
     return {};
   }
   return set_all("config.json beside the weight file: 'pretrained_cfg", *pretrained, sides,

@@ -21,8 +21,8 @@
 // Whether the input is read through a ReLU is asked once, by the instance; the first rows of a
 // strip and its border columns have code of their own: together 0.6 less than asking row by row.
 //
-// Tried and dropped, before that, on the same layer in strips of 10 rows: strips of 7 columns (14.9
-// instructions instead of the then 14.9, a quarter fewer threads, and float32 spills); rows that
+// Tried and dropped, before that, on the same layer in strips of 10 rows: strips of 7 columns (no
+// fewer instructions, a quarter fewer threads, and float32 spills); rows that
 // ask whether each step is theirs throughout, without the loop over steady rows (14.9); pixels at
 // the borders behind branches instead of predicated loads (15.7). Dropped by arithmetic: eight
 // channels a thread, whose 72 weights leave room for 4 columns: as many instructions by half the
@@ -452,7 +452,8 @@ Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
   }
   const DepthwiseTile tile = pick_depthwise(problem, gpu);
   constexpr int kMostBlocks = 65535;  // in the second and the third dimension of a grid
-  if (tile.items > std::numeric_limits<int>::max() || std::max(tile.bands, out.n) > kMostBlocks) {
+  if (tile.items + tile.threads > std::numeric_limits<int>::max() ||
+      std::max(tile.bands, out.n) > kMostBlocks) {
     return {Code::kUnsupported,
             describe(problem) + ": too large for one launch; use a smaller batch"};
   }
