@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/json_document.h"
 #include "engine/safetensors_header.h"
 
 namespace xception {
@@ -16,72 +17,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int kMaxSide = 16384;  // of the network's input, in pixels
-// Of a text of JSON: a hundred bytes for each of forty thousand labels.
-constexpr std::size_t kMaxJsonBytes = std::size_t{4} << 20;
-
-// How deep brackets nest outside of strings. Not by the parser's callback: with one, it looks
-// through all of a list at the end of every object in it.
-int levels(const std::string& text) {
-  int level = 0;
-  int deepest = 0;
-  bool in_string = false;
-  bool escaped = false;
-  for (const char c : text) {
-    if (in_string) {
-      in_string = escaped || c != '"';
-      escaped = !escaped && c == '\\';
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++level);
-    } else if (c == ']' || c == '}') {
-      --level;
-    }
-  }
-  return deepest;
-}
-
-// Takes everything out of a value, innermost first.
-void empty(json& value) noexcept {
-  if (auto* const list = value.get_ptr<json::array_t*>()) {
-    for (json& item : *list) {
-      empty(item);
-    }
-    list->clear();
-  } else if (auto* const object = value.get_ptr<json::object_t*>()) {
-    for (auto& [key, item] : *object) {
-      empty(item);
-    }
-    object->clear();
-  }
-}
-
-// A value that goes without allocating. The destructor of one that holds others allocates a list of
-// them, and where memory is out that ends the process.
-class Document {
- public:
-  explicit Document(json value) : value_(std::move(value)) {}
-  Document(Document&&) = default;
-  Document& operator=(Document&&) = delete;
-  ~Document() { empty(value_); }
-
-  const json& operator*() const { return value_; }
-  const json* operator->() const { return &value_; }
-
- private:
-  json value_;
-};
-
-// A file decides how long its values are and how deep they nest, but a document takes some twenty
-// times the memory of its text, and comparing or writing it out calls itself for each level. What
-// is beyond both limits is discarded, and so of no type.
-Document parse_json(const std::string& text) {
-  constexpr int kMaxLevels = 16;
-  if (text.size() > kMaxJsonBytes || levels(text) > kMaxLevels) {
-    return Document(json::value_t::discarded);
-  }
-  return Document(json::parse(text, nullptr, false));
-}
 
 Status bad_value(const std::string& where, const std::string& value, const std::string& expected) {
   return {Code::kBadModel, where + " is " + quoted_name(value) + ", expected " + expected +
@@ -146,7 +81,7 @@ Status read_number(const std::map<std::string, std::string>& entries, const char
   if (text == nullptr) {
     return {};
   }
-  const Document number = parse_json(*text);
+  const JsonDocument number = parse_json(*text);
   if (!number->is_number() || !(number->get<double>() >= least) ||
       !(number->get<double>() <= most)) {
     return bad_value(metadata_key(key), *text,
@@ -323,8 +258,8 @@ std::vector<std::string> timm_labels(const json& config) {
   return labels;
 }
 
-Result<Document> parse_timm_config(const std::string& json_text) {
-  Document config = parse_json(json_text);
+Result<JsonDocument> parse_timm_config(const std::string& json_text) {
+  JsonDocument config = parse_json(json_text);
   if (!config->is_object()) {
     return Status(
         Code::kBadModel,
@@ -365,7 +300,7 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
     metadata.num_classes = static_cast<int>(*classes);
   }
   if (const std::string* labels = find(entries, "xception.labels")) {
-    const Document list = parse_json(*labels);
+    const JsonDocument list = parse_json(*labels);
     if (!is_string_list(*list)) {
       return bad_value(metadata_key("xception.labels"), *labels, "a JSON list of strings");
     }
@@ -375,7 +310,7 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
 }
 
 Result<Metadata> read_timm_config(const std::string& json_text) {
-  Result<Document> config = parse_timm_config(json_text);
+  Result<JsonDocument> config = parse_timm_config(json_text);
   XC_RETURN_IF_ERROR(config.status());
   Metadata metadata;
   if (const auto name = (*config)->find("architecture");
@@ -392,7 +327,7 @@ Status read_preprocess(const std::map<std::string, std::string>& entries, const 
   if (text == nullptr) {
     return {};
   }
-  const Document object = parse_json(*text);
+  const JsonDocument object = parse_json(*text);
   if (!object->is_object()) {
     return bad_value(metadata_key("xception.preprocess"), *text, "a JSON object");
   }
@@ -402,7 +337,7 @@ Status read_preprocess(const std::map<std::string, std::string>& entries, const 
 
 Status read_timm_preprocess(const std::string& json_text, const Sides& sides,
                             Preprocess& preprocess) {
-  Result<Document> config = parse_timm_config(json_text);
+  Result<JsonDocument> config = parse_timm_config(json_text);
   XC_RETURN_IF_ERROR(config.status());
   const auto pretrained = (*config)->find("pretrained_cfg");
   if (pretrained == (*config)->end() || !pretrained->is_object()) {

@@ -9,6 +9,14 @@
 
 namespace xception {
 
+const emulator::Control* needs_emulator() {
+  const emulator::Control* control = emulator::emulator_control();
+  if (control == nullptr) {
+    WARN("not tested on a GPU: only the emulator tells what has run");
+  }
+  return control;
+}
+
 std::shared_ptr<const Model> load(const std::string& bytes) {
   const auto model = Model::load(std::as_bytes(std::span(bytes)));
   INFO(model.status().message());

@@ -7,9 +7,13 @@
 
 #include "graph_fixture.h"
 #include "random.h"
+#include "tests/emulator/control.h"
 #include "xception/engine.h"
 
 namespace xception {
+
+// The emulator's control, or, on a GPU, null and a warning that the test needs it.
+const emulator::Control* needs_emulator();
 
 std::shared_ptr<const Model> load(const std::string& bytes);
 Session create(std::shared_ptr<const Model> model, const SessionOptions& options);

@@ -44,8 +44,14 @@ GpuInfo device_under_test() {
   return *gpu;
 }
 
-bool runs_numeric(Numeric numeric) {
-  return pick_matrix_math(numeric, device_under_test().arch).has_value();
+std::vector<Numeric> dense_numerics() {
+  std::vector<Numeric> result;
+  for (const Numeric numeric : {Numeric::kFp32, Numeric::kTf32, Numeric::kFp16, Numeric::kBf16}) {
+    if (pick_matrix_math(numeric, device_under_test().arch).has_value()) {
+      result.push_back(numeric);
+    }
+  }
+  return result;
 }
 
 std::optional<GpuInfo> gpu_choosing(int tile, const ConvProblem& problem, Numeric numeric) {

@@ -11,8 +11,7 @@
 
 namespace xception {
 
-inline constexpr Numeric kDenseNumerics[] = {Numeric::kFp32, Numeric::kTf32, Numeric::kFp16,
-                                             Numeric::kBf16};
+inline constexpr EpilogueSteps kNone = {};
 
 // pointwise, conv3x3 or picture_conv.
 struct DenseOperation {
@@ -25,9 +24,9 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-// The device under test, and what it refuses: tf32 before sm_80.
 GpuInfo device_under_test();
-bool runs_numeric(Numeric numeric);
+// All numerics but what the device under test refuses: tf32 before sm_80.
+std::vector<Numeric> dense_numerics();
 
 // The device with as many multiprocessors, in name, as make the kernels choose tile `tile`; nothing
 // where this problem is never cut into it.

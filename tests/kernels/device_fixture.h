@@ -23,6 +23,10 @@ using Values = std::vector<float>;
 
 inline constexpr Numeric kNumerics[] = {Numeric::kFp32, Numeric::kFp16, Numeric::kBf16};
 
+// 3x3 that keep the size, and halve it.
+inline constexpr Window kSame = {3, 1, {1, 1, 1, 1}};
+inline constexpr Window kHalf = {3, 2, {1, 1, 1, 1}};
+
 // Whether a GPU answers, or the emulator. Warns where none does; fails where XC_EMULATOR_DEVICE
 // says that one should.
 bool have_device();

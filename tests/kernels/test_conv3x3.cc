@@ -16,19 +16,13 @@ namespace xception {
 namespace {
 
 constexpr DenseOperation kConv3x3 = {conv3x3, pack_conv3x3};
-constexpr EpilogueSteps kNone = {};
-constexpr Window kSame = {3, 1, {1, 1, 1, 1}};
-constexpr Window kHalf = {3, 2, {1, 1, 1, 1}};
 
 }  // namespace
 
 TEST_CASE("conv3x3: every tile at its edges") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (int tile = 0; tile < kMatrixTileCount; ++tile) {
       const MatrixTile& shape = kMatrixTiles[tile];
       int reached = 0;
@@ -53,10 +47,7 @@ TEST_CASE("conv3x3: every tile at its edges") {
 TEST_CASE("conv3x3: strides, paddings, batches and channels that fill no vector") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (const int n : {1, 2, 3}) {
       for (const ConvProblem& problem : edge_convs(n)) {
         // The wide ones once; they take longest.
@@ -83,10 +74,7 @@ TEST_CASE("conv3x3: strides, paddings, batches and channels that fill no vector"
 TEST_CASE("conv3x3: every epilogue") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (unsigned index = 0; index < 32; ++index) {
       const int k = std::vector<int>{3, 29, 40, 136}[index % 4];
       const int c = index / 4 % 2 == 0 ? 3 : random.integer(5, 40);
@@ -100,22 +88,17 @@ TEST_CASE("conv3x3: every epilogue") {
 TEST_CASE("conv3x3: an image's result does not depend on its batch") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (runs_numeric(numeric)) {
-      check_batch(random, kConv3x3, {{1, 5, 7, 40}, 136, kSame}, numeric);
-      check_batch(random, kConv3x3, {{1, 9, 9, 3}, 40, kHalf}, numeric);
-    }
+  for (const Numeric numeric : dense_numerics()) {
+    check_batch(random, kConv3x3, {{1, 5, 7, 40}, 136, kSame}, numeric);
+    check_batch(random, kConv3x3, {{1, 9, 9, 3}, 40, kHalf}, numeric);
   }
 }
 
 TEST_CASE("conv3x3: what is not finite reaches the windows that hold it, and no padding") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
+  for (const Numeric numeric : dense_numerics()) {
     for (const int c : {3, 20, 40}) {
-      if (!runs_numeric(numeric)) {
-        continue;
-      }
       const ConvProblem problem = {{1, 5, 6, c}, 21, kSame};
       DenseOperands operands = draw_operands(random, problem, numeric, true);
       // In the last pixel, the ninth tap of the one before it on the row above.

@@ -80,9 +80,6 @@ bool runs(const ConvProblem& problem) {
   return problem.depthwise && problem.window.size == 3 && problem.dst().elements() > 0;
 }
 
-constexpr Window kSame = {3, 1, {1, 1, 1, 1}};
-constexpr Window kHalf = {3, 2, {1, 1, 1, 1}};
-
 TEST_CASE("depthwise convolutions of edge shapes") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);

@@ -18,19 +18,13 @@ namespace xception {
 namespace {
 
 constexpr DenseOperation kPictureConv = {picture_conv, pack_picture, true};
-constexpr EpilogueSteps kNone = {};
-constexpr Window kSame = {3, 1, {1, 1, 1, 1}};
-constexpr Window kHalf = {3, 2, {1, 1, 1, 1}};
 
 }  // namespace
 
 TEST_CASE("picture_conv: pictures of every width") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (const int stride : {1, 2}) {
       const Window window = stride == 1 ? kSame : Window{3, 2, {}};
       for (const int width : {3, 15, 16, 17, 33, 64, 67, kPictureSpan * stride,
@@ -45,10 +39,7 @@ TEST_CASE("picture_conv: pictures of every width") {
 TEST_CASE("picture_conv: strides, paddings and batches") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (const Padding& pad : {Padding{}, Padding{2, 2, 2, 2}, Padding{0, 2, 1, 0},
                                Padding{2, 0, 0, 1}, Padding{1, 1, 1, 1}}) {
       for (const int stride : {1, 2}) {
@@ -63,10 +54,7 @@ TEST_CASE("picture_conv: strides, paddings and batches") {
 TEST_CASE("picture_conv: every epilogue") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (unsigned index = 0; index < 32; ++index) {
       const int k = std::vector<int>{3, 29, 40, 136}[index % 4];
       check_dense_case(random, kPictureConv, {{2, 3, 7, 3}, k, index % 3 == 0 ? kHalf : kSame},
@@ -78,10 +66,8 @@ TEST_CASE("picture_conv: every epilogue") {
 TEST_CASE("picture_conv: an image's result does not depend on its batch") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (runs_numeric(numeric)) {
-      check_batch(random, kPictureConv, {{1, 9, 9, 3}, 40, kHalf}, numeric);
-    }
+  for (const Numeric numeric : dense_numerics()) {
+    check_batch(random, kPictureConv, {{1, 9, 9, 3}, 40, kHalf}, numeric);
   }
 }
 
@@ -90,10 +76,7 @@ TEST_CASE("picture_conv: what is not finite reaches the windows that hold it, an
   XC_RANDOM(random);
   constexpr int kHeight = 6;
   constexpr int kWidth = 37;
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (const Window& window : {kSame, kHalf}) {
       const ConvProblem problem = {{1, kHeight, kWidth, 3}, 21, window};
       for (const float poison : {std::nanf(""), std::numeric_limits<float>::infinity()}) {

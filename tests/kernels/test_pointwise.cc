@@ -16,7 +16,6 @@ namespace xception {
 namespace {
 
 constexpr DenseOperation kPointwise = {pointwise, pack_pointwise};
-constexpr EpilogueSteps kNone = {};
 
 ConvProblem pointwise_problem(const Shape& src, int k, int stride = 1) {
   return {src, k, {1, stride, {}}};
@@ -27,10 +26,7 @@ ConvProblem pointwise_problem(const Shape& src, int k, int stride = 1) {
 TEST_CASE("pointwise: every tile at its edges") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (int tile = 0; tile < kMatrixTileCount; ++tile) {
       const MatrixTile& shape = kMatrixTiles[tile];
       const int depth = tile_depth(numeric);
@@ -67,10 +63,7 @@ TEST_CASE("pointwise: every tile at its edges") {
 TEST_CASE("pointwise: every epilogue") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (unsigned index = 0; index < 32; ++index) {
       const int k = std::vector<int>{3, 29, 40, 136}[index % 4];
       const ConvProblem problem = pointwise_problem({2, 3, 7, random.integer(5, 40)}, k);
@@ -83,10 +76,7 @@ TEST_CASE("pointwise: every epilogue") {
 TEST_CASE("pointwise: strides, batches and channels that fill no vector") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (!runs_numeric(numeric)) {
-      continue;
-    }
+  for (const Numeric numeric : dense_numerics()) {
     for (const int n : {1, 2, 3}) {
       for (const ConvProblem& problem : edge_convs(n)) {
         if (problem.depthwise || problem.window.size != 1) {
@@ -106,11 +96,9 @@ TEST_CASE("pointwise: strides, batches and channels that fill no vector") {
 TEST_CASE("pointwise: an image's result does not depend on its batch") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kDenseNumerics) {
-    if (runs_numeric(numeric)) {
-      check_batch(random, kPointwise, pointwise_problem({1, 7, 9, 100}, 136), numeric);
-      check_batch(random, kPointwise, pointwise_problem({1, 5, 5, 3}, 40, 2), numeric);
-    }
+  for (const Numeric numeric : dense_numerics()) {
+    check_batch(random, kPointwise, pointwise_problem({1, 7, 9, 100}, 136), numeric);
+    check_batch(random, kPointwise, pointwise_problem({1, 5, 5, 3}, 40, 2), numeric);
   }
 }
 
@@ -139,11 +127,8 @@ TEST_CASE("pointwise: what is not finite stays with its pixel and out of the pad
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  for (const Numeric numeric : kDenseNumerics) {
+  for (const Numeric numeric : dense_numerics()) {
     for (const int c : {3, 20, 40}) {
-      if (!runs_numeric(numeric)) {
-        continue;
-      }
       // 40 channels of 16 bits end in the middle of a tile of k; the next pixel follows there.
       const ConvProblem problem = pointwise_problem({1, 3, 3, c}, 21);
       DenseOperands operands = draw_operands(random, problem, numeric, true);
