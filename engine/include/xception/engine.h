@@ -111,8 +111,7 @@ struct SessionOptions {
   // Of a CUDA device: how `run` and `collect` wait for the result. By default the thread sleeps
   // until the device wakes it, which leaves its core to others, be it the sessions beside it or the
   // threads that decode. Spinning notices the result sooner and keeps a core busy for each session:
-  // for one that has the machine for itself and counts microseconds. (As a stream of PyTorch waits,
-  // by CUDA's default schedule; TensorRT's trtexec sleeps unless told --useSpinWait.)
+  // for one that has the machine for itself and counts microseconds.
   bool spin_wait = false;
 };
 
