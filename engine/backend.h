@@ -112,6 +112,9 @@ class Backend {
   // Of what the plan reads, pictures, which stage() may lay out as it likes.
   virtual std::size_t input_bytes(const Shape& shape) const { return value_bytes(shape, false); }
 
+  // Whether it computes `conv` of `src` in one step, and gains by that.
+  virtual bool joins(const SeparableConv& /*conv*/, const Shape& /*src*/) const { return false; }
+
   // Fails with kUnsupported where the node or precision is not to be had, and with the weight
   // file's own errors. Called by several threads at once.
   virtual Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,

@@ -1,18 +1,19 @@
 // The CPU backend: every node is one oneDNN primitive, or two, on NHWC activations; depthwise
-// convolutions and max pools are loops of our own (backend_cpu_window.h).
+// convolutions and max pools are loops of our own (backend_cpu_window.h), and a large depthwise
+// convolution runs strip by strip with the 1x1 one behind it (backend_cpu_separable.h).
 //
 // What stands behind a convolution goes into the primitive's post-ops, so an activation is written
-// once. The weights' packed format is oneDNN's own
-// choice; activations are never reordered. A strided 1x1 convolution first gathers the pixels it
-// reads into the workspace: oneDNN 2.6 has no AVX2 kernel for the strided case that comes near its
-// 1x1 kernel (77-116 against 180-190 GFLOP/s on two Zen 3 cores at 64 -> 128 and 728 -> 1024
-// channels).
+// once. The weights' packed format is oneDNN's own choice; activations are never reordered. A
+// strided 1x1 convolution first gathers the pixels it reads into the workspace: oneDNN 2.6 has no
+// AVX2 kernel for the strided case that comes near its 1x1 kernel (77-116 against 180-190 GFLOP/s
+// on two Zen 3 cores at 64 -> 128 and 728 -> 1024 channels).
 #include <cstring>
 #include <mutex>
 #include <vector>
 
 #include "engine/backend.h"
 #include "engine/backend_cpu_prepare.h"
+#include "engine/backend_cpu_separable.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/openmp.h"
 
@@ -36,6 +37,10 @@ class CpuBackend : public Backend {
   std::size_t value_bytes(const Shape& shape, bool is_result) const override {
     const bool wide = is_result || type_ == memory::data_type::f32;
     return static_cast<std::size_t>(shape.elements()) * (wide ? 4 : 2);
+  }
+
+  bool joins(const SeparableConv& conv, const Shape& src) const override {
+    return cpu::gains_by_strips(conv, src, type_, threads_);
   }
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,

@@ -21,6 +21,7 @@ struct WindowTask {
   const void* src_data = nullptr;
   const void* residual = nullptr;  // of dst's shape and src's type, or null
   void* dst_data = nullptr;
+  int first_row = 0;  // of the output, that dst_data and residual begin with
 };
 
 // The steps of Epilogue, in its order; its own `scale` and `residual` are not used: weights are

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/backend_cpu_separable.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/backend_cpu_window.h"
 #include "engine/onednn.h"
@@ -39,7 +40,13 @@ class StepMaker {
       return make_max_pool_step(request_, bf16);
     }
     if (const auto* conv = std::get_if<Conv2d>(&request_.node.op); conv && conv->depthwise) {
-      return make_depthwise_step(request_, bf16, file_, cache_);
+      Result<std::unique_ptr<DepthwiseStep>> made =
+          make_depthwise_step(request_, bf16, file_, cache_);
+      XC_RETURN_IF_ERROR(made.status());
+      return std::unique_ptr<Step>(*std::move(made));
+    }
+    if (std::holds_alternative<SeparableConv>(request_.node.op)) {
+      return make_separable_step(request_, type_, file_, cache_, staging_);
     }
     XC_RETURN_IF_ERROR(guarded("layer '" + request_.node.name + "'", [&] {
       return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
@@ -72,6 +79,7 @@ class StepMaker {
   }
 
   Status prepare(const Input&) { return {Code::kInternal, "an input is no step"}; }
+  Status prepare(const SeparableConv&) { return {Code::kInternal, "it is no single primitive"}; }
   Status prepare(const MaxPool&) { return {Code::kInternal, "max pooling is no primitive"}; }
   Status prepare(const Conv2d& conv);
   Status prepare(const BatchNorm& norm);

@@ -10,6 +10,16 @@
 #include "engine/openmp.h"
 
 namespace xception::cpu {
+
+struct DepthwiseParameters {
+  std::vector<float> weights;               // [size][size][c], or none
+  std::vector<std::uint16_t> bf16_weights;  // the same, or none
+  std::vector<float> shift;
+  std::vector<float> split_shift;
+  std::vector<float> second_scale;
+  std::vector<float> second_shift;
+};
+
 namespace {
 
 // By what oneDNN goes by, so that ONEDNN_MAX_CPU_ISA limits both.
@@ -66,48 +76,6 @@ class MaxPoolStep : public Step {
  private:
   const Loops& loops_;
   WindowTask task_;
-};
-
-struct DepthwiseParameters {
-  std::vector<float> weights;               // [size][size][c], or none
-  std::vector<std::uint16_t> bf16_weights;  // the same, or none
-  std::vector<float> shift;
-  std::vector<float> split_shift;
-  std::vector<float> second_scale;
-  std::vector<float> second_shift;
-};
-
-class DepthwiseStep : public Step {
- public:
-  DepthwiseStep(DepthwiseTask task, std::shared_ptr<const DepthwiseParameters> parameters)
-      : loops_(select_loops()), task_(std::move(task)), parameters_(std::move(parameters)) {}
-
-  std::string implementation() const override { return std::string("own:") + loops_.name; }
-  std::size_t workspace_bytes() const override { return 0; }
-  std::size_t parameter_bytes() const override {
-    const DepthwiseParameters& p = *parameters_;
-    return sizeof(float) * (p.weights.size() + p.shift.size() + p.split_shift.size() +
-                            p.second_scale.size() + p.second_shift.size()) +
-           sizeof(std::uint16_t) * p.bf16_weights.size();
-  }
-  const void* parameters() const override { return parameters_.get(); }
-
-  Status bind(const StepBuffers& buffers) override {
-    task_.slide.src_data = buffers.src[0];
-    task_.slide.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
-    task_.slide.dst_data = buffers.dst;
-    return {};
-  }
-
-  Status run() override {
-    for_pieces(task_.slide, [this](const Piece& piece) { loops_.depthwise(task_, piece); });
-    return {};
-  }
-
- private:
-  const Loops& loops_;
-  DepthwiseTask task_;
-  std::shared_ptr<const DepthwiseParameters> parameters_;
 };
 
 // What the loops take of a window: at least one pixel of every window lies in the picture.
@@ -174,6 +142,38 @@ const float* pointer(const std::vector<float>& values) {
 
 }  // namespace
 
+DepthwiseStep::DepthwiseStep(const DepthwiseTask& task,
+                             std::shared_ptr<const DepthwiseParameters> parameters)
+    : loops_(select_loops()), task_(task), parameters_(std::move(parameters)) {}
+
+std::string DepthwiseStep::implementation() const { return std::string("own:") + loops_.name; }
+
+std::size_t DepthwiseStep::parameter_bytes() const {
+  const DepthwiseParameters& p = *parameters_;
+  return sizeof(float) * (p.weights.size() + p.shift.size() + p.split_shift.size() +
+                          p.second_scale.size() + p.second_shift.size()) +
+         sizeof(std::uint16_t) * p.bf16_weights.size();
+}
+
+Status DepthwiseStep::bind(const StepBuffers& buffers) {
+  task_.slide.src_data = buffers.src[0];
+  task_.slide.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
+  task_.slide.dst_data = buffers.dst;
+  return {};
+}
+
+Status DepthwiseStep::run() {
+  for_pieces(task_.slide, [this](const Piece& piece) { loops_.depthwise(task_, piece); });
+  return {};
+}
+
+void DepthwiseStep::run_rows(int begin, int end, std::byte* dst) const {
+  DepthwiseTask rows = task_;
+  rows.slide.dst_data = dst;
+  rows.slide.first_row = begin;
+  loops_.depthwise(rows, {begin, end, 0, rows.slide.dst.c});
+}
+
 Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, bool bf16) {
   const auto& max = std::get<MaxPool>(request.node.op);
   const Window window = pool_problem(max, request.src[0]).window;
@@ -181,8 +181,9 @@ Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, boo
   return std::unique_ptr<Step>(std::make_unique<MaxPoolStep>(window_task(request, window, bf16)));
 }
 
-Result<std::unique_ptr<Step>> make_depthwise_step(const StepRequest& request, bool bf16,
-                                                  const WeightFile& file, WeightCache& cache) {
+Result<std::unique_ptr<DepthwiseStep>> make_depthwise_step(const StepRequest& request, bool bf16,
+                                                           const WeightFile& file,
+                                                           WeightCache& cache) {
   const auto& conv = std::get<Conv2d>(request.node.op);
   const Window window = conv_problem(conv, request.src[0]).window;
   constexpr int kAnySize = 1 << 16;
@@ -206,7 +207,7 @@ Result<std::unique_ptr<Step>> make_depthwise_step(const StepRequest& request, bo
   task.epilogue.second_scale = pointer(parameters->second_scale);
   task.epilogue.second_shift = pointer(parameters->second_shift);
   task.epilogue.final_relu = conv.final_relu;
-  return std::unique_ptr<Step>(std::make_unique<DepthwiseStep>(task, std::move(parameters)));
+  return std::make_unique<DepthwiseStep>(task, std::move(parameters));
 }
 
 }  // namespace xception::cpu

@@ -2,11 +2,37 @@
 // and max pools.
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <string>
 
 #include "engine/backend.h"
+#include "engine/backend_cpu_loops.h"
 
 namespace xception::cpu {
+
+struct DepthwiseParameters;
+
+// A depthwise Conv2d.
+class DepthwiseStep : public Step {
+ public:
+  DepthwiseStep(const DepthwiseTask& task, std::shared_ptr<const DepthwiseParameters> parameters);
+
+  std::string implementation() const override;
+  std::size_t workspace_bytes() const override { return 0; }
+  std::size_t parameter_bytes() const override;
+  const void* parameters() const override { return parameters_.get(); }
+  Status bind(const StepBuffers& buffers) override;
+  Status run() override;
+
+  // Rows [begin, end) of the output, n * h + p, to `dst` alone, on the calling thread.
+  void run_rows(int begin, int end, std::byte* dst) const;
+
+ private:
+  const Loops& loops_;
+  DepthwiseTask task_;
+  std::shared_ptr<const DepthwiseParameters> parameters_;
+};
 
 // The step of a MaxPool node, on float32 activations or on bf16 ones. oneDNN's pooling of NHWC
 // takes four to five times as long (2.1 against 0.5 ms on two Zen 3 cores at 147 x 147 x 128),
@@ -17,7 +43,8 @@ Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, boo
 // between threads without regard to who wrote the source: two threads took longer than one for 19 x
 // 19 x 728 (0.077 against 0.060 ms on two Zen 5 cores). Fails with kUnsupported for a window that
 // pads by its own size, and with the weight file's errors.
-Result<std::unique_ptr<Step>> make_depthwise_step(const StepRequest& request, bool bf16,
-                                                  const WeightFile& file, WeightCache& cache);
+Result<std::unique_ptr<DepthwiseStep>> make_depthwise_step(const StepRequest& request, bool bf16,
+                                                           const WeightFile& file,
+                                                           WeightCache& cache);
 
 }  // namespace xception::cpu

@@ -81,6 +81,9 @@ class StepMaker {
   }
 
   Made prepare(const Input&) { return Status(Code::kInternal, "an input is no step"); }
+  Made prepare(const SeparableConv&) {
+    return Status(Code::kInternal, "the CUDA backend joins no convolutions");
+  }
   Made prepare(const Conv2d& conv);
   Made prepare(const BatchNorm& norm);
   Made prepare(const Relu&);

@@ -61,6 +61,7 @@ class ReferenceStep : public Step {
   float* dst() const { return reinterpret_cast<float*>(buffers_.dst); }
 
   void compute(const Input&) const {}
+  void compute(const SeparableConv&) const {}
   void compute(const Conv2d& conv) const {
     const auto pointer = [](const std::vector<float>& values) {
       return values.empty() ? nullptr : values.data();
@@ -112,6 +113,9 @@ class ReferenceBackend : public Backend {
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                         WeightCache& /*cache*/) override {
+    if (std::holds_alternative<SeparableConv>(request.node.op)) {
+      return Status(Code::kInternal, "the reference backend joins no convolutions");
+    }
     std::shared_ptr<ConvParameters> parameters;
     if (const auto* conv = std::get_if<Conv2d>(&request.node.op)) {
       Result<std::vector<float>> weights = read_scaled_weights(*conv, file);

@@ -18,6 +18,9 @@ struct ShapeOf {
 
   Shape operator()(const Input&) const { return input; }
   Shape operator()(const Conv2d& conv) const { return conv_problem(conv, src[0]).dst(); }
+  Shape operator()(const SeparableConv& conv) const {
+    return pointwise_problem(conv, src[0]).dst();
+  }
   Shape operator()(const BatchNorm&) const { return src[0]; }
   Shape operator()(const Relu&) const { return src[0]; }
   Shape operator()(const Add&) const { return src[0]; }
@@ -28,6 +31,9 @@ struct ShapeOf {
 
 // Channels that a node expects of its first input, or -1 where any number will do.
 int expected_channels(const Op& op) {
+  if (const auto* conv = std::get_if<SeparableConv>(&op)) {
+    return conv->depthwise.out_channels;
+  }
   if (const auto* conv = std::get_if<Conv2d>(&op)) {
     const std::vector<std::int64_t>& shape = conv->weight->shape;
     // The file may leave out 1s at the end of a shape.
@@ -68,6 +74,10 @@ Status check_node(const Node& node, const std::vector<Shape>& src, const Shape& 
 ConvProblem conv_problem(const Conv2d& conv, const Shape& src) {
   return {src, conv.out_channels, explicit_window(conv.size, conv.stride, conv.pad), conv.depthwise,
           conv.relu_on_load};
+}
+
+ConvProblem pointwise_problem(const SeparableConv& conv, const Shape& src) {
+  return conv_problem(conv.pointwise, conv_problem(conv.depthwise, src).dst());
 }
 
 PoolProblem pool_problem(const MaxPool& pool, const Shape& src) {
@@ -114,6 +124,9 @@ std::string describe(const Op& op) {
       text += conv.final_relu ? " +relu" : "";
       return text;
     }
+    std::string operator()(const SeparableConv& conv) const {
+      return "separable: " + (*this)(conv.depthwise) + ", " + (*this)(conv.pointwise);
+    }
     std::string operator()(const BatchNorm&) const { return "batch_norm"; }
     std::string operator()(const Relu&) const { return "relu"; }
     std::string operator()(const Add&) const { return "add"; }
@@ -129,12 +142,15 @@ std::string describe(const Op& op) {
 }
 
 std::int64_t multiply_adds(const Op& op, const Shape& src) {
-  const auto* conv = std::get_if<Conv2d>(&op);
-  if (conv == nullptr) {
-    return 0;
+  const auto of = [](const ConvProblem& problem) {
+    const std::int64_t taps = std::int64_t{problem.window.size} * problem.window.size;
+    return problem.dst().elements() * taps * (problem.depthwise ? 1 : problem.src.c);
+  };
+  if (const auto* conv = std::get_if<SeparableConv>(&op)) {
+    return of(conv_problem(conv->depthwise, src)) + of(pointwise_problem(*conv, src));
   }
-  const std::int64_t taps = static_cast<std::int64_t>(conv->size) * conv->size;
-  return conv_problem(*conv, src).dst().elements() * taps * (conv->depthwise ? 1 : src.c);
+  const auto* conv = std::get_if<Conv2d>(&op);
+  return conv == nullptr ? 0 : of(conv_problem(*conv, src));
 }
 
 std::vector<int> count_uses(const Graph& graph) {

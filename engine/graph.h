@@ -49,6 +49,13 @@ struct Conv2d {
 struct Input {
   int channels = 3;
 };
+// A depthwise convolution and the 1x1 one that alone reads what it makes: a value that no other
+// node sees, and so one that need not stand in memory whole. The node's second input, if it has
+// one, is what `pointwise` adds.
+struct SeparableConv {
+  Conv2d depthwise;
+  Conv2d pointwise;  // stride 1, no padding
+};
 struct BatchNorm {
   std::shared_ptr<const Affine> affine;
 };
@@ -67,7 +74,8 @@ struct AvgPool {
 };
 struct GlobalAvgPool {};
 
-using Op = std::variant<Input, Conv2d, BatchNorm, Relu, Add, MaxPool, AvgPool, GlobalAvgPool>;
+using Op = std::variant<Input, Conv2d, SeparableConv, BatchNorm, Relu, Add, MaxPool, AvgPool,
+                        GlobalAvgPool>;
 
 struct Node {
   std::string name;  // PyTorch's module path; "#k" behind it for a module's k-th repetition
@@ -92,10 +100,12 @@ Result<std::vector<Shape>> infer_shapes(const Graph& graph, const Shape& input);
 
 // Extents for the kernels.
 ConvProblem conv_problem(const Conv2d& conv, const Shape& src);
+ConvProblem pointwise_problem(const SeparableConv& conv, const Shape& src);
 PoolProblem pool_problem(const MaxPool& pool, const Shape& src);
 PoolProblem pool_problem(const AvgPool& pool, const Shape& src);
 
-// "conv3x3 s2 +relu", "depthwise3x3", "max_pool3x3 s2 +add".
+// "conv3x3 s2 +relu", "depthwise3x3", "max_pool3x3 s2 +add", "separable: depthwise3x3, conv1x1
+// +bn".
 std::string describe(const Op& op);
 
 // Multiply-adds of a node; 0 for everything that is no convolution.

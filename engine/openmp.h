@@ -33,6 +33,12 @@ class ThreadScope {
   int before_ = 0;
 };
 
+// Of the calling thread's scope; 1 without OpenMP.
+inline int scope_threads() {
+  const OpenMp& omp = OpenMp::find();
+  return omp.present() ? omp.get_max_threads() : 1;
+}
+
 // body(begin, end) over [0, count) in as many pieces as the scope has threads, at the same time.
 // `body` must not throw.
 template <class Body>
@@ -41,12 +47,11 @@ void parallel_for(int count, const Body& body) {
     const Body& body;
     int count;
   } job = {body, count};
-  const OpenMp& omp = OpenMp::find();
-  if (!omp.present() || omp.get_max_threads() == 1) {
+  if (scope_threads() == 1) {
     body(0, count);
     return;
   }
-  omp.run_team(
+  OpenMp::find().run_team(
       [](void* data) {
         const Job& work = *static_cast<Job*>(data);
         const OpenMp& team = OpenMp::find();

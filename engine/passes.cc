@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace xception {
 namespace {
 
 // The producer's operation with the consumer's done too, or nothing where that cannot be.
-using Rule = std::optional<Op> (*)(const Op& producer, const Op& consumer);
+using Rule = std::function<std::optional<Op>(const Node& producer, const Node& consumer)>;
 
 // Drops the nodes that have been absorbed and renumbers the rest.
 Graph compact(const std::vector<Node>& nodes, const std::vector<bool>& absorbed) {
@@ -28,7 +29,7 @@ Graph compact(const std::vector<Node>& nodes, const std::vector<bool>& absorbed)
 
 // Applies `rule` wherever it fits, first node to last. The merged node stands where the consumer
 // stood, so that its other input has been computed by then.
-Graph absorb(const Graph& graph, Rule rule) {
+Graph absorb(const Graph& graph, const Rule& rule) {
   std::vector<Node> nodes = graph.nodes;
   const std::vector<int> uses = count_uses(graph);
   std::vector<bool> absorbed(nodes.size(), false);
@@ -43,7 +44,7 @@ Graph absorb(const Graph& graph, Rule rule) {
       if (uses[id] != 1) {
         continue;
       }
-      if (std::optional<Op> merged = rule(nodes[id].op, consumer.op)) {
+      if (std::optional<Op> merged = rule(nodes[id], consumer)) {
         std::vector<ValueId> inputs = nodes[id].inputs;
         for (std::size_t other = 0; other < consumer.inputs.size(); ++other) {
           if (other != i) {
@@ -58,6 +59,14 @@ Graph absorb(const Graph& graph, Rule rule) {
     }
   }
   return compact(nodes, absorbed);
+}
+
+// A rule that goes by the operations alone.
+template <std::optional<Op> (*kRule)(const Op& producer, const Op& consumer)>
+Graph absorb(const Graph& graph) {
+  return absorb(graph, [](const Node& producer, const Node& consumer) {
+    return kRule(producer.op, consumer.op);
+  });
 }
 
 // second(first(x))
@@ -151,18 +160,39 @@ std::optional<Op> final_relu_rule(const Op& producer, const Op& consumer) {
   return merged;
 }
 
+// The two as one operation, where they are a depthwise convolution and a 1x1 one of stride 1.
+std::optional<SeparableConv> separable(const Op& producer, const Op& consumer) {
+  const auto* depthwise = std::get_if<Conv2d>(&producer);
+  const auto* pointwise = std::get_if<Conv2d>(&consumer);
+  if (depthwise == nullptr || pointwise == nullptr || !depthwise->depthwise || depthwise->add ||
+      pointwise->depthwise || pointwise->size != 1 || pointwise->stride != 1 ||
+      pointwise->pad != 0) {
+    return std::nullopt;
+  }
+  return SeparableConv{*depthwise, *pointwise};
+}
+
 }  // namespace
 
-Graph fold_batch_norm(const Graph& graph) { return absorb(graph, fold_batch_norm_rule); }
-Graph fuse_relu(const Graph& graph) { return absorb(graph, relu_rule); }
-Graph fuse_second_batch_norm(const Graph& graph) { return absorb(graph, second_batch_norm_rule); }
-Graph fuse_add(const Graph& graph) { return absorb(graph, add_rule); }
-Graph fuse_final_relu(const Graph& graph) { return absorb(graph, final_relu_rule); }
-Graph fuse_relu_on_load(const Graph& graph) { return absorb(graph, relu_on_load_rule); }
+Graph fold_batch_norm(const Graph& graph) { return absorb<fold_batch_norm_rule>(graph); }
+Graph fuse_relu(const Graph& graph) { return absorb<relu_rule>(graph); }
+Graph fuse_second_batch_norm(const Graph& graph) { return absorb<second_batch_norm_rule>(graph); }
+Graph fuse_add(const Graph& graph) { return absorb<add_rule>(graph); }
+Graph fuse_final_relu(const Graph& graph) { return absorb<final_relu_rule>(graph); }
+Graph fuse_relu_on_load(const Graph& graph) { return absorb<relu_on_load_rule>(graph); }
 
 Graph fuse(const Graph& graph) {
   return fuse_relu_on_load(
       fuse_final_relu(fuse_add(fuse_second_batch_norm(fuse_relu(fold_batch_norm(graph))))));
+}
+
+Graph fuse_separable(const Graph& graph, const std::vector<Shape>& shapes,
+                     const WantsSeparable& wanted) {
+  return absorb(graph, [&](const Node& producer, const Node& consumer) -> std::optional<Op> {
+    std::optional<SeparableConv> conv = separable(producer.op, consumer.op);
+    const bool fits = conv && wanted(*conv, shapes[static_cast<std::size_t>(producer.inputs[0])]);
+    return fits ? std::optional<Op>(*std::move(conv)) : std::nullopt;
+  });
 }
 
 }  // namespace xception

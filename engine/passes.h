@@ -4,6 +4,9 @@
 // and place, since it computes the consumer's output.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "engine/graph.h"
 
 namespace xception {
@@ -29,5 +32,11 @@ Graph fuse_relu_on_load(const Graph& graph);
 
 // All of the above, in that order.
 Graph fuse(const Graph& graph);
+
+// depthwise conv -> 1x1 conv of stride 1, wherever a backend wants the two in one step: `wanted`
+// gets the pair and the shape that it reads. `shapes` as infer_shapes() gave them for `graph`.
+using WantsSeparable = std::function<bool(const SeparableConv& conv, const Shape& src)>;
+Graph fuse_separable(const Graph& graph, const std::vector<Shape>& shapes,
+                     const WantsSeparable& wanted);
 
 }  // namespace xception

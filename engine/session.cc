@@ -133,6 +133,7 @@ struct Session::Impl {
   std::size_t collected = 0;
   std::array<bool, 2> started{};  // by slot of the backend: its run computes, or has computed
 
+  Status choose_graph(const Graph& network, const Shape& input, bool fused);
   Status prepare();
   Status prepare_step(std::size_t i);
   Status lay_out();
@@ -161,6 +162,24 @@ void on_threads(int threads, const Work& work) {
   } catch (const std::system_error&) {  // the system's limit of threads
   }
   work();
+}
+
+// The graph whose nodes become steps, and its shapes.
+Status Session::Impl::choose_graph(const Graph& network, const Shape& input, bool fused) {
+  const auto set = [&](Graph chosen) -> Status {
+    Result<std::vector<Shape>> inferred = infer_shapes(chosen, input);
+    XC_RETURN_IF_ERROR(inferred.status());
+    graph = std::move(chosen);
+    shapes = *std::move(inferred);
+    return {};
+  };
+  if (!fused) {
+    return set(network);
+  }
+  XC_RETURN_IF_ERROR(set(fuse(network)));
+  return set(fuse_separable(graph, shapes, [this](const SeparableConv& conv, const Shape& src) {
+    return backend->joins(conv, src);
+  }));
 }
 
 Status Session::Impl::prepare_step(std::size_t i) {
@@ -343,11 +362,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     XC_RETURN_IF_ERROR(backend.status());
     impl->backend = *std::move(backend);
 
-    const Graph& graph = model->impl().network.graph;
-    impl->graph = options.fuse ? fuse(graph) : graph;
-    Result<std::vector<Shape>> shapes = infer_shapes(impl->graph, *input);
-    XC_RETURN_IF_ERROR(shapes.status());
-    impl->shapes = *std::move(shapes);
+    XC_RETURN_IF_ERROR(impl->choose_graph(model->impl().network.graph, *input, options.fuse));
     impl->model = std::move(model);
     XC_RETURN_IF_ERROR(impl->prepare());
     XC_RETURN_IF_ERROR(impl->lay_out());

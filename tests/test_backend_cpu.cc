@@ -2,6 +2,7 @@
 // edge case, batches of 1 to 3, one thread and two. Whole numbers must agree exactly; of normal
 // ones the difference is bounded by the roundings that a float32 sum may make.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -185,6 +186,114 @@ TEST_CASE("an add of a value to itself") {
   }
 }
 
+namespace {
+
+// With every pair in one step that has a row for each of two threads.
+Graph joined(const Graph& graph, const Shape& input) {
+  const auto shapes = infer_shapes(graph, input);
+  REQUIRE(shapes.ok());
+  return fuse_separable(graph, *shapes, [](const SeparableConv& conv, const Shape& src) {
+    const Shape dst = pointwise_problem(conv, src).dst();
+    return dst.n * dst.h >= 2;
+  });
+}
+
+Conv2d drawn_conv(Random& random, int out_channels, bool depthwise) {
+  Conv2d op;
+  op.out_channels = out_channels;
+  op.depthwise = depthwise;
+  op.size = depthwise ? 3 : 1;
+  op.pad = depthwise ? 1 : 0;
+  const auto chance = [&] { return random.integer(0, 1) == 1; };
+  op.stride = depthwise && random.integer(0, 3) == 0 ? 2 : 1;
+  op.relu_on_load = depthwise && chance();
+  op.affine = chance() ? random_norm(random, out_channels) : nullptr;
+  op.folded = op.affine != nullptr;
+  op.relu = chance();
+  op.second_affine = chance() ? random_norm(random, out_channels) : nullptr;
+  op.final_relu = chance();
+  return op;
+}
+
+// A depthwise convolution and a 1x1 one, which may add what the input's every second pixel, or
+// every one, is to it: a shape that fits.
+TestGraph drawn_pair(Random& random, const Shape& input, int out_channels) {
+  const Conv2d depthwise = drawn_conv(random, input.c, true);
+  Conv2d pointwise = drawn_conv(random, out_channels, false);
+  pointwise.add = random.integer(0, 1) == 1;
+  GraphMaker maker(input);
+  std::vector<ValueId> summands;
+  if (pointwise.add) {
+    Conv2d shortcut;
+    shortcut.out_channels = out_channels;
+    shortcut.stride = depthwise.stride;
+    summands.push_back(
+        maker.conv("shortcut", shortcut, random.normals(out_channels * input.c, 0.3F), {0}));
+  }
+  const ValueId between =
+      maker.conv("depthwise", depthwise, random.normals(input.c * 9, 0.3F), {0});
+  summands.insert(summands.begin(), between);
+  maker.conv("pointwise", pointwise, random.normals(out_channels * input.c, 0.3F), summands);
+  return maker.finish();
+}
+
+}  // namespace
+
+TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
+  XC_RANDOM(random);
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const auto one = cpu_backend(1, precision);
+    const auto two = cpu_backend(2, precision);
+    if (two == nullptr) {
+      continue;
+    }
+    // Strips of several rows in two lengths and in one, of a row that is longer than a strip, and
+    // of as many rows as threads.
+    for (const auto& [n, h, w, c, k] : std::vector<std::array<int, 5>>{{1, 61, 37, 16, 40},
+                                                                       {3, 20, 23, 24, 16},
+                                                                       {1, 9, 300, 8, 16},
+                                                                       {2, 2, 4, 40, 8},
+                                                                       {1, 4, 7, 13, 11},
+                                                                       {2, 17, 19, 92, 24}}) {
+      for (int round = 0; round < 8; ++round) {
+        const TestGraph made = drawn_pair(random, {n, h, w, c}, k);
+        const Graph graph = joined(made.graph, made.input);
+        INFO(describe(graph.nodes.back().op) << " of " << to_string(made.input) << " to " << k);
+        REQUIRE(std::holds_alternative<SeparableConv>(graph.nodes.back().op));
+        const Values images = random.normals(made.input.elements());
+        const Values apart = run_guarded(*two, made.graph, *made.file, made.input, images).back();
+        for (Backend* backend : {one.get(), two.get()}) {
+          CHECK(same_bits(run_guarded(*backend, graph, *made.file, made.input, images).back(),
+                          apart));
+          CHECK(same_bits(run_in_arena(*backend, graph, *made.file, made.input, images), apart));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("convolutions are joined where much lies between, and more than the weights") {
+  const auto two = cpu_backend(2);
+  Conv2d depthwise;
+  depthwise.out_channels = 256;
+  depthwise.size = 3;
+  depthwise.pad = 1;
+  depthwise.depthwise = true;
+  Conv2d pointwise;
+  pointwise.out_channels = 32;
+  SeparableConv conv = {depthwise, pointwise};
+  CHECK_FALSE(two->joins(conv, {1, 32, 32, 256}));  // 1 MiB
+  CHECK(two->joins(conv, {1, 32, 33, 256}));
+  CHECK(two->joins(conv, {2, 32, 32, 256}));
+  CHECK_FALSE(two->joins(conv, {1, 1, 1056, 256}));  // a row for two threads
+  CHECK(cpu_backend(1)->joins(conv, {1, 1, 1056, 256}));
+  CHECK_FALSE(reference_backend()->joins(conv, {1, 32, 33, 256}));
+  conv.pointwise.out_channels = 1056;
+  CHECK_FALSE(two->joins(conv, {1, 32, 33, 256}));
+  conv.pointwise.out_channels = 1055;
+  CHECK(two->joins(conv, {1, 32, 33, 256}));
+}
+
 TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {
   XC_RANDOM(random);
   const auto reference = reference_backend();
@@ -200,7 +309,8 @@ TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {
     const Values expected = run(*reference, made.graph);
     const Values magnitudes =
         run_guarded(*reference, bounds.graph, *bounds.file, bounds.input, absolute(images)).back();
-    for (const Graph& graph : {made.graph, fuse(made.graph)}) {
+    for (const Graph& graph :
+         {made.graph, fuse(made.graph), joined(fuse(made.graph), made.input)}) {
       const Values apart = run(*cpu, graph);
       // A node sums at most 9 * 9 products here, or the pixels of a picture of 11 x 11.
       const int most = static_cast<int>(made.graph.nodes.size()) * (11 * 11 + 8);

@@ -178,6 +178,8 @@ TEST_CASE("operations are described in the order in which they compute") {
   op.second_affine = op.affine;
   CHECK(describe(op) == "depthwise3x3 s2 +bn +relu +bn +add +relu");
   CHECK(describe(conv_op(1, 1)) == "conv1x1");
+  CHECK(describe(SeparableConv{op, conv_op(1, 1)}) ==
+        "separable: depthwise3x3 s2 +bn +relu +bn +add +relu, conv1x1");
   CHECK(describe(Input{}) == "input");
   CHECK(describe(BatchNorm{}) == "batch_norm");
   CHECK(describe(Relu{}) == "relu");

@@ -254,6 +254,54 @@ TEST_CASE("a convolution takes one add only") {
   check_same_values(random, made, fuse(made.graph));
 }
 
+TEST_CASE("a depthwise and a 1x1 convolution become one where that is wanted") {
+  XC_RANDOM(random);
+  Chain chain(random);
+  const ValueId start = chain.relu("start", 0);
+  ValueId x = chain.relu("relu1", chain.conv("pointwise1", chain.depthwise("depthwise1", start)));
+  x = chain.add("add", chain.norm("bn", chain.conv("pointwise2", chain.depthwise("depthwise2", x))),
+                start);
+  const TestGraph made = chain.finish();
+  const Graph graph = fuse(made.graph);
+  const auto shapes = infer_shapes(graph, kInput);
+  REQUIRE(shapes.ok());
+  std::vector<std::string> asked;
+  const auto join = [&](bool wanted) {
+    asked.clear();
+    return listing(fuse_separable(graph, *shapes, [&](const SeparableConv& conv, const Shape& src) {
+      asked.push_back(describe(conv) + " of " + to_string(src));
+      return wanted;
+    }));
+  };
+  CHECK(join(true) == Listing{"start: relu (input)",
+                              "relu1: separable: depthwise3x3, conv1x1 +relu (start)",
+                              "add: separable: depthwise3x3, conv1x1 +bn +add (relu1, start)"});
+  CHECK(asked == Listing{"separable: depthwise3x3, conv1x1 +relu of 1x6x5x3",
+                         "separable: depthwise3x3, conv1x1 +bn +add of 1x6x5x3"});
+  CHECK(join(false) == listing(graph));
+}
+
+TEST_CASE("what is no depthwise convolution with one 1x1 convolution behind it stays apart") {
+  XC_RANDOM(random);
+  Chain chain(random);
+  SECTION("read twice") {
+    const ValueId x = chain.depthwise("depthwise", 0);
+    chain.add("add", chain.relu("relu", chain.conv("pointwise", x)), x);
+  }
+  SECTION("another depthwise convolution") {
+    chain.depthwise("depthwise2", chain.depthwise("depthwise1", 0));
+  }
+  SECTION("two 1x1 convolutions") { chain.conv("pointwise2", chain.conv("pointwise1", 0)); }
+  SECTION("something between") {
+    chain.conv("pointwise", chain.pool("pool", chain.depthwise("depthwise", 0)));
+  }
+  const TestGraph made = chain.finish();
+  const auto shapes = infer_shapes(made.graph, kInput);
+  REQUIRE(shapes.ok());
+  const auto always = [](const SeparableConv&, const Shape&) { return true; };
+  CHECK(listing(fuse_separable(made.graph, *shapes, always)) == listing(made.graph));
+}
+
 TEST_CASE("nothing but a ReLU follows an add into a convolution") {
   XC_RANDOM(random);
   Chain chain(random);

@@ -138,10 +138,10 @@ void print_models_markdown(std::ostream& out, const ordered_json& report) {
   print_table(out, columns);
 }
 
-// The kind of an operation: "conv1x1 s2 +bn" is a "conv1x1".
+// The kind of an operation: "conv1x1 s2 +bn" is a "conv1x1", "separable: ..." a "separable".
 std::string kind_of(const ordered_json& layer) {
   const std::string operation = layer["operation"].get<std::string>();
-  return operation.substr(0, operation.find(' '));
+  return operation.substr(0, operation.find_first_of(": "));
 }
 
 void print_layers_markdown(std::ostream& out, const ordered_json& report) {

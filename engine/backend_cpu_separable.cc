@@ -1,0 +1,215 @@
+// The output is cut into strips of whole rows, as many for one thread as for another. A thread
+// makes a strip of the depthwise convolution in a buffer of its own and has oneDNN multiply it
+// there and then, so that what lies between the two comes out of the cache and is never written to
+// memory.
+#include "engine/backend_cpu_separable.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/backend_cpu_step.h"
+#include "engine/backend_cpu_window.h"
+#include "engine/openmp.h"
+#include "engine/plan.h"
+
+namespace xception::cpu {
+namespace {
+
+std::size_t align(std::size_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
+int value_bytes(dnnl::memory::data_type type) {
+  return type == dnnl::memory::data_type::bf16 ? 2 : 4;
+}
+
+// Strips of the rows of an output: of two lengths, the longer by one row.
+struct Strips {
+  int rows = 0;
+  int a_thread = 0;
+  int all = 0;
+
+  int first_row(int strip) const { return static_cast<int>(std::int64_t{strip} * rows / all); }
+  int shorter() const { return rows / all; }
+  int longer() const { return shorter() + (rows % all == 0 ? 0 : 1); }
+};
+
+// Of about 256 pixels: oneDNN's blocks of rows are full, and a strip of 728 channels takes three
+// quarters of a MiB.
+Strips cut(const Shape& dst, int threads) {
+  constexpr int kPixels = 256;
+  Strips strips;
+  strips.rows = dst.n * dst.h;
+  const int rows = std::max(kPixels / dst.w, 1) * threads;
+  strips.a_thread = std::max(std::min((strips.rows + rows - 1) / rows, strips.rows / threads), 1);
+  strips.all = strips.a_thread * threads;
+  return strips;
+}
+
+// What one thread has to itself.
+struct Worker {
+  std::array<std::unique_ptr<Step>, 2> multiply;  // a shorter strip, a longer one
+  std::byte* strip = nullptr;
+  StepBuffers buffers;  // of the multiplication
+  Status status;
+};
+
+// Bytes of a row of pixels.
+struct RowBytes {
+  std::size_t between = 0;
+  std::size_t residual = 0;
+  std::size_t dst = 0;
+};
+
+class SeparableStep : public Step {
+ public:
+  SeparableStep(std::unique_ptr<DepthwiseStep> depthwise, std::vector<Worker> workers,
+                const Strips& strips, const RowBytes& row_bytes)
+      : depthwise_(std::move(depthwise)),
+        workers_(std::move(workers)),
+        strips_(strips),
+        row_bytes_(row_bytes) {
+    for (const std::unique_ptr<Step>& step : workers_[0].multiply) {
+      scratch_bytes_ = std::max(scratch_bytes_, align(step->workspace_bytes()));
+    }
+  }
+
+  std::string implementation() const override {
+    return depthwise_->implementation() + ", " + pointwise().implementation();
+  }
+  std::size_t workspace_bytes() const override { return workers_.size() * worker_bytes(); }
+  std::size_t parameter_bytes() const override {
+    return depthwise_->parameter_bytes() + pointwise().parameter_bytes();
+  }
+  const void* parameters() const override { return pointwise().parameters(); }
+  bool overwrites_second() const override { return pointwise().overwrites_second(); }
+
+  Status bind(const StepBuffers& buffers) override {
+    buffers_ = buffers;
+    std::byte* workspace = buffers.workspace;
+    for (Worker& worker : workers_) {
+      worker.strip = workspace;
+      worker.buffers.src = buffers.src;
+      worker.buffers.src[0] = worker.strip;
+      worker.buffers.workspace = workspace + strip_bytes();
+      workspace += worker_bytes();
+    }
+    return depthwise_->bind({{buffers.src[0]}, nullptr, nullptr});
+  }
+
+  Status run() override {
+    parallel_for(strips_.all, [this](int begin, int end) {
+      Worker& worker = workers_[static_cast<std::size_t>(begin / strips_.a_thread)];
+      worker.status = {};
+      for (int strip = begin; strip < end && worker.status.ok(); ++strip) {
+        worker.status = run_strip(worker, strips_.first_row(strip), strips_.first_row(strip + 1));
+      }
+    });
+    for (const Worker& worker : workers_) {
+      XC_RETURN_IF_ERROR(worker.status);
+    }
+    return {};
+  }
+
+ private:
+  const Step& pointwise() const { return *workers_[0].multiply[0]; }
+  std::size_t strip_bytes() const {
+    return align(static_cast<std::size_t>(strips_.longer()) * row_bytes_.between);
+  }
+  std::size_t worker_bytes() const { return strip_bytes() + scratch_bytes_; }
+
+  Status run_strip(Worker& worker, int begin, int end) const {
+    depthwise_->run_rows(begin, end, worker.strip);
+    const auto row = static_cast<std::size_t>(begin);
+    if (buffers_.src.size() == 2) {
+      worker.buffers.src[1] = buffers_.src[1] + row * row_bytes_.residual;
+    }
+    worker.buffers.dst = buffers_.dst + row * row_bytes_.dst;
+    Step& step = *worker.multiply[end - begin == strips_.shorter() ? 0 : 1];
+    XC_RETURN_IF_ERROR(step.bind(worker.buffers));
+    return step.run();
+  }
+
+  std::unique_ptr<DepthwiseStep> depthwise_;
+  std::vector<Worker> workers_;
+  Strips strips_;
+  RowBytes row_bytes_;
+  std::size_t scratch_bytes_ = 0;
+  StepBuffers buffers_;
+};
+
+// The pointwise convolution of `rows` rows, as one row of one picture.
+Result<std::unique_ptr<Step>> prepare_strip(const StepRequest& request, const Shape& dst, int rows,
+                                            dnnl::memory::data_type type, const WeightFile& file,
+                                            WeightCache& cache, Staging& staging) {
+  const auto& conv = std::get<SeparableConv>(request.node.op);
+  const Node node = {request.node.name, conv.pointwise, request.node.inputs};
+  const int pixels = rows * dst.w;
+  StepRequest strip{node,
+                    {{1, 1, pixels, conv.depthwise.out_channels}},
+                    {1, 1, pixels, dst.c},
+                    request.is_result,
+                    request.second_is_free};
+  if (request.src.size() == 2) {
+    strip.src.push_back(strip.dst);
+  }
+  return prepare_step(strip, type, file, cache, dnnl::stream(cpu_engine()), staging);
+}
+
+}  // namespace
+
+bool gains_by_strips(const SeparableConv& conv, const Shape& src, dnnl::memory::data_type type,
+                     int threads) {
+  constexpr std::int64_t kCached = std::int64_t{1} << 20U;
+  if (!OpenMp::find().present()) {
+    return false;
+  }
+  const Shape between = conv_problem(conv.depthwise, src).dst();
+  const std::int64_t pixels = between.elements() / between.c;
+  // oneDNN reads all weights for each strip. That must be less than what need not be written and
+  // read again: c * k against pixels * c.
+  return between.elements() * value_bytes(type) > kCached && pixels > conv.pointwise.out_channels &&
+         pixels <= std::numeric_limits<int>::max() && between.n * between.h >= threads;
+}
+
+Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
+                                                  dnnl::memory::data_type type,
+                                                  const WeightFile& file, WeightCache& cache,
+                                                  Staging& staging) {
+  const auto& conv = std::get<SeparableConv>(request.node.op);
+  const Node node = {request.node.name, conv.depthwise, {request.node.inputs[0]}};
+  const Shape between = conv_problem(conv.depthwise, request.src[0]).dst();
+  const bool bf16 = type == dnnl::memory::data_type::bf16;
+  Result<std::unique_ptr<DepthwiseStep>> depthwise =
+      make_depthwise_step({node, {request.src[0]}, between}, bf16, file, cache);
+  XC_RETURN_IF_ERROR(depthwise.status());
+
+  const int threads = scope_threads();
+  const Strips strips = cut(request.dst, threads);
+  const ThreadScope scope(1);  // a strip is one thread's
+  std::vector<Worker> workers(static_cast<std::size_t>(threads));
+  for (Worker& worker : workers) {
+    const std::array<int, 2> rows = {strips.shorter(), strips.longer()};
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      Result<std::unique_ptr<Step>> multiply =
+          prepare_strip(request, request.dst, rows[i], type, file, cache, staging);
+      XC_RETURN_IF_ERROR(multiply.status());
+      worker.multiply[i] = *std::move(multiply);
+    }
+  }
+  const auto row = [](const Shape& shape, int value) {
+    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c * value);
+  };
+  const int value = value_bytes(type);
+  return std::unique_ptr<Step>(
+      std::make_unique<SeparableStep>(*std::move(depthwise), std::move(workers), strips,
+                                      RowBytes{row(between, value), row(request.dst, value),
+                                               row(request.dst, request.is_result ? 4 : value)}));
+}
+
+}  // namespace xception::cpu
