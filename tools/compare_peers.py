@@ -303,10 +303,13 @@ def main(argv=None):
     if args.install:
         install()
     needed = [m for p, m in PEERS[args.device].items() if p in args.engines and m]
-    missing = [module for module in needed if not has_module(module)]
-    if missing or not has_module("torch"):
-        say(f"{', '.join(missing or ['torch'])} not found by {sys.executable}; --install, or:")
+    missing = [module for module in needed if module != "torch" and not has_module(module)]
+    if missing:
+        say(f"{', '.join(missing)} not found by {sys.executable}; --install, or:")
         print(f"  {VENV}\n  {PIP.replace('numpy<2', repr('numpy<2'))}", file=sys.stderr)
+        return 2
+    if not has_module("torch"):
+        say(f"PyTorch, whose logits are the measure, not found by {sys.executable}:")
         print("  apt-get install python3-torch", file=sys.stderr)
         return 2
     if args.device == "cpu" and args.precision == "bf16":
