@@ -153,11 +153,10 @@ __device__ __forceinline__ std::uint32_t load_shared_half(std::uint32_t address)
   return half;
 }
 
-// 16 bytes on their way from global to shared memory. From sm_80 on cp.async carries them and they
-// have landed after wait_for_copies(); before that a register holds them until land(). Either way
-// zeros go where `bytes` is 0, and nothing is read, whatever stands at src. They come from src +
-// kSource and go to address
-// + kOffset.
+// 16 bytes on their way from global to shared memory: from src + kSource to address + kOffset. From
+// sm_80 on cp.async carries them and they have landed after wait_for_copies(); before that a
+// register holds them until land(). Either way zeros go where `bytes` is 0, and nothing is read,
+// whatever stands at src.
 class ChunkCopy {
  public:
   template <int kOffset, int kSource>
