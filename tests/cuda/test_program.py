@@ -176,6 +176,17 @@ class CudaProgramTest(program.ProgramTest):
                 for part in (*words, rf"of the device's {memory} bytes \d+ are free"):
                     self.assertRegex(message, part)
 
+    def test_a_device_that_does_not_start_is_named(self):
+        failed = 0
+        for call in range(1, 20):
+            env = environment(XC_EMULATOR_FAIL_CALL=str(call))
+            message = self.run_bare("-m", DEMO, "--info", "-d", "cuda", **env).stderr.decode()
+            if "create a CUDA stream" in message:
+                failed += 1
+                self.assertIn("device 'cuda:0' does not start: ", message)
+                self.assertIn("use another device or --device cpu", message)
+        self.assertEqual(failed, 2)
+
     def test_a_call_that_fails_ends_the_program_with_its_name(self):
         statuses = set()
         for call in (1, 5, 40, 200, 400):
