@@ -93,8 +93,9 @@ class CudaProgramTest(program.ProgramTest):
     def test_too_old_a_gpu_is_refused_with_both_capabilities(self):
         env = environment(XC_EMULATOR_DEVICE="sm_70")
         message = self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
-        self.assertIn("has compute capability 7.0", message)
-        self.assertRegex(message, r"this build holds code for .*7\.5")
+        self.assertRegex(message, r"'cuda' is Emulated V100 .*, compute capability 7\.0")
+        self.assertRegex(message, r"this build holds code for [^;]*7\.5")
+        self.assertIn("the kernels need 7.5 or later; use --device cpu", message)
 
     def test_auto_skips_a_gpu_that_is_too_old(self):
         env = environment(XC_EMULATOR_DEVICE="sm_70,sm_80")
