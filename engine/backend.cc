@@ -60,7 +60,7 @@ Status Backend::stage(std::size_t /*slot*/, const Pictures& pictures) {
 }
 
 Status Backend::start(std::size_t /*slot*/, const AfterStep& after) {
-  XC_RETURN_IF_ERROR(copy_in(staged_.data(), plan_.input, plan_.input_value));
+  XC_RETURN_IF_ERROR(copy_staged());
   return run(plan_.steps, after);
 }
 
@@ -70,7 +70,7 @@ Status Backend::finish(std::size_t /*slot*/, float* result) {
 
 Status Backend::time_steps(std::size_t /*slot*/, std::span<double> seconds) {
   using Clock = std::chrono::steady_clock;
-  XC_RETURN_IF_ERROR(copy_in(staged_.data(), plan_.input, plan_.input_value));
+  XC_RETURN_IF_ERROR(copy_staged());
   Clock::time_point start = Clock::now();
   return run(plan_.steps, [&](std::size_t step) {
     const Clock::time_point end = Clock::now();

@@ -157,6 +157,11 @@ class Backend {
   const BoundPlan& plan() const { return plan_; }
   void keep_plan(const BoundPlan& plan) { plan_ = plan; }
 
+  // From what stands staged, float32 NHWC, to the plan's input. Allocates nothing.
+  virtual Status copy_staged() { return copy_in(staged(), plan_.input, plan_.input_value); }
+  // Where that is, from set_plan() on.
+  float* staged() { return staged_.data(); }
+
  private:
   BoundPlan plan_;
   std::vector<float> staged_;  // NHWC, of the stage() that stands here

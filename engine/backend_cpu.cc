@@ -21,6 +21,7 @@ namespace xception {
 namespace {
 
 using cpu::cpu_engine;
+using cpu::CpuStep;
 using cpu::dims_of;
 using cpu::guarded;
 using dnnl::memory;
@@ -74,6 +75,19 @@ class CpuBackend : public Backend {
     return convert(shape, type_, const_cast<std::byte*>(src), memory::data_type::f32, dst);
   }
 
+  Status set_plan(const BoundPlan& bound) override {
+    XC_RETURN_IF_ERROR(Backend::set_plan(bound));
+    return type_ == memory::data_type::f32 ? Status() : prepare_narrowing();
+  }
+
+  Status copy_staged() override {
+    if (narrowing_ == nullptr) {
+      return Backend::copy_staged();
+    }
+    const ThreadScope scope(threads_);
+    return narrowing_->run();
+  }
+
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override {
     const ThreadScope scope(threads_);
     return Backend::run(steps, after);
@@ -91,6 +105,23 @@ class CpuBackend : public Backend {
     return staging;
   }
 
+  // Once, as steps are: a primitive that is made and called by the way allocates.
+  Status prepare_narrowing() {
+    const ThreadScope scope(threads_);
+    return guarded("prepare to convert pictures", [&] {
+      const memory::dims dims = dims_of(plan().input);
+      const memory::desc from(dims, memory::data_type::f32, Tag::nhwc);
+      const memory::desc to(dims, type_, Tag::nhwc);
+      const dnnl::reorder::primitive_desc desc(cpu_engine(), from, cpu_engine(), to);
+      narrowing_ = std::make_unique<CpuStep>(stream_);
+      narrowing_->add_call(desc, dnnl::reorder(desc),
+                           {{DNNL_ARG_SRC, CpuStep::unbound(from), cpu::Place::kSrc0},
+                            {DNNL_ARG_DST, CpuStep::unbound(to), cpu::Place::kDst}});
+      return narrowing_->bind(
+          {{reinterpret_cast<std::byte*>(staged())}, plan().input_value, nullptr});
+    });
+  }
+
   Status convert(const Shape& shape, memory::data_type from, void* src, memory::data_type to,
                  void* dst) {
     const ThreadScope scope(threads_);
@@ -106,6 +137,7 @@ class CpuBackend : public Backend {
   int threads_;
   memory::data_type type_;
   dnnl::stream stream_;
+  std::unique_ptr<CpuStep> narrowing_;  // of staged pictures, where the type is not theirs
   std::mutex mutex_;
   std::vector<cpu::Staging> idle_staging_;
 };

@@ -375,13 +375,48 @@ Numeric numeric_for(Precision precision) {
   return Numeric::kFp32;
 }
 
+// The first that needs a context on the device, which may be out of memory or another's alone.
+Result<std::unique_ptr<Backend>> start(const Device& device, Numeric numeric,
+                                       const SessionOptions& options) {
+  const DeviceScope scope(device.index);
+  XC_RETURN_IF_ERROR(scope.status());
+  const Result<GpuInfo> gpu = current_gpu();
+  if (!gpu.ok()) {
+    static_cast<void>(cudaGetLastError());
+    return gpu.status();
+  }
+  Result<OwnedStream> compute = make_stream();
+  XC_RETURN_IF_ERROR(compute.status());
+  Result<OwnedStream> copies = make_stream();
+  XC_RETURN_IF_ERROR(copies.status());
+  std::shared_ptr<Cudnn> cudnn;
+  if (options.device.starts_with("cudnn")) {
+    Result<std::shared_ptr<Cudnn>> started = start_cudnn(compute->get());
+    XC_RETURN_IF_ERROR(started.status());
+    cudnn = *std::move(started);
+  }
+  StepContext context = {device, *gpu, numeric, compute->get(), std::move(cudnn)};
+  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(
+      std::move(context), *std::move(compute), *std::move(copies), options));
+}
+
+// A failure of start(), with the device and what to do.
+Status cannot_start(const Status& status, const Device& device) {
+  const std::string place = "device '" + device.name + "' does not start";
+  if (status.code() == Code::kUnsupported) {
+    return status.with_context(place);
+  }
+  return {status.code(), status.with_context(place).message() +
+                             "; nvidia-smi lists who uses it; use another device or --device cpu"};
+}
+
 }  // namespace
 }  // namespace xception::cuda
 
 namespace xception {
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options) {
-  Result<cuda::Device> device = cuda::find_device(options.device);
+  const Result<cuda::Device> device = cuda::find_device(options.device);
   XC_RETURN_IF_ERROR(device.status());
   const Numeric numeric = cuda::numeric_for(options.precision);
   if (!pick_matrix_math(numeric, device->arch)) {
@@ -390,26 +425,8 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
                       " needs a GPU of compute capability 8.0 or later, and " + device->name +
                       " has " + cuda::capability(device->arch) + "; use --precision fp32 or fp16");
   }
-  const cuda::DeviceScope scope(device->index);
-  XC_RETURN_IF_ERROR(scope.status());
-  const Result<GpuInfo> gpu = current_gpu();
-  if (!gpu.ok()) {
-    static_cast<void>(cudaGetLastError());
-    return gpu.status();
-  }
-  Result<cuda::OwnedStream> compute = cuda::make_stream();
-  XC_RETURN_IF_ERROR(compute.status());
-  Result<cuda::OwnedStream> copies = cuda::make_stream();
-  XC_RETURN_IF_ERROR(copies.status());
-  std::shared_ptr<cuda::Cudnn> cudnn;
-  if (options.device.starts_with("cudnn")) {
-    Result<std::shared_ptr<cuda::Cudnn>> started = cuda::start_cudnn(*device, compute->get());
-    XC_RETURN_IF_ERROR(started.status());
-    cudnn = *std::move(started);
-  }
-  cuda::StepContext context = {*std::move(device), *gpu, numeric, compute->get(), std::move(cudnn)};
-  return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(
-      std::move(context), *std::move(compute), *std::move(copies), options));
+  Result<std::unique_ptr<Backend>> backend = cuda::start(*device, numeric, options);
+  return backend.ok() ? std::move(backend) : cuda::cannot_start(backend.status(), *device);
 }
 
 }  // namespace xception

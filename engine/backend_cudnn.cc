@@ -181,10 +181,9 @@ class Library : public Cudnn {
 
 }  // namespace
 
-Result<std::shared_ptr<Cudnn>> start_cudnn(const Device& device, Stream stream) {
+Result<std::shared_ptr<Cudnn>> start_cudnn(Stream stream) {
   auto handle = std::make_shared<Handle>();
-  const std::string what =
-      "device '" + device.name + "': cuDNN does not start, which needs a real GPU";
+  const std::string what = "cuDNN needs a real GPU, and memory of it";
   XC_RETURN_IF_ERROR(to_status(handle->status(), what));
   XC_RETURN_IF_ERROR(to_status(cudnnSetStream(handle->get(), stream), what));
   return std::shared_ptr<Cudnn>(std::make_shared<Library>(std::move(handle)));

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/cuda_device.h"
 #include "kernels/gpu.h"
 #include "kernels/problem.h"
+#include "xception/status.h"
 
 namespace xception::cuda {
 
@@ -31,9 +31,9 @@ class Cudnn {
                                                             Numeric numeric) = 0;
 };
 
-// Fails with kUnsupported where this build has no cuDNN, and with kDevice where cuDNN does not
-// start on the device: it needs a real one.
-Result<std::shared_ptr<Cudnn>> start_cudnn(const Device& device, Stream stream);
+// On the thread's device. Fails with kUnsupported where this build has no cuDNN, and with kDevice
+// where cuDNN does not start there: it needs a real GPU.
+Result<std::shared_ptr<Cudnn>> start_cudnn(Stream stream);
 
 // Weights from PyTorch's order to [k][size][size][c], c and k (depthwise: k alone) up to their
 // channel stride, zero in between.

@@ -69,6 +69,15 @@ std::string targets_text(std::string_view targets) {
   return text;
 }
 
+// What to do about a GPU that this build holds no code for.
+std::string advice_without_code(int arch) {
+  constexpr int kLeast = 75;  // of the kernels
+  const std::string cpu = "use --device cpu";
+  return arch < kLeast ? "the kernels need 7.5 or later; " + cpu
+                       : "configure with -DXCEPTION_CUDA_ARCHITECTURES=" + std::to_string(arch) +
+                             ", or " + cpu;
+}
+
 }  // namespace
 
 bool has_code_for(std::string_view targets, int arch) {
@@ -113,9 +122,9 @@ Result<Device> find_device(const std::string& name) {
   XC_RETURN_IF_ERROR(device.status());
   device->name = kind + ':' + std::to_string(index);
   if (!has_code_for(kTargets, device->arch)) {
-    return Status(Code::kDevice, "device '" + name + "' has compute capability " +
-                                     capability(device->arch) + " (" + device->description +
-                                     "), and this build holds code for " + targets_text(kTargets));
+    return Status(Code::kDevice, "device '" + name + "' is " + device->description +
+                                     ", and this build holds code for " + targets_text(kTargets) +
+                                     "; " + advice_without_code(device->arch));
   }
   return device;
 }

@@ -13,14 +13,19 @@ Status to_status(cudaError_t error, std::string_view what) {
           std::string(what) + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
 }
 
-Status DeviceScope::enter(int device) {
-  XC_RETURN_IF_ERROR(to_status(cudaGetDevice(&previous_), "ask for the current CUDA device"));
-  if (previous_ == device) {
-    return {};
+DeviceScope::DeviceScope(int device) noexcept : device_(device), error_(cudaGetDevice(&previous_)) {
+  if (error_ == cudaSuccess && previous_ != device) {
+    // CUDA chooses the device before it opens a context there: where that fails, it stays chosen.
+    left_ = true;
+    error_ = cudaSetDevice(device);
   }
-  XC_RETURN_IF_ERROR(to_status(cudaSetDevice(device), "make a CUDA device the thread's"));
-  entered_ = true;
-  return {};
+  ignore(error_);
+}
+
+Status DeviceScope::status() const {
+  return error_ == cudaSuccess
+             ? Status()
+             : to_status(error_, "make cuda:" + std::to_string(device_) + " the thread's device");
 }
 
 namespace {

@@ -32,25 +32,27 @@ inline void ignore(cudaError_t error) {
 // later calls on another GPU than before, and the runtime has neither a way to ask whether a
 // context is open nor one to choose a device without; both are the driver API's, which we do not
 // link.
+//
+// Neither end throws: destructors use it.
 class DeviceScope {
  public:
-  explicit DeviceScope(int device) : status_(enter(device)) {}
+  explicit DeviceScope(int device) noexcept;
   ~DeviceScope() {
-    if (entered_) {
+    if (left_) {
       ignore(cudaSetDevice(previous_));
     }
   }
   DeviceScope(const DeviceScope&) = delete;
   DeviceScope& operator=(const DeviceScope&) = delete;
 
-  const Status& status() const { return status_; }
+  // Success, or why the device is not the thread's.
+  Status status() const;
 
  private:
-  Status enter(int device);
-
+  int device_;
   int previous_ = 0;
-  bool entered_ = false;
-  Status status_;
+  bool left_ = false;  // the previous one
+  cudaError_t error_ = cudaSuccess;
 };
 
 // Owns a handle of the runtime that `Destroy` gives back.

@@ -15,7 +15,6 @@ inline constexpr std::size_t kMaxJsonBytes = std::size_t{4} << 20;
 // them, and where memory is out that ends the process.
 class JsonDocument {
  public:
-  explicit JsonDocument(nlohmann::json value) : value_(std::move(value)) {}
   JsonDocument(JsonDocument&&) = default;
   JsonDocument& operator=(JsonDocument&&) = delete;
   ~JsonDocument();
@@ -24,12 +23,15 @@ class JsonDocument {
   const nlohmann::json* operator->() const { return &value_; }
 
  private:
+  explicit JsonDocument(nlohmann::json value) : value_(std::move(value)) {}
+  friend JsonDocument parse_json(const std::string& text);
+
   nlohmann::json value_;
 };
 
 // A file decides how long its values are and how deep they nest, but a document takes some twenty
 // times the memory of its text, and comparing or writing it out calls itself for each level. What
-// is beyond both limits, or no JSON, is discarded, and so of no type. May throw std::bad_alloc.
+// is beyond either limit, or no JSON, is discarded, and so of no type. May throw std::bad_alloc.
 JsonDocument parse_json(const std::string& text);
 
 }  // namespace xception

@@ -5,6 +5,7 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <system_error>
 
 #include "engine/byte_source.h"
 #include "engine/metadata.h"
@@ -16,18 +17,30 @@ namespace {
 // Files below this are checked against their SHA-256 without being asked: it takes a moment.
 constexpr std::uint64_t kVerifyBelow = std::uint64_t{64} << 20;
 
-// The text of config.json beside `path`, or nothing. Of a long one as much as it takes to be
-// refused by its reader.
-std::string read_config_beside(const std::string& path) {
+// The text of config.json beside `path`, empty where there is none. Of a long one as much as it
+// takes to be refused by its reader. Fails with kBadModel where it is there and cannot be read.
+Result<std::string> read_config_beside(const std::string& path) {
+  namespace fs = std::filesystem;
   constexpr std::uint64_t kMostBytes = std::uint64_t{8} << 20;
-  const std::filesystem::path config = std::filesystem::path(path).parent_path() / "config.json";
-  // Takes regular files only: a pipe of that name would be waited for.
-  const Result<std::unique_ptr<const ByteSource>> file = ByteSource::open_file(config.string());
-  if (!file.ok()) {
-    return "";
+  const fs::path config = fs::path(path).parent_path() / "config.json";
+  // A folder or a pipe of that name is none, and a pipe would be waited for.
+  std::error_code error;
+  const fs::file_type type = fs::status(config, error).type();
+  if (type != fs::file_type::regular && type != fs::file_type::none) {
+    return std::string();
   }
-  std::string text(std::min((*file)->size(), kMostBytes), '\0');
-  return (*file)->read(0, std::as_writable_bytes(std::span(text))).ok() ? text : "";
+  const Result<std::unique_ptr<const ByteSource>> file = ByteSource::open_file(config.string());
+  Status status = file.status();
+  std::string text;
+  if (status.ok()) {
+    text.resize(std::min((*file)->size(), kMostBytes));
+    status = (*file)->read(0, std::as_writable_bytes(std::span(text)));
+  }
+  if (!status.ok()) {
+    return Status(Code::kBadModel, "config.json beside the weight file cannot be read (" +
+                                       status.message() + "); repair or remove it");
+  }
+  return text;
 }
 
 Status verify(const WeightFile& file, bool wanted) {
@@ -62,7 +75,7 @@ Result<std::shared_ptr<const Model>> guarded(const std::string& name, Load&& loa
 }
 
 Result<std::shared_ptr<const Model>> load_file(std::shared_ptr<const WeightFile> file,
-                                               const std::string& config_json,
+                                               const Result<std::string>& config_json,
                                                const ModelOptions& options) {
   const std::string context = "model '" + file->name() + "'";
   XC_RETURN_IF_ERROR(verify(*file, options.verify).with_context(context));
@@ -92,7 +105,7 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path,
     XC_RETURN_IF_ERROR(file.status());
     // Our own files say everything themselves, whatever stands beside them.
     const bool is_ours = (*file)->metadata().count("xception.arch") > 0;
-    return load_file(*file, is_ours ? "" : read_config_beside(path), options);
+    return load_file(*file, is_ours ? std::string() : read_config_beside(path), options);
   });
 }
 
@@ -101,7 +114,7 @@ Result<std::shared_ptr<const Model>> Model::load(std::span<const std::byte> byte
   return guarded("(memory)", [&]() -> Result<std::shared_ptr<const Model>> {
     Result<std::shared_ptr<const WeightFile>> file = WeightFile::from_memory(bytes);
     XC_RETURN_IF_ERROR(file.status());
-    return load_file(*file, "", options);
+    return load_file(*file, std::string(), options);
   });
 }
 

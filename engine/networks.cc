@@ -312,11 +312,12 @@ bool says_all(const WeightFile& file) {
 
 // A config.json may stand beside any file: what it says counts only where it names a network of
 // ours. One that cannot be read is an error, since the pictures might want what it said.
-Result<Metadata> read_config(const std::string& config_json, bool settled) {
-  if (config_json.empty()) {
+Result<Metadata> read_config(const Result<std::string>& config_json, bool settled) {
+  if (config_json.ok() && config_json->empty()) {
     return Metadata();
   }
-  Result<Metadata> timm = read_timm_config(config_json);
+  Result<Metadata> timm =
+      config_json.ok() ? read_timm_config(*config_json) : Result<Metadata>(config_json.status());
   if (!timm.ok() && !settled) {
     return timm.status();
   }
@@ -353,7 +354,7 @@ std::vector<std::string> known_networks() {
   return names;
 }
 
-Result<Network> build_network(const WeightFile& file, const std::string& config_json,
+Result<Network> build_network(const WeightFile& file, const Result<std::string>& config_json,
                               const std::string& arch) {
   Result<Parameters> parameters = Parameters::create(file);
   XC_RETURN_IF_ERROR(parameters.status());
@@ -384,7 +385,7 @@ Result<Network> build_network(const WeightFile& file, const std::string& config_
   if (resolve_alias(timm->arch) != *chosen) {
     *timm = {};  // it tells of another network
   } else {
-    XC_RETURN_IF_ERROR(read_timm_preprocess(config_json, sides, network.info.preprocess));
+    XC_RETURN_IF_ERROR(read_timm_preprocess(*config_json, sides, network.info.preprocess));
   }
   XC_RETURN_IF_ERROR(read_preprocess(file.metadata(), sides, network.info.preprocess));
   XC_RETURN_IF_ERROR(fill_info(*metadata, *timm, head.outputs, classes, network.info));

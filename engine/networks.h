@@ -30,11 +30,12 @@ struct Network {
 };
 
 // Finds out what `file` is, in the order: metadata, `config_json` (the text of the config.json that
-// timm publishes beside its files, or empty), names and shapes of the tensors; `arch`, if not
-// empty, overrules them. Then builds the graph and checks that every parameter is there in the
-// right shape and every tensor is used. The graph points to entries of `file`, which must outlive
-// it. Fails with kBadModel, naming the tensor, what was expected and what is there.
-Result<Network> build_network(const WeightFile& file, const std::string& config_json,
+// timm publishes beside its files, empty, or why that cannot be read), names and shapes of the
+// tensors; `arch`, if not empty, overrules them. Then builds the graph and checks that every
+// parameter is there in the right shape and every tensor is used. The graph points to entries of
+// `file`, which must outlive it. Fails with kBadModel, naming the tensor, what was expected and
+// what is there.
+Result<Network> build_network(const WeightFile& file, const Result<std::string>& config_json,
                               const std::string& arch);
 
 }  // namespace xception

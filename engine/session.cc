@@ -490,18 +490,17 @@ DeviceList list_devices() {
 }
 
 void softmax(TensorView<const float> logits, TensorView<float> probabilities) {
-  const std::size_t columns = static_cast<std::size_t>(logits.shape.c);
   const std::int64_t rows = logits.shape.elements() / std::max(logits.shape.c, 1);
-  std::vector<double> exponentials(columns);
   for (std::int64_t row = 0; row < rows; ++row) {
     const float* src = logits.data + row * logits.shape.c;
-    float* dst = probabilities.data + row * logits.shape.c;
-    const double largest = *std::max_element(src, src + columns);
-    std::transform(src, src + columns, exponentials.begin(),
-                   [largest](float x) { return std::exp(x - largest); });
-    const double sum = std::accumulate(exponentials.begin(), exponentials.end(), 0.0);
-    std::transform(exponentials.begin(), exponentials.end(), dst,
-                   [sum](double e) { return static_cast<float>(e / sum); });
+    const float* const end = src + logits.shape.c;
+    const double largest = *std::max_element(src, end);
+    // Each is computed twice, so that none has to be kept.
+    const auto exponential = [largest](float x) { return std::exp(x - largest); };
+    const double sum = std::accumulate(
+        src, end, 0.0, [&](double before, float x) { return before + exponential(x); });
+    std::transform(src, end, probabilities.data + row * logits.shape.c,
+                   [&](float x) { return static_cast<float>(exponential(x) / sum); });
   }
 }
 

@@ -14,6 +14,8 @@ namespace {
 std::atomic<std::uint64_t> total{0};
 std::atomic<const char*> left_out{nullptr};
 std::atomic<std::int64_t> countdown{-1};  // negative: no failure is to come
+std::atomic<bool> lasts{false};           // the failure is not the only one
+std::atomic<bool> failed{false};
 
 bool is_left_out(void* caller) {
   const char* name = left_out;
@@ -26,6 +28,10 @@ void* allocate(std::size_t size, void* caller) {
   if (!is_left_out(caller)) {
     total += size;
     if (countdown >= 0 && countdown.fetch_sub(1) == 0) {
+      failed = true;
+      if (lasts) {
+        countdown = 0;
+      }
       return nullptr;
     }
   }
@@ -38,9 +44,21 @@ std::uint64_t total_bytes() { return total; }
 
 void leave_out(const char* name) { left_out = name; }
 
-void fail_after(std::int64_t ahead) { countdown = ahead; }
+void fail_after(std::int64_t ahead) {
+  failed = false;
+  lasts = false;
+  countdown = ahead;
+}
 
-bool cancel_failure() { return countdown.exchange(-1) >= 0; }
+void fail_from(std::int64_t ahead) {
+  fail_after(ahead);
+  lasts = true;
+}
+
+bool cancel_failure() {
+  countdown = -1;
+  return !failed;
+}
 
 }  // namespace xception::allocations
 

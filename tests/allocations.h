@@ -16,7 +16,10 @@ void leave_out(const char* name);
 // The allocation `ahead` further on (0: the next one) throws std::bad_alloc, once.
 void fail_after(std::int64_t ahead);
 
-// Calls the failure off; true where it had not come yet.
+// The same, and so does every one behind it: memory is out.
+void fail_from(std::int64_t ahead);
+
+// Calls failures off; true where none had come yet.
 bool cancel_failure();
 
 }  // namespace xception::allocations

@@ -59,20 +59,31 @@ void check_refused(const ModelFixture& fixture, const std::string& message,
   CHECK(model.status().message() == "model '(memory)': " + message);
 }
 
-// `fixture` as a file, with a config.json beside it where the text is not empty.
-Result<std::shared_ptr<const Model>> load_file(const ModelFixture& fixture,
-                                               const std::string& config_json,
-                                               const ModelOptions& options = {}) {
+// `fixture` as a file, with what `make_config` makes at the path it is given beside it.
+template <class MakeConfig>
+Result<std::shared_ptr<const Model>> load_beside(const ModelFixture& fixture,
+                                                 const MakeConfig& make_config,
+                                                 const ModelOptions& options) {
   namespace fs = std::filesystem;
   std::string pattern = (fs::temp_directory_path() / "xception-XXXXXX").string();
   REQUIRE(::mkdtemp(pattern.data()) != nullptr);
   std::ofstream(pattern + "/model.safetensors", std::ios::binary) << fixture.bytes();
-  if (!config_json.empty()) {
-    std::ofstream(pattern + "/config.json") << config_json;
-  }
+  make_config(pattern + "/config.json");
   auto model = Model::load(pattern + "/model.safetensors", options);
   fs::remove_all(pattern);
   return model;
+}
+
+// `fixture` as a file, with a config.json beside it where the text is not empty.
+Result<std::shared_ptr<const Model>> load_file(const ModelFixture& fixture,
+                                               const std::string& config_json,
+                                               const ModelOptions& options = {}) {
+  const auto write = [&](const std::string& path) {
+    if (!config_json.empty()) {
+      std::ofstream(path) << config_json;
+    }
+  };
+  return load_beside(fixture, write, options);
 }
 
 // One picture of the network's own size, or of `side`.
@@ -311,6 +322,30 @@ TEST_CASE("a config.json that cannot be read counts where it might have said som
   fixture.metadata["xception.labels"] = "[]";
   CHECK(load_file(fixture, "no JSON", named).ok());
   check_ends(load_file(fixture, "no JSON").status(), end);
+}
+
+TEST_CASE("a config.json that is there and cannot be opened is not taken for none") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random);
+  const auto link_to_itself = [](const std::string& path) {
+    std::filesystem::create_symlink("config.json", path);
+  };
+  const ModelOptions named = {.arch = "seed_depthwise"};
+  const Status status = load_beside(fixture, link_to_itself, {}).status();
+  check_ends(status, "); repair or remove it");
+  CHECK(status.message().find("config.json beside the weight file cannot be read (") !=
+        std::string::npos);
+  CHECK(load_beside(fixture, link_to_itself, named).status().code() == Code::kBadModel);
+  fixture.metadata["xception.preprocess"] = R"({"size": 20})";
+  fixture.metadata["xception.labels"] = "[]";
+  CHECK(load_beside(fixture, link_to_itself, named).ok());
+  for (const char* target : {"nothing", "."}) {
+    CAPTURE(target);
+    const auto link = [&](const std::string& path) {
+      std::filesystem::create_symlink(target, path);
+    };
+    CHECK(load_beside(seed_fixture(random), link, {}).ok());
+  }
 }
 
 TEST_CASE("a config.json of another network than --arch changes nothing") {

@@ -20,7 +20,7 @@ ZeroModel::ZeroModel(const std::string& arch) {
   std::vector<Tensor> tensors = {{"fc.bias", "[10]", 10}, {"fc.weight", "[10, 2048]", 20480}};
   for (;;) {
     load(tensors);
-    auto network = build_network(*file_, "", arch);
+    auto network = build_network(*file_, std::string(), arch);
     if (network.ok()) {
       graph_ = std::move(network->graph);
       return;

@@ -1,10 +1,11 @@
 // bench: times a model (`bench model`) or its layers (`bench layer`). Results go to stdout,
 // everything else to stderr. Exit status: 0 all well, 1 a run failed, 2 usage, 3 model refused,
-// 4 device or precision not to be had, 5 slower than the baseline by more than allowed.
+// 4 device, precision or memory not to be had, 5 slower than the baseline by more than allowed.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <new>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "bench_measure.h"
 #include "bench_options.h"
 #include "bench_report.h"
+#include "message.h"
 #include "spin.h"
 
 namespace xception::bench {
@@ -20,7 +22,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kExitUsage = 2;
 constexpr int kExitSlower = 5;
 
 // The options as they were typed.
@@ -54,19 +55,7 @@ struct Plan {
 
 int fail(const Status& status) {
   std::cerr << "bench: " << status.message() << '\n';
-  switch (status.code()) {
-    case Code::kInvalidArgument:
-      return kExitUsage;
-    case Code::kNotFound:
-    case Code::kBadModel:
-      return 3;
-    case Code::kUnsupported:
-    case Code::kDevice:
-    case Code::kOutOfMemory:
-      return 4;
-    default:
-      return 1;
-  }
+  return cli::exit_status(status.code());
 }
 
 Status parse_effort(const Options& options, Effort* effort) {
@@ -176,7 +165,7 @@ int run_model(const Options& options, const Plan& plan) {
     const Result<std::shared_ptr<const Model>> model =
         Model::load(options.model, {.arch = options.arch});
     if (!model.ok()) {
-      return fail(model.status());
+      return fail(cli::as_model_failure(model.status()));
     }
     report = start_report("bench model", (*model)->info());
   }
@@ -314,7 +303,7 @@ int run(int argc, char** argv) {
       return app.exit(error);  // --help
     }
     std::cerr << "bench: " << error.what() << " (bench --help lists the options)\n";
-    return kExitUsage;
+    return cli::kExitUsage;
   }
   const Result<Plan> plan = make_plan(options);
   if (!plan.ok()) {
@@ -333,8 +322,11 @@ int main(int argc, char** argv) {
   xception::shorten_openmp_spin(argv);
   try {
     return xception::bench::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::cerr << "bench: not enough memory; use a smaller batch or size\n";
+    return xception::cli::kExitDevice;
   } catch (const std::exception& error) {
     std::cerr << "bench: " << error.what() << '\n';
-    return 1;
+    return xception::cli::kExitSomeFailed;
   }
 }

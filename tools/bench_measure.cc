@@ -15,6 +15,7 @@
 #include <numeric>
 #include <random>
 
+#include "message.h"
 #include "xception/image.h"
 
 namespace xception::bench {
@@ -117,7 +118,13 @@ Result<ordered_json> measure_here(const Configuration& configuration, const Effo
 
 // What the child says: the row, or {"error": code, "message": text}.
 std::string answer(const Configuration& configuration, const Effort& effort) {
-  const Result<ordered_json> row = measure_here(configuration, effort);
+  Result<ordered_json> row =
+      Status(Code::kOutOfMemory, "not enough memory to measure; use a smaller batch or size");
+  try {
+    row = measure_here(configuration, effort);
+  } catch (const std::bad_alloc&) {
+    // It stays what it was.
+  }
   if (row.ok()) {
     return row->dump();
   }
@@ -178,7 +185,7 @@ Result<Workload> Workload::open(const Configuration& configuration) {
   Clock::time_point start = Clock::now();
   Result<std::shared_ptr<const Model>> model =
       Model::load(configuration.model, {.arch = configuration.arch});
-  XC_RETURN_IF_ERROR(model.status());
+  XC_RETURN_IF_ERROR(cli::as_model_failure(model.status()));
   const double load_s = seconds_since(start);
 
   start = Clock::now();
@@ -191,7 +198,7 @@ Result<Workload> Workload::open(const Configuration& configuration) {
   options.threads = configuration.threads;
   options.spin_wait = true;  // the network is measured, and not how soon a thread is woken
   Result<Session> session = Session::create(*model, options);
-  XC_RETURN_IF_ERROR(session.status());
+  XC_RETURN_IF_ERROR(cli::as_model_failure(session.status()));
   const double create_s = seconds_since(start);
 
   try {
@@ -210,7 +217,7 @@ Result<Workload> Workload::open(const Configuration& configuration) {
 
 Status Workload::read_input(const std::string& path) {
   const Result<NpyArray> array = read_npy(path);
-  XC_RETURN_IF_ERROR(array.status());
+  XC_RETURN_IF_ERROR(cli::as_usage_failure(array.status()));
   const Shape& s = session.info().input;
   const std::vector<std::int64_t> nchw = {s.n, s.c, s.h, s.w};
   const std::vector<std::int64_t> nhwc = {s.n, s.h, s.w, s.c};
@@ -281,11 +288,14 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
     }
   }
   ordered_json row = ordered_json::parse(text, nullptr, false);
-  if (WIFSIGNALED(state) || row.is_discarded()) {
-    const int signal = WIFSIGNALED(state) ? WTERMSIG(state) : 0;
+  if (WIFSIGNALED(state)) {
+    const int signal = WTERMSIG(state);
     return Status(Code::kInternal, "the process that measured was ended by signal " +
                                        std::to_string(signal) +
                                        (signal == 9 ? ", probably for want of memory" : ""));
+  }
+  if (row.is_discarded()) {
+    return Status(Code::kInternal, "the process that measured ended without a result");
   }
   if (row.contains("error")) {
     return Status(static_cast<Code>(row["error"].get<int>()), row["message"].get<std::string>());

@@ -174,9 +174,7 @@ Status Classification::begin(const PictureSource& source) {
   XC_RETURN_IF_ERROR(session.status());
   const SessionInfo& info = (*session)->info();
   facts_.device = info.device;
-  if (options_.verbose) {
-    say_place(options_, facts_.arch, info);
-  }
+  say_place(options_, facts_.arch, info);
   catch_interrupts();  // from here on there is something to save, and nothing waits unseen
   XC_RETURN_IF_ERROR(output_.open(options_.output));
   totals_.start = Clock::now();

@@ -224,6 +224,7 @@ Status run_comparison(const Options& options, std::string& text, bool& passed) {
   XC_RETURN_IF_ERROR(batch.status());
   Result<Session*> session = network->session(batch->shape.n, batch->shape.h, batch->shape.w);
   XC_RETURN_IF_ERROR(session.status());
+  say_place(options, network->info().arch, (*session)->info());
 
   Comparison comparison(options, **golden);
   LayerDump dump(options.dump_layers);

@@ -113,6 +113,9 @@ std::string place_text(const SessionInfo& info) {
 }
 
 void say_place(const Options& options, const std::string& arch, const SessionInfo& info) {
+  if (!options.verbose) {
+    return;
+  }
   say("network '" + arch + "' on " + place_text(info) + ", batches of " +
       std::to_string(info.input.n));
   if (options.device != "auto" || info.device != "cpu") {

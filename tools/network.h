@@ -40,7 +40,8 @@ class Network {
 // Where a session runs: "cpu, fp32, 2 threads", "cuda:0 (NVIDIA L4, ...), fp16".
 std::string place_text(const SessionInfo& info);
 
-// Says what runs where, and, where `auto` took the CPU, what stands in the way of each GPU.
+// With -v, says what runs where, and, where `auto` took the CPU, what stands in the way of each
+// GPU.
 void say_place(const Options& options, const std::string& arch, const SessionInfo& info);
 
 }  // namespace xception::cli

@@ -160,6 +160,7 @@ Status write_info(const Options& options, std::string& text) {
   const int size = network->preprocess().size;
   const Result<Session*> session = network->session(std::max(options.batch, 1), size, size);
   XC_RETURN_IF_ERROR(session.status());
+  say_place(options, network->info().arch, (*session)->info());
   text = network_text(*network, (*session)->info()) + '\n' + plan_text((*session)->info());
   return {};
 }
@@ -171,6 +172,7 @@ Status write_profile(const Options& options, std::string& text) {
   XC_RETURN_IF_ERROR(batch.status());
   Result<Session*> session = network->session(batch->shape.n, batch->shape.h, batch->shape.w);
   XC_RETURN_IF_ERROR(session.status());
+  say_place(options, network->info().arch, (*session)->info());
   std::vector<float> logits;
   XC_RETURN_IF_ERROR(run_batch(**session, *batch, logits));  // warms up, and stages the input
   Result<Profile> profile = (*session)->profile(options.profile_runs);

@@ -1,15 +1,73 @@
-// Which GPUs code runs on, and how activations lie there: host code, no device.
+// Which GPUs code runs on, how activations lie there, and how a GPU is chosen: host code, no
+// device. The linker turns the engine's calls that choose one into calls of those here (see
+// CMakeLists.txt).
 #include "engine/cuda_device.h"
 
+#include <cuda_runtime_api.h>
+
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "engine/cuda_layout.h"
+#include "engine/cuda_raii.h"
 #include "kernels/numeric.h"
 #include "random.h"
 #include "testing.h"
 
 namespace xception {
+namespace {
+
+int current_device = 0;                    // of the thread
+cudaError_t opening_result = cudaSuccess;  // of a context, once
+
+}  // namespace
+}  // namespace xception
+
+extern "C" {
+
+cudaError_t __wrap_cudaGetDevice(int* device) {  // NOLINT(bugprone-reserved-identifier)
+  *device = xception::current_device;
+  return cudaSuccess;
+}
+
+// Chooses, then opens a context, as CUDA does from 12 on.
+cudaError_t __wrap_cudaSetDevice(int device) {  // NOLINT(bugprone-reserved-identifier)
+  xception::current_device = device;
+  return std::exchange(xception::opening_result, cudaSuccess);
+}
+}
+
+namespace xception {
+
+TEST_CASE("a device is the thread's for a while, and the one before it afterwards") {
+  for (const int before : {0, 1}) {
+    CAPTURE(before);
+    current_device = before;
+    {
+      const cuda::DeviceScope scope(1);
+      CHECK(scope.status().ok());
+      CHECK(current_device == 1);
+    }
+    CHECK(current_device == before);
+  }
+}
+
+TEST_CASE("a device that cannot be opened is not left to the thread") {
+  for (const auto& [error, code] : {std::pair(cudaErrorMemoryAllocation, Code::kOutOfMemory),
+                                    std::pair(cudaErrorDevicesUnavailable, Code::kDevice)}) {
+    current_device = 0;
+    opening_result = error;
+    {
+      const cuda::DeviceScope scope(2);
+      CHECK(scope.status().code() == code);
+      CHECK(scope.status().message() ==
+            "make cuda:2 the thread's device: " + std::string(cudaGetErrorName(error)) + ": " +
+                cudaGetErrorString(error));
+    }
+    CHECK(current_device == 0);
+  }
+}
 
 TEST_CASE("machine code runs on its own major version, PTX on everything later") {
   using cuda::has_code_for;

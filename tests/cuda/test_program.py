@@ -93,8 +93,9 @@ class CudaProgramTest(program.ProgramTest):
     def test_too_old_a_gpu_is_refused_with_both_capabilities(self):
         env = environment(XC_EMULATOR_DEVICE="sm_70")
         message = self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
-        self.assertIn("has compute capability 7.0", message)
-        self.assertRegex(message, r"this build holds code for .*7\.5")
+        self.assertRegex(message, r"'cuda' is Emulated V100 .*, compute capability 7\.0")
+        self.assertRegex(message, r"this build holds code for [^;]*7\.5")
+        self.assertIn("the kernels need 7.5 or later; use --device cpu", message)
 
     def test_auto_skips_a_gpu_that_is_too_old(self):
         env = environment(XC_EMULATOR_DEVICE="sm_70,sm_80")
@@ -175,6 +176,17 @@ class CudaProgramTest(program.ProgramTest):
                 message = self.refused(4, "-m", DEMO, *pictures(), "-d", "cuda", **env)
                 for part in (*words, rf"of the device's {memory} bytes \d+ are free"):
                     self.assertRegex(message, part)
+
+    def test_a_device_that_does_not_start_is_named(self):
+        failed = 0
+        for call in range(1, 20):
+            env = environment(XC_EMULATOR_FAIL_CALL=str(call))
+            message = self.run_bare("-m", DEMO, "--info", "-d", "cuda", **env).stderr.decode()
+            if "create a CUDA stream" in message:
+                failed += 1
+                self.assertIn("device 'cuda:0' does not start: ", message)
+                self.assertIn("use another device or --device cpu", message)
+        self.assertEqual(failed, 2)
 
     def test_a_call_that_fails_ends_the_program_with_its_name(self):
         statuses = set()

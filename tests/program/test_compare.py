@@ -52,6 +52,10 @@ class CompareTest(program.ProgramTest):
         self.assertIn(f"PASS: {rows} layers and the logits", fused)
         self.assertIn(f"{layers - rows} of the reference are fused away", fused)
 
+    def test_verbose_says_where_it_ran(self):
+        _, err = self.compare(0, self.golden, "-v", "-d", "cpu")
+        self.assertRegex(err, r"^xception-infer: network 'seed_depthwise' on cpu, .*, batches of 3\n$")
+
     def test_one_output_is_compared_with_the_second_of_two_logits(self):
         model, golden = self.path("m.safetensors"), self.path("g.safetensors")
         arguments = ["--arch", "seed_depthwise", "--width", "0.1", "--num-classes", "1"]

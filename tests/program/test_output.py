@@ -321,6 +321,12 @@ class OutputTest(program.ProgramTest):
         self.assertEqual([row["device"] for row in rows], ["cpu", "cpu"])
         self.assertIn(" on cpu, fp32", err)
 
+    def test_verbose_says_where_reports_ran(self):
+        for mode in ("--info", "--profile=1"):
+            with self.subTest(mode=mode):
+                _, err = self.run_demo(mode, "-v", "-d", "cpu", "-b", "2")
+                self.assertRegex(err, r"^xception-infer: network 'seed_depthwise' on cpu, .*, batches of 2\n$")
+
     def test_quiet_and_verbose(self):
         _, err = self.run_demo(IMAGES, "-v")
         self.assertRegex(err, r"network 'seed\w*' on \w+, fp32")

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 import unittest
@@ -40,9 +41,11 @@ class Bench(support.FolderTest):
         self.model = self.path("m.safetensors")
         draw.main(["--arch", "seed_depthwise", "--width", "0.1", "-o", self.model])
 
-    def bench(self, *arguments, text=""):
+    def bench(self, *arguments, text="", **options):
         command = [BENCH, *(str(a) for a in arguments)]
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=300, **options
+        )
 
     def report(self, *arguments):
         result = self.bench("model", "-m", self.model, "-o", "json", *arguments)
@@ -120,6 +123,22 @@ class Model(Bench):
         self.assertIn(cpu, result.stdout)
         self.assertIn("| images/s |", result.stdout)
 
+    def test_a_model_that_cannot_be_read_is_refused(self):
+        for command in (["model"], ["layer"], ["model", "--step"]):
+            for model in (self.path("nothing.safetensors"), self.path(".")):
+                with self.subTest(command=command, model=model):
+                    result = self.bench(*command, "-m", model)
+                    self.assertEqual(result.returncode, 3)
+                    self.assertIn("bench: ", result.stderr)
+
+    def test_memory_that_is_not_there(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+        result = self.bench("model", "-m", self.model, "-b", 65535, preexec_fn=limit)
+        self.assertEqual(result.returncode, 4)
+        self.assertIn("smaller batch", result.stderr)
+
     def test_a_configuration_that_fails_costs_its_own_row(self):
         result = self.bench("model", "-m", self.model, "--size", "16,32", "-r", 1, "-o", "json")
         self.assertEqual(result.returncode, 2)
@@ -194,6 +213,11 @@ class Step(Bench):
         result = self.bench("model", "-m", self.model, "--step", "--input", self.path("x.npy"))
         self.assertEqual(result.returncode, 2)
         self.assertIn("is not a float32 array for 1x32x32x3", result.stderr)
+
+    def test_pictures_that_are_not_there(self):
+        result = self.bench("model", "-m", self.model, "--step", "--input", self.path("nothing.npy"))
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("cannot read '", result.stderr)
 
     def test_one_configuration_only(self):
         result = self.bench("model", "-m", self.model, "--step", "-b", "1,2")

@@ -198,7 +198,7 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-// Probabilities of each row of logits, computed in double. In place is allowed.
+// Probabilities of each row of logits, computed in double. In place is allowed. Allocates nothing.
 void softmax(TensorView<const float> logits, TensorView<float> probabilities);
 
 }  // namespace xception
