@@ -58,13 +58,17 @@ Result<Device> describe_device(int index) {
 // "7.5, 8.0, 8.6 and later"
 std::string targets_text(std::string_view targets) {
   std::string text;
+  int before = 0;
   while (!targets.empty()) {
     const std::string_view target = targets.substr(0, targets.find(','));
     targets.remove_prefix(std::min(target.size() + 1, targets.size()));
     int arch = 0;
     std::from_chars(target.data(), target.data() + target.size(), arch);
-    text += (text.empty() ? "" : ", ") + capability(arch) +
-            (target.ends_with("-virtual") ? " and later" : "");
+    if (arch != before) {  // of the last one there is machine code and PTX
+      text += (text.empty() ? "" : ", ") + capability(arch);
+    }
+    text += target.ends_with("-virtual") ? " and later" : "";
+    before = arch;
   }
   return text;
 }

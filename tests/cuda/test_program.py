@@ -95,6 +95,7 @@ class CudaProgramTest(program.ProgramTest):
         message = self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
         self.assertRegex(message, r"'cuda' is Emulated V100 .*, compute capability 7\.0")
         self.assertRegex(message, r"this build holds code for [^;]*7\.5")
+        self.assertNotRegex(message, r"(\d+\.\d), \1\b")
         self.assertIn("the kernels need 7.5 or later; use --device cpu", message)
 
     def test_auto_skips_a_gpu_that_is_too_old(self):
