@@ -272,7 +272,8 @@ TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
   }
 }
 
-TEST_CASE("convolutions are joined where much lies between, and more than the weights") {
+TEST_CASE("convolutions are joined where much lies between, and weights are read seldom") {
+  const auto one = cpu_backend(1);
   const auto two = cpu_backend(2);
   Conv2d depthwise;
   depthwise.out_channels = 256;
@@ -285,13 +286,16 @@ TEST_CASE("convolutions are joined where much lies between, and more than the we
   CHECK_FALSE(two->joins(conv, {1, 32, 32, 256}));  // 1 MiB
   CHECK(two->joins(conv, {1, 32, 33, 256}));
   CHECK(two->joins(conv, {2, 32, 32, 256}));
-  CHECK_FALSE(two->joins(conv, {1, 1, 1056, 256}));  // a row for two threads
-  CHECK(cpu_backend(1)->joins(conv, {1, 1, 1056, 256}));
+  CHECK_FALSE(two->joins(conv, {1, 3, 352, 256}));  // rows for two threads, two and one
+  CHECK(one->joins(conv, {1, 3, 352, 256}));
   CHECK_FALSE(reference_backend()->joins(conv, {1, 32, 33, 256}));
-  conv.pointwise.out_channels = 1056;
-  CHECK_FALSE(two->joins(conv, {1, 32, 33, 256}));
-  conv.pointwise.out_channels = 1055;
-  CHECK(two->joins(conv, {1, 32, 33, 256}));
+  // 1056 pixels, in three strips a thread or in five.
+  for (const auto& [backend, channels] : {std::pair(two.get(), 1056), {one.get(), 634}}) {
+    conv.pointwise.out_channels = channels;
+    CHECK_FALSE(backend->joins(conv, {1, 32, 33, 256}));
+    conv.pointwise.out_channels = channels - 1;
+    CHECK(backend->joins(conv, {1, 32, 33, 256}));
+  }
 }
 
 TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {
