@@ -94,10 +94,13 @@ class SeparableStep : public Step {
     std::byte* workspace = buffers.workspace;
     for (Worker& worker : workers_) {
       worker.strip = workspace;
-      worker.buffers.src = buffers.src;
+      worker.buffers = {buffers.src, buffers.dst, workspace + strip_bytes()};
       worker.buffers.src[0] = worker.strip;
-      worker.buffers.workspace = workspace + strip_bytes();
       workspace += worker_bytes();
+      // run() binds them to strip after strip. The first time allocates, which no run may.
+      for (const std::unique_ptr<Step>& step : worker.multiply) {
+        XC_RETURN_IF_ERROR(step->bind(worker.buffers));
+      }
     }
     return depthwise_->bind({{buffers.src[0]}, nullptr, nullptr});
   }
