@@ -107,11 +107,18 @@ class SeparableStep : public Step {
 
   Status run() override {
     parallel_for(strips_.all, [this](int begin, int end) {
+      // A smaller team than was asked for has longer pieces, of which no two begin with strips of
+      // the same worker.
       Worker& worker = workers_[static_cast<std::size_t>(begin / strips_.a_thread)];
-      worker.status = {};
-      for (int strip = begin; strip < end && worker.status.ok(); ++strip) {
-        worker.status = run_strip(worker, strips_.first_row(strip), strips_.first_row(strip + 1));
-      }
+      // oneDNN allocates a little for each primitive that it executes, and where that fails nobody
+      // catches what leaves a thread of a team.
+      worker.status = guarded("separable", [&]() -> Status {
+        for (int strip = begin; strip < end; ++strip) {
+          XC_RETURN_IF_ERROR(
+              run_strip(worker, strips_.first_row(strip), strips_.first_row(strip + 1)));
+        }
+        return {};
+      });
     });
     for (const Worker& worker : workers_) {
       XC_RETURN_IF_ERROR(worker.status);

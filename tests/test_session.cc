@@ -775,6 +775,31 @@ TEST_CASE("a run allocates nothing") {
   }
 }
 
+TEST_CASE("memory that oneDNN lacks on any thread is an error, and the next run works") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session session = create(load(bytes), {.device = "cpu", .batch = kJoiningBatch, .threads = 2});
+  check_joins(session);
+  const Values images = pictures(random, session.info().input);
+  const Values expected = run(session, images);
+  int failures = 0;
+  for (int ahead = 0; ahead < 100; ++ahead) {
+    INFO("allocation " << ahead);
+    Values logits(expected.size());
+    const TensorView<float> result = {logits.data(), session.info().logits};
+    allocations::fail_after(ahead);
+    const Status status =
+        session.run(TensorView<const float>{images.data(), session.info().input}, result);
+    allocations::cancel_failure();
+    if (!status.ok()) {
+      ++failures;
+      CHECK(status.code() == Code::kOutOfMemory);
+    }
+    CHECK(same_bits(run(session, images), expected));
+  }
+  CHECK(failures > 10);
+}
+
 namespace {
 
 // Loads, creates and runs; the first failure.
