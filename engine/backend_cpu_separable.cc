@@ -84,7 +84,11 @@ class SeparableStep : public Step {
   }
   std::size_t workspace_bytes() const override { return workers_.size() * worker_bytes(); }
   std::size_t parameter_bytes() const override {
-    return depthwise_->parameter_bytes() + pointwise().parameter_bytes();
+    // oneDNN may have chosen another format for the other length, and then there are both.
+    const Step& other = *workers_[0].multiply[1];
+    const bool shared = other.parameters() == pointwise().parameters();
+    return depthwise_->parameter_bytes() + pointwise().parameter_bytes() +
+           (shared ? 0 : other.parameter_bytes());
   }
   const void* parameters() const override { return pointwise().parameters(); }
   bool overwrites_second() const override { return pointwise().overwrites_second(); }
