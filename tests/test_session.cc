@@ -475,6 +475,22 @@ TEST_CASE("a picture's logits do not depend on the batch that it is in") {
   }
 }
 
+TEST_CASE("a picture's logits do not depend on whether convolutions are joined") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  const Values images = pictures(random, {kJoiningBatch, 32, 32, 3});
+  SessionOptions options = {.device = "cpu", .threads = 1};
+  const Values expected = run_in_batches(model, options, 1, images, kJoiningBatch);
+  for (const int threads : {1, 2, 3, 7}) {
+    INFO("threads " << threads);
+    options.threads = threads;
+    check_joins(create(model, {.device = "cpu", .batch = kJoiningBatch, .threads = threads}));
+    CHECK(
+        same_bits(run_in_batches(model, options, kJoiningBatch, images, kJoiningBatch), expected));
+  }
+}
+
 // --- sharing -----------------------------------------------------------------------------------
 
 namespace {
