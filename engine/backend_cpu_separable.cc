@@ -84,7 +84,11 @@ class SeparableStep : public Step {
   }
   std::size_t workspace_bytes() const override { return workers_.size() * worker_bytes(); }
   std::size_t parameter_bytes() const override {
-    return depthwise_->parameter_bytes() + pointwise().parameter_bytes();
+    // oneDNN may have chosen another format for the other length, and then there are both.
+    const Step& other = *workers_[0].multiply[1];
+    const bool shared = other.parameters() == pointwise().parameters();
+    return depthwise_->parameter_bytes() + pointwise().parameter_bytes() +
+           (shared ? 0 : other.parameter_bytes());
   }
   const void* parameters() const override { return pointwise().parameters(); }
   bool overwrites_second() const override { return pointwise().overwrites_second(); }
@@ -94,21 +98,31 @@ class SeparableStep : public Step {
     std::byte* workspace = buffers.workspace;
     for (Worker& worker : workers_) {
       worker.strip = workspace;
-      worker.buffers.src = buffers.src;
+      worker.buffers = {buffers.src, buffers.dst, workspace + strip_bytes()};
       worker.buffers.src[0] = worker.strip;
-      worker.buffers.workspace = workspace + strip_bytes();
       workspace += worker_bytes();
+      // run() binds them to strip after strip. The first time allocates, which no run may.
+      for (const std::unique_ptr<Step>& step : worker.multiply) {
+        XC_RETURN_IF_ERROR(step->bind(worker.buffers));
+      }
     }
     return depthwise_->bind({{buffers.src[0]}, nullptr, nullptr});
   }
 
   Status run() override {
     parallel_for(strips_.all, [this](int begin, int end) {
+      // A smaller team than was asked for has longer pieces, of which no two begin with strips of
+      // the same worker.
       Worker& worker = workers_[static_cast<std::size_t>(begin / strips_.a_thread)];
-      worker.status = {};
-      for (int strip = begin; strip < end && worker.status.ok(); ++strip) {
-        worker.status = run_strip(worker, strips_.first_row(strip), strips_.first_row(strip + 1));
-      }
+      // oneDNN allocates a little for each primitive that it executes, and where that fails nobody
+      // catches what leaves a thread of a team.
+      worker.status = guarded("separable", [&]() -> Status {
+        for (int strip = begin; strip < end; ++strip) {
+          XC_RETURN_IF_ERROR(
+              run_strip(worker, strips_.first_row(strip), strips_.first_row(strip + 1)));
+        }
+        return {};
+      });
     });
     for (const Worker& worker : workers_) {
       XC_RETURN_IF_ERROR(worker.status);

@@ -272,6 +272,40 @@ TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
   }
 }
 
+TEST_CASE("a separable convolution counts its weights in every format that it has them in") {
+  // 257 rows in two strips. For 128 pixels oneDNN 2.6 wants these weights in another format than
+  // for 129, where it has AVX-512.
+  constexpr int kChannels = 728;
+  constexpr int kOutChannels = 1024;
+  const auto backend = cpu_backend(1);
+  GraphMaker maker({1, 257, 1, kChannels});
+  Conv2d depthwise;
+  depthwise.out_channels = kChannels;
+  depthwise.size = 3;
+  depthwise.pad = 1;
+  depthwise.depthwise = true;
+  Conv2d pointwise;
+  pointwise.out_channels = kOutChannels;
+  const ValueId between = maker.conv("depthwise", depthwise, Values(kChannels * 9), {0});
+  maker.conv("pointwise", pointwise, Values(kChannels * kOutChannels), {between});
+  const TestGraph made = maker.finish();
+  WeightCache cache;
+  const auto prepare = [&](const Node& node, int rows, int out_channels) {
+    auto step = backend->prepare({node, {{1, rows, 1, kChannels}}, {1, rows, 1, out_channels}},
+                                 *made.file, cache);
+    REQUIRE(step.ok());
+    return *std::move(step);
+  };
+  const Graph graph = joined(made.graph, made.input);
+  const auto step = prepare(graph.nodes[1], 257, kOutChannels);
+  const auto shorter = prepare(made.graph.nodes[2], 128, kOutChannels);
+  const auto longer = prepare(made.graph.nodes[2], 129, kOutChannels);
+  const bool shared = shorter->parameters() == longer->parameters();
+  CHECK(step->parameter_bytes() == prepare(made.graph.nodes[1], 257, kChannels)->parameter_bytes() +
+                                       shorter->parameter_bytes() +
+                                       (shared ? 0 : longer->parameter_bytes()));
+}
+
 TEST_CASE("convolutions are joined where much lies between, and weights are read seldom") {
   const auto one = cpu_backend(1);
   const auto two = cpu_backend(2);

@@ -95,6 +95,17 @@ Values pictures(Random& random, const Shape& shape) {
   return values;
 }
 
+// Pictures of 32 x 32 of which the fixture's first activations are too large to lie between two
+// convolutions.
+constexpr int kJoiningBatch = 40;
+
+void check_joins(const Session& session) {
+  const std::vector<LayerInfo>& layers = session.info().layers;
+  CHECK(std::any_of(layers.begin(), layers.end(), [](const LayerInfo& layer) {
+    return layer.operation.starts_with("separable");
+  }));
+}
+
 class TempFile {
  public:
   explicit TempFile(const std::string& bytes) {
@@ -471,6 +482,22 @@ TEST_CASE("a picture's logits do not depend on the batch that it is in") {
   }
 }
 
+TEST_CASE("a picture's logits do not depend on whether convolutions are joined") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  const Values images = pictures(random, {kJoiningBatch, 32, 32, 3});
+  SessionOptions options = {.device = "cpu", .threads = 1};
+  const Values expected = run_in_batches(model, options, 1, images, kJoiningBatch);
+  for (const int threads : {1, 2, 3, 7}) {
+    INFO("threads " << threads);
+    options.threads = threads;
+    check_joins(create(model, {.device = "cpu", .batch = kJoiningBatch, .threads = threads}));
+    CHECK(
+        same_bits(run_in_batches(model, options, kJoiningBatch, images, kJoiningBatch), expected));
+  }
+}
+
 // --- sharing -----------------------------------------------------------------------------------
 
 namespace {
@@ -734,6 +761,23 @@ struct WithoutOneDnn {
   WithoutOneDnn& operator=(const WithoutOneDnn&) = delete;
 };
 
+// The first run included.
+void check_allocates_nothing(Session& session, Random& random) {
+  const Values images = pictures(random, session.info().input);
+  Values logits(static_cast<std::size_t>(session.info().logits.elements()));
+  const TensorView<const float> view = {images.data(), session.info().input};
+  const TensorView<float> result = {logits.data(), session.info().logits};
+  for (const char* which : {"first", "second"}) {
+    INFO(which << " run");
+    const std::uint64_t before = allocations::total_bytes();
+    const Status status = session.run(view, result);
+    softmax({logits.data(), session.info().logits}, result);
+    const std::uint64_t after = allocations::total_bytes();
+    REQUIRE(status.ok());
+    CHECK(after - before == 0);
+  }
+}
+
 }  // namespace
 
 // oneDNN makes a small map for each primitive that it executes.
@@ -749,18 +793,41 @@ TEST_CASE("a run allocates nothing") {
       }
       Session session =
           create(load(bytes), {.device = device, .precision = precision, .batch = 2, .threads = 1});
-      const Values images = pictures(random, session.info().input);
-      Values logits = run(session, images);
-      const TensorView<const float> view = {images.data(), session.info().input};
-      const TensorView<float> result = {logits.data(), session.info().logits};
-      const std::uint64_t before = allocations::total_bytes();
-      const Status status = session.run(view, result);
-      softmax({logits.data(), session.info().logits}, result);
-      const std::uint64_t after = allocations::total_bytes();
-      REQUIRE(status.ok());
-      CHECK(after - before == 0);
+      check_allocates_nothing(session, random);
     }
   }
+  for (const int threads : {1, 2}) {
+    INFO("convolutions joined, threads " << threads);
+    Session session =
+        create(load(bytes), {.device = "cpu", .batch = kJoiningBatch, .threads = threads});
+    check_joins(session);
+    check_allocates_nothing(session, random);
+  }
+}
+
+TEST_CASE("memory that oneDNN lacks on any thread is an error, and the next run works") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session session = create(load(bytes), {.device = "cpu", .batch = kJoiningBatch, .threads = 2});
+  check_joins(session);
+  const Values images = pictures(random, session.info().input);
+  const Values expected = run(session, images);
+  int failures = 0;
+  for (int ahead = 0; ahead < 100; ++ahead) {
+    INFO("allocation " << ahead);
+    Values logits(expected.size());
+    const TensorView<float> result = {logits.data(), session.info().logits};
+    allocations::fail_after(ahead);
+    const Status status =
+        session.run(TensorView<const float>{images.data(), session.info().input}, result);
+    allocations::cancel_failure();
+    if (!status.ok()) {
+      ++failures;
+      CHECK(status.code() == Code::kOutOfMemory);
+    }
+    CHECK(same_bits(run(session, images), expected));
+  }
+  CHECK(failures > 10);
 }
 
 namespace {
