@@ -24,10 +24,6 @@ std::size_t align(std::size_t bytes) {
   return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
-int value_bytes(dnnl::memory::data_type type) {
-  return type == dnnl::memory::data_type::bf16 ? 2 : 4;
-}
-
 // Strips of the rows of an output: of two lengths, the longer by one row.
 struct Strips {
   int rows = 0;
@@ -183,11 +179,12 @@ bool gains_by_strips(const SeparableConv& conv, const Shape& src, dnnl::memory::
   if (!OpenMp::find().present()) {
     return false;
   }
+  const auto value_bytes = static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
   const Shape between = conv_problem(conv.depthwise, src).dst();
   const std::int64_t pixels = between.elements() / between.c;
   // oneDNN reads all weights for each strip. That must be less than what need not be written and
   // read again: c * k against pixels * c.
-  return between.elements() * value_bytes(type) > kCached && pixels > conv.pointwise.out_channels &&
+  return between.elements() * value_bytes > kCached && pixels > conv.pointwise.out_channels &&
          pixels <= std::numeric_limits<int>::max() && between.n * between.h >= threads;
 }
 
@@ -216,14 +213,14 @@ Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
       worker.multiply[i] = *std::move(multiply);
     }
   }
-  const auto row = [](const Shape& shape, int value) {
-    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c * value);
+  const auto row = [](const Shape& shape, std::size_t value) {
+    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c) * value;
   };
-  const int value = value_bytes(type);
-  return std::unique_ptr<Step>(
-      std::make_unique<SeparableStep>(*std::move(depthwise), std::move(workers), strips,
-                                      RowBytes{row(between, value), row(request.dst, value),
-                                               row(request.dst, request.is_result ? 4 : value)}));
+  const std::size_t value = dnnl::memory::data_type_size(type);
+  return std::unique_ptr<Step>(std::make_unique<SeparableStep>(
+      *std::move(depthwise), std::move(workers), strips,
+      RowBytes{row(between, value), row(request.dst, value),
+               row(request.dst, request.is_result ? sizeof(float) : value)}));
 }
 
 }  // namespace xception::cpu
