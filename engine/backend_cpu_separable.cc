@@ -20,10 +20,6 @@
 namespace xception::cpu {
 namespace {
 
-std::size_t align(std::size_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
 // Strips of the rows of an output: of two lengths, the longer by one row.
 struct Strips {
   int rows = 0;
@@ -71,7 +67,7 @@ class SeparableStep : public Step {
         strips_(strips),
         row_bytes_(row_bytes) {
     for (const std::unique_ptr<Step>& step : workers_[0].multiply) {
-      scratch_bytes_ = std::max(scratch_bytes_, align(step->workspace_bytes()));
+      scratch_bytes_ = std::max(scratch_bytes_, arena_aligned(step->workspace_bytes()));
     }
   }
 
@@ -129,7 +125,7 @@ class SeparableStep : public Step {
  private:
   const Step& pointwise() const { return *workers_[0].multiply[0]; }
   std::size_t strip_bytes() const {
-    return align(static_cast<std::size_t>(strips_.longer()) * row_bytes_.between);
+    return arena_aligned(static_cast<std::size_t>(strips_.longer()) * row_bytes_.between);
   }
   std::size_t worker_bytes() const { return strip_bytes() + scratch_bytes_; }
 
