@@ -20,23 +20,15 @@
 namespace xception::cpu {
 namespace {
 
-std::size_t align(std::size_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
-int value_bytes(dnnl::memory::data_type type) {
-  return type == dnnl::memory::data_type::bf16 ? 2 : 4;
-}
-
 // Strips of the rows of an output: of two lengths, the longer by one row.
 struct Strips {
   int rows = 0;
-  int a_thread = 0;
-  int all = 0;
+  int per_thread = 0;
+  int count = 0;
 
-  int first_row(int strip) const { return static_cast<int>(std::int64_t{strip} * rows / all); }
-  int shorter() const { return rows / all; }
-  int longer() const { return shorter() + (rows % all == 0 ? 0 : 1); }
+  int first_row(int strip) const { return static_cast<int>(std::int64_t{strip} * rows / count); }
+  int shorter() const { return rows / count; }
+  int longer() const { return shorter() + (rows % count == 0 ? 0 : 1); }
 };
 
 // Of about 256 pixels: oneDNN's blocks of rows are full, and a strip of 728 channels takes three
@@ -46,8 +38,8 @@ Strips cut(const Shape& dst, int threads) {
   Strips strips;
   strips.rows = dst.n * dst.h;
   const int rows = std::max(kPixels / dst.w, 1) * threads;
-  strips.a_thread = std::max(std::min((strips.rows + rows - 1) / rows, strips.rows / threads), 1);
-  strips.all = strips.a_thread * threads;
+  strips.per_thread = std::min((strips.rows + rows - 1) / rows, strips.rows / threads);
+  strips.count = strips.per_thread * threads;
   return strips;
 }
 
@@ -75,7 +67,7 @@ class SeparableStep : public Step {
         strips_(strips),
         row_bytes_(row_bytes) {
     for (const std::unique_ptr<Step>& step : workers_[0].multiply) {
-      scratch_bytes_ = std::max(scratch_bytes_, align(step->workspace_bytes()));
+      scratch_bytes_ = std::max(scratch_bytes_, arena_aligned(step->workspace_bytes()));
     }
   }
 
@@ -110,10 +102,13 @@ class SeparableStep : public Step {
   }
 
   Status run() override {
-    parallel_for(strips_.all, [this](int begin, int end) {
+    for (Worker& worker : workers_) {
+      worker.status = {};  // a smaller team leaves some out
+    }
+    parallel_for(strips_.count, [this](int begin, int end) {
       // A smaller team than was asked for has longer pieces, of which no two begin with strips of
       // the same worker.
-      Worker& worker = workers_[static_cast<std::size_t>(begin / strips_.a_thread)];
+      Worker& worker = workers_[static_cast<std::size_t>(begin / strips_.per_thread)];
       // oneDNN allocates a little for each primitive that it executes, and where that fails nobody
       // catches what leaves a thread of a team.
       worker.status = guarded("separable", [&]() -> Status {
@@ -133,7 +128,7 @@ class SeparableStep : public Step {
  private:
   const Step& pointwise() const { return *workers_[0].multiply[0]; }
   std::size_t strip_bytes() const {
-    return align(static_cast<std::size_t>(strips_.longer()) * row_bytes_.between);
+    return arena_aligned(static_cast<std::size_t>(strips_.longer()) * row_bytes_.between);
   }
   std::size_t worker_bytes() const { return strip_bytes() + scratch_bytes_; }
 
@@ -197,9 +192,10 @@ bool gains_by_strips(const SeparableConv& conv, const Shape& src, dnnl::memory::
   // costs more: on two Emerald Rapids cores 361 pixels gained 3 % with 728 channels and a strip a
   // thread, and lost 3 % on one core with two strips; 800 with 1536 and two strips came out even.
   constexpr std::int64_t kDearer = 3;
-  return between.elements() * value_bytes(type) > kCached &&
-         kDearer * pixels >
-             std::int64_t{conv.pointwise.out_channels} * cut(between, threads).a_thread;
+  const auto bytes =
+      between.elements() * static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
+  return bytes > kCached && kDearer * pixels > std::int64_t{conv.pointwise.out_channels} *
+                                                   cut(between, threads).per_thread;
 }
 
 Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
@@ -227,14 +223,14 @@ Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
       worker.multiply[i] = *std::move(multiply);
     }
   }
-  const auto row = [](const Shape& shape, int value) {
-    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c * value);
+  const auto row = [](const Shape& shape, std::size_t value) {
+    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c) * value;
   };
-  const int value = value_bytes(type);
-  return std::unique_ptr<Step>(
-      std::make_unique<SeparableStep>(*std::move(depthwise), std::move(workers), strips,
-                                      RowBytes{row(between, value), row(request.dst, value),
-                                               row(request.dst, request.is_result ? 4 : value)}));
+  const std::size_t value = dnnl::memory::data_type_size(type);
+  return std::unique_ptr<Step>(std::make_unique<SeparableStep>(
+      *std::move(depthwise), std::move(workers), strips,
+      RowBytes{row(between, value), row(request.dst, value),
+               row(request.dst, request.is_result ? sizeof(float) : value)}));
 }
 
 }  // namespace xception::cpu

@@ -6,10 +6,6 @@
 namespace xception {
 namespace {
 
-std::size_t align(std::size_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
-}
-
 bool overlap_in_time(const Lifetime& a, const Lifetime& b) {
   return a.first <= b.last && b.first <= a.last;
 }
@@ -27,7 +23,7 @@ ArenaMap map_arena(const std::vector<Lifetime>& lifetimes) {
   map.offsets.assign(lifetimes.size(), 0);
   std::vector<std::size_t> placed;  // sorted by offset
   for (const std::size_t item : order) {
-    const std::size_t bytes = align(lifetimes[item].bytes);
+    const std::size_t bytes = arena_aligned(lifetimes[item].bytes);
     std::size_t offset = 0;
     for (const std::size_t other : placed) {
       if (!overlap_in_time(lifetimes[item], lifetimes[other])) {
@@ -36,7 +32,7 @@ ArenaMap map_arena(const std::vector<Lifetime>& lifetimes) {
       if (map.offsets[other] >= offset + bytes) {
         break;
       }
-      offset = std::max(offset, map.offsets[other] + align(lifetimes[other].bytes));
+      offset = std::max(offset, map.offsets[other] + arena_aligned(lifetimes[other].bytes));
     }
     map.offsets[item] = offset;
     map.bytes = std::max(map.bytes, offset + bytes);

@@ -22,6 +22,10 @@ struct ArenaMap {
 
 inline constexpr std::size_t kArenaAlignment = 64;
 
+inline std::size_t arena_aligned(std::size_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
 // Places every lifetime so that no two that overlap in time overlap in memory: biggest first, each
 // at the lowest offset that is free.
 ArenaMap map_arena(const std::vector<Lifetime>& lifetimes);
