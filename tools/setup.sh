@@ -11,7 +11,8 @@ build_packages=(g++ ninja-build libdnnl-dev nlohmann-json3-dev libcli11-dev libs
 command -v cmake >/dev/null || build_packages+=(cmake)
 # shellcheck disable=SC2034
 test_packages=(catch2 python3 python3-venv python3-torch python3-torchvision python3-numpy python3-pil
-  dataset-fashion-mnist pkg-config libzstd-dev liblz4-dev)
+  dataset-fashion-mnist pkg-config libzstd-dev liblz4-dev
+  libopenblas0-serial) # else PyTorch's double goes through plain loops, several times slower
 cmake_at_least=3.25 # as in CMakeLists.txt
 log_dir=build/log
 may_install=yes

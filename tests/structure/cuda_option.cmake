@@ -1,11 +1,13 @@
-# XCEPTION_CUDA: OFF and AUTO configure on every machine, ON only where a CUDA Toolkit is. Values that
-# no option has are refused in a sentence.
+# XCEPTION_CUDA: OFF and AUTO configure on every machine, ON only where a CUDA Toolkit is; XCEPTION_JPEG
+# stands beside it. Values that no option has are refused in a sentence.
 include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
-# refused(TEXT OPTION...): configuring with the options ends with TEXT in its message.
+# refused(TEXT OPTION...): configuring with the options ends with TEXT in its message. Of what was configured
+# before, only the compilers stay: to find them takes ten times as long as the rest.
 function(refused expected)
-  configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF ${ARGN})
-  execute_process(COMMAND ${command} OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
+  execute_process(
+    COMMAND "${CMAKE_COMMAND}" -U "XCEPTION_*" -DXCEPTION_BUILD_TESTS=OFF ${ARGN} "${BINARY_DIR}"
+    OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
   string(REGEX REPLACE "[ \n]+" " " text "${text}")  # CMake breaks lines where it likes
   string(FIND "${text}" "${expected}" at)
   if(result EQUAL 0 OR at EQUAL -1)
@@ -14,9 +16,13 @@ function(refused expected)
 endfunction()
 
 foreach(value IN ITEMS OFF AUTO)
-  configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=${value})
+  configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=${value}
+    -DXCEPTION_JPEG=${value})
   run(${command})
   file(READ "${BINARY_DIR}/build.ninja" rules)
+  if(value STREQUAL "OFF" AND rules MATCHES "libjpeg|XCEPTION_HAVE_JPEG")
+    message(FATAL_ERROR "XCEPTION_JPEG=OFF still builds with libjpeg-turbo")
+  endif()
   if(value STREQUAL "OFF" AND rules MATCHES "backend_cuda|\\.cu\\.o")
     message(FATAL_ERROR "XCEPTION_CUDA=OFF still builds CUDA sources")
   endif()
