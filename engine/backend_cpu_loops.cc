@@ -193,7 +193,7 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
       static_cast<const T*>(slide.src_data) + src_offset(slide, rows, rows.begin, 0) + channel;
   const std::int64_t line = slide.src.w * channels;
   T* dst = static_cast<T*>(slide.dst_data) +
-           static_cast<std::int64_t>(row - slide.first_row) * slide.dst.w * channels + channel;
+           static_cast<std::int64_t>(row - task.first_row) * slide.dst.w * channels + channel;
   const auto write = [&](Channels sum) {
     for (int i = 0; i < kParts; ++i) {
       sum.part[i] = at_least<kLanes>(sum.part[i] + shift.part[i], floor);
@@ -254,7 +254,7 @@ void depthwise_taps(const DepthwiseTask& task, const Rows& rows, int row, int ch
         }
       }
     }
-    const std::int64_t pixel = static_cast<std::int64_t>(row - slide.first_row) * slide.dst.w + q;
+    const std::int64_t pixel = static_cast<std::int64_t>(row - task.first_row) * slide.dst.w + q;
     finish<kLanes, Src, Dst>(task, sum, pixel * slide.dst.c + channel, channel);
   }
 }
@@ -394,8 +394,7 @@ void max_pool(const WindowTask& task, const Piece& piece) {
       for (; count < kMostTaps; ++count) {
         taps[count] = taps[0];
       }
-      const std::int64_t pixel =
-          (static_cast<std::int64_t>(row - task.first_row) * task.dst.w + q) * task.dst.c;
+      const std::int64_t pixel = (static_cast<std::int64_t>(row) * task.dst.w + q) * task.dst.c;
       const Src* residual = static_cast<const Src*>(task.residual);
       pool_channels<XC_LANES, Src, Dst>(taps, residual == nullptr ? nullptr : residual + pixel,
                                         static_cast<Dst*>(task.dst_data) + pixel,

@@ -21,13 +21,13 @@ struct WindowTask {
   const void* src_data = nullptr;
   const void* residual = nullptr;  // of dst's shape and src's type, or null
   void* dst_data = nullptr;
-  int first_row = 0;  // of the output, that dst_data and residual begin with
 };
 
 // The steps of Epilogue, in its order; its own `scale` and `residual` are not used: weights are
 // scaled, and the residual is the task's.
 struct DepthwiseTask {
   WindowTask slide;
+  int first_row = 0;  // of the output, that slide.dst_data and slide.residual begin with
   bool relu_on_load = false;
   const void* weights = nullptr;  // [size][size][c], of src's type
   Epilogue epilogue;

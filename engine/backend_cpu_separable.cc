@@ -31,8 +31,8 @@ struct Strips {
   int longer() const { return shorter() + (rows % count == 0 ? 0 : 1); }
 };
 
-// Of about 256 pixels: oneDNN's blocks of rows are full, and a strip of 728 channels takes three
-// quarters of a MiB.
+// Of about 256 pixels, or of one row where that is longer: oneDNN's blocks of rows are full, and a
+// strip of 728 channels takes three quarters of a MiB.
 Strips cut(const Shape& dst, int threads) {
   constexpr int kPixels = 256;
   Strips strips;

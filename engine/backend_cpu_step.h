@@ -94,7 +94,8 @@ class CpuStep : public Step {
   bool overwrites_second() const override { return overwrites_second_; }
 
   Status bind(const StepBuffers& buffers) override;
-  // Through oneDNN's C interface, which neither allocates nor throws.
+  // Through oneDNN's C interface. It makes a small map for each call, and lets std::bad_alloc out
+  // where that fails.
   Status run() override;
 
   template <class PrimitiveDesc, class Primitive>

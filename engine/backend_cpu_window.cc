@@ -170,7 +170,7 @@ Status DepthwiseStep::run() {
 void DepthwiseStep::run_rows(int begin, int end, std::byte* dst) const {
   DepthwiseTask rows = task_;
   rows.slide.dst_data = dst;
-  rows.slide.first_row = begin;
+  rows.first_row = begin;
   loops_.depthwise(rows, {begin, end, 0, rows.slide.dst.c});
 }
 
