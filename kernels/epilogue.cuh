@@ -7,11 +7,22 @@
 
 #include "kernels/gpu.h"
 #include "kernels/ptx.cuh"
+#include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"
 
 namespace xception {
 
-template <class T, int kWidth>
+// The same with a ReLU that nothing follows as the final one.
+inline DeviceEpilogue with_final_relu(DeviceEpilogue epilogue) {
+  if (epilogue.relu && epilogue.second_scale == nullptr && epilogue.residual == nullptr) {
+    epilogue.relu = false;
+    epilogue.final_relu = true;
+  }
+  return epilogue;
+}
+
+// kShifted: the sums began with the shift, and it is not added again.
+template <class T, int kWidth, bool kShifted = false>
 class ChannelEpilogue {
  public:
   // For channels from `channel` on; `epilogue`'s vectors are read now. kWidth divides `channel` and
@@ -25,7 +36,7 @@ class ChannelEpilogue {
     for (int i = 0; i < kWidth; ++i) {
       shift_[i] = 0.0F;
     }
-    if (epilogue.shift != nullptr) {
+    if (!kShifted && epilogue.shift != nullptr) {
       load_floats(epilogue.shift + channel, shift_);
     }
     if (second_) {
@@ -39,36 +50,21 @@ class ChannelEpilogue {
   // zero.
   __device__ __forceinline__ void apply(std::int64_t offset, float (&y)[kWidth]) const {
     float(&pixels)[1][kWidth] = reinterpret_cast<float(&)[1][kWidth]>(y);
-    apply_steps(relu_, offset, 0, {true}, pixels);
+    apply_inner(offset, 0, 1, pixels);
     if (final_relu_) {
       each(pixels, [](int, float sum) { return relu_or_nan(sum); });
     }
   }
 
-  // The same for pixels that lie `step` elements apart, where they are `inside`, without the ReLU
-  // of those that end in one: last_relu() says so, and pack_relu() does it.
+  // The same for pixels that lie `step` elements apart, of which the first `inside` are inside, but
+  // without the final ReLU: where final_relu() says so, pack_relu() does it.
   template <int kPixels>
-  __device__ __forceinline__ void apply_inner(std::int64_t offset, std::int64_t step,
-                                              const bool (&inside)[kPixels],
+  __device__ __forceinline__ void apply_inner(std::int64_t offset, std::int64_t step, int inside,
                                               float (&y)[kPixels][kWidth]) const {
-    apply_steps(relu_ && !relu_ends(), offset, step, inside, y);
-  }
-
-  __device__ __forceinline__ bool last_relu() const {
-    return final_relu_ || (relu_ && relu_ends());
-  }
-
- private:
-  // Whether nothing lies between the first ReLU and the last.
-  __device__ __forceinline__ bool relu_ends() const { return !second_ && residual_ == nullptr; }
-
-  // All but the last ReLU.
-  template <int kPixels>
-  __device__ __forceinline__ void apply_steps(bool relu, std::int64_t offset, std::int64_t step,
-                                              const bool (&inside)[kPixels],
-                                              float (&y)[kPixels][kWidth]) const {
-    each(y, [&](int i, float sum) { return sum + shift_[i]; });
-    if (relu) {
+    if constexpr (!kShifted) {
+      each(y, [&](int i, float sum) { return sum + shift_[i]; });
+    }
+    if (relu_) {
       each(y, [](int, float sum) { return relu_or_nan(sum); });
     }
     if (second_) {
@@ -76,21 +72,21 @@ class ChannelEpilogue {
     }
     if (residual_ != nullptr) {
       const T* from = residual_ + offset;
+      each_inside<kPixels>(inside, [&](auto index) {
+        constexpr int pixel = decltype(index)::value;
+        float residual[kWidth];
+        load_channels<T, kWidth>(from + pixel * step, residual);
 #pragma unroll
-      for (int pixel = 0; pixel < kPixels; ++pixel) {
-        if (inside[pixel]) {
-          float residual[kWidth];
-          load_channels<T, kWidth>(from, residual);
-#pragma unroll
-          for (int i = 0; i < kWidth; ++i) {
-            y[pixel][i] += residual[i];
-          }
+        for (int i = 0; i < kWidth; ++i) {
+          y[pixel][i] += residual[i];
         }
-        from += step;
-      }
+      });
     }
   }
 
+  __device__ __forceinline__ bool final_relu() const { return final_relu_; }
+
+ private:
   template <int kPixels, class Step>
   __device__ __forceinline__ static void each(float (&y)[kPixels][kWidth], const Step& step) {
 #pragma unroll

@@ -101,19 +101,26 @@ Status check_dense(const std::string& operation, const ConvProblem& problem, int
 
 std::vector<std::byte> pack_dense(const ConvProblem& problem, Numeric numeric,
                                   const float* weights) {
-  const std::size_t rows = static_cast<std::size_t>(channel_stride(problem.k));
-  const auto side = static_cast<std::size_t>(problem.window.size);
-  const std::size_t taps = side * side;
-  const std::size_t depth =
-      static_cast<std::size_t>(round_up(channel_stride(problem.src.c), tile_depth(numeric)));
-  const auto channels = static_cast<std::size_t>(problem.src.c);
-  std::vector<float> ordered(rows * taps * depth, 0.0F);
-  for (std::size_t k = 0; k < static_cast<std::size_t>(problem.k); ++k) {
-    for (std::size_t tap = 0; tap < taps; ++tap) {
-      for (std::size_t c = 0; c < channels; ++c) {
-        const float weight = weights[(k * channels + c) * taps + tap];
-        ordered[(k * taps + tap) * depth + c] =
-            numeric == Numeric::kTf32 ? round_to_tf32(weight) : weight;
+  const int taps = problem.window.size * problem.window.size;
+  const int depth = tile_depth(numeric);
+  const int tiles = round_up(channel_stride(problem.src.c), depth) / depth;
+  const int blocks = round_up(problem.k, kBlockColumns) / kBlockColumns;
+  const int per_word = 4 / static_cast<int>(element_bytes(numeric));
+  std::vector<float> ordered;
+  ordered.reserve(
+      static_cast<std::size_t>(std::int64_t{blocks} * taps * tiles * kBlockColumns * depth));
+  for (int block = 0; block < blocks; ++block) {
+    for (int tap = 0; tap < taps; ++tap) {
+      for (int tile = 0; tile < tiles; ++tile) {
+        for (int element = 0; element < kBlockColumns * depth; ++element) {
+          const WeightWord at = weight_word(element / per_word);
+          const int k = block * kBlockColumns + at.channel;
+          const int c = tile * depth + at.word * per_word + element % per_word;
+          const bool inside = k < problem.k && c < problem.src.c;
+          const float weight =
+              inside ? weights[(std::int64_t{k} * problem.src.c + c) * taps + tap] : 0.0F;
+          ordered.push_back(numeric == Numeric::kTf32 ? round_to_tf32(weight) : weight);
+        }
       }
     }
   }

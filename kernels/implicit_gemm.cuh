@@ -6,120 +6,67 @@
 // Who computes what. A block has a tile of rows (output pixels) x columns (output channels), see
 // kMatrixTiles; blocks run along the columns first, so that neighbours in time read the same
 // pixels. A warp has warp_rows x warp_columns of it in registers.
-//  - Tensor cores: lane 4 * g + t has rows g and g + 8 of every 16. Of every 32 columns (16 where
-//    elements have 32 bits) it has 16 bytes of neighbouring channels, from 16 / sizeof(T) * t on.
-//    The product's columns may stand in any order as long as weights and results agree, so the
-//    rows of weights are read in the order that gives a lane neighbours: the epilogue runs on the
-//    accumulators as they are, its loads and stores are 16 bytes a lane and 64 bytes a row, whole
-//    sectors.
+//  - Tensor cores (TensorSums in matrix_product.cuh): output channels are mma's rows and pixels its
+//    columns. Both may stand in any order that weights and results agree on, and so may k: a lane's
+//    operands are 16 bytes as they lie in memory, pixels in the layout of the tensor and weights
+//    packed as fragments, and no register is moved. Lane 4 * g + t has results for a quarter of the
+//    warp's rows, neighbours from t quarters on, and of every 32 columns four neighbours from 4 * g
+//    on: the epilogue runs on the sums as they are, its loads and stores are 64 bytes a row (128
+//    where elements have 32 bits), whole sectors.
 //  - Scalar: a lane has every 4th (32-bit) or 8th (16-bit) row, and 16 bytes of channels of every
 //    32 columns.
 //
-// Shared memory: slots for tiles of operands, one after the other, each rows * 64 bytes of pixels
-// and then columns * 64 bytes of weights: [row][32 elements of 16 bits, or 16 of 32]. A tap's
-// channels are cut into such tiles, and a tap begins a new one. The chunks of 16 bytes are
-// scrambled (chunk_offset() in implicit_gemm.h) so that cp.async, ldmatrix and the scalar loads
-// touch every bank once a wavefront. A slot has 16,384 bytes in 128x128, 12,288 in 128x64, 8,192
-// in 64x64, 6,144 in 64x32 and 4,096 in 32x32; there are 3, 4, 6, 8 and 9 of them (49,152 bytes,
-// in the last 36,864), 3 for scalar code, and 2 on sm_75.
+// Shared memory: slots for tiles of operands, one after the other, each rows * 64 bytes of pixels,
+// [row][32 elements of 16 bits, or 16 of 32], and then columns * 64 bytes of weights, 2,048 for
+// each block of 32 columns. A tap's channels are cut into such tiles, and a tap begins a new one.
+// Copies and tensor cores touch 128 neighbouring bytes at once, all banks; for the scalar loads the
+// chunks of 16 bytes are scrambled (chunk_offset() in implicit_gemm.h) so that they do as well. A
+// slot has 16,384 bytes in 128x128, 12,288 in 128x64, 8,192 in 64x64, 6,144 in 64x32 and 4,096 in
+// 32x32; there are 3, 4, 6, 8 and 9 of them (49,152 bytes, in the last 36,864), 3 for scalar code,
+// and 2 on sm_75.
 //
 // Pipeline: groups of tiles are fetched by cp.async, all but one of the groups ahead of the one
 // that is multiplied, with one barrier a group; on sm_75 one tile ahead into registers. Order of
-// summation: taps, then channels, 32 bytes of k at a time, one accumulator an output; nothing is
-// split along k.
+// summation: the shift, then taps, then channels, 32 bytes of k at a time, one accumulator an
+// output; nothing is split along k.
 //
-// Between two barriers a warp has little to do but mma, ldmatrix and cp.async: addresses are
+// Between two barriers a warp has little to do but mma, its loads and cp.async: addresses are
 // constants of the slot, and a count of the tiles until the tap ends (operand_loader.cuh) is all
 // that decides whether something else is due, the end of the sum included. It costs six
 // instructions a group, and one an address when the slots begin anew.
 //
 // What limits it. Few pixels: the latency of a step, for a block's steps follow each other and k
-// is not split. Many pixels and channels up to 256: memory. Many of both: tensor cores; on
-// 8x19x19x728 to 728 channels in fp16 mma is 53 % of the warp instructions of the PTX, and 46 %
-// with a residual. Loads use 96 % of their sectors at least, stores all of them, and shared memory
-// has no bank conflicts. (Counters of the emulator, no times: docs/kernels.md.)
+// is not split; 1x1 convolutions in tiles one warp wide are direct_gemm()'s. Many pixels and
+// channels up to 256: memory. Many of both: tensor cores; on 8x19x19x728 to 728 channels in fp16
+// mma is 55 % of the warp instructions of the PTX, and 49 % with a residual. Loads and stores use
+// whole sectors, and shared memory has no bank conflicts. (Counters of the emulator, no times:
+// docs/kernels.md.)
 //
-// Tried and dropped, by mma's share of that layer's warp instructions when it stood at 45.7 %:
+// Tried and dropped. By mma's share of that layer's warp instructions when it stood at 45.7 %:
 // slots at computed addresses, 30 %; sums that begin as zeros in registers, 43.9 %. For the dense
 // 4x4x728 layer at batch 8, when it stood at 31.6 %, warps of 16x32 and a barrier for each tile of
 // operands: 22.4 %; its 128 pixels in 128x128 tiles would have made 56 %, on six multiprocessors.
+// Pixels as mma's rows, with the same plain loads: two register moves for each mma in the machine
+// code of sm_90, for its first operand is four registers of two rows.
 #pragma once
 
 #include <cstdint>
 
-#include "kernels/epilogue.cuh"
+#include "kernels/gpu.h"
 #include "kernels/implicit_gemm.h"
 #include "kernels/matrix_product.cuh"
 #include "kernels/operand_loader.cuh"
 #include "kernels/ptx.cuh"
+#include "kernels/store_product.cuh"
 #include "kernels/tiles.h"
 #include "kernels/unrolled.cuh"
-#include "kernels/vector.cuh"
 
 namespace xception {
 
-// Epilogue and store of what `product` holds.
-template <class Product>
-__device__ __forceinline__ void store_product(const ConvGeometry& geometry, const Product& product,
-                                              int first_pixel, int first_channel,
-                                              const DeviceEpilogue& epilogue,
-                                              typename Product::Element* dst) {
-  using T = typename Product::Element;
-  constexpr int kWidth = Product::kWidth;
-  using Vector = Words<kVectorWords<T, kWidth>>;
-  const int pixel = first_pixel + product.first_row();
-  const std::int64_t row_step = std::int64_t{geometry.dst_stride} * Product::kRowStep;
-  bool inside[Product::kRows];
-#pragma unroll
-  for (int i = 0; i < Product::kRows; ++i) {
-    inside[i] = i * Product::kRowStep < geometry.pixels - pixel;
-  }
-#pragma unroll
-  for (int vector = 0; vector < Product::kVectors; ++vector) {
-    const int channel = first_channel + product.column(vector);
-    if (channel >= geometry.dst_stride) {
-      continue;
-    }
-    float y[Product::kRows][kWidth];
-    const auto set = [&](const auto& value) {
-#pragma unroll
-      for (int i = 0; i < Product::kRows; ++i) {
-#pragma unroll
-        for (int e = 0; e < kWidth; ++e) {
-          y[i][e] = value(i, e);
-        }
-      }
-    };
-    set([&](int i, int e) { return product.sum(i, vector, e); });
-    const ChannelEpilogue<T, kWidth> finish(epilogue, channel);
-    const std::int64_t offset = result_offset(geometry, pixel, channel);
-    finish.apply_inner(offset, row_step, inside, y);
-    // An infinity times the weights' padding would be NaN in the padding of the result.
-    const int channels = geometry.channels - channel;
-    if (channels < kWidth) {
-      set([&](int i, int e) { return e < channels ? y[i][e] : 0.0F; });
-    }
-    const auto store = [&](const auto& packed) {
-      T* to = dst + offset;
-#pragma unroll
-      for (int i = 0; i < Product::kRows; ++i) {
-        if (inside[i]) {
-          store_words(reinterpret_cast<Vector*>(to), packed(y[i]));
-        }
-        to += row_step;
-      }
-    };
-    if (finish.last_relu()) {
-      store([](const float(&row)[kWidth]) { return pack_relu<T, kWidth>(row); });
-    } else {
-      store([](const float(&row)[kWidth]) { return pack<T, kWidth>(row); });
-    }
-  }
-}
-
-// One block a tile, tile_threads() threads, shared_bytes() of shared memory.
+// One block a tile, tile_threads() threads, shared_bytes() of shared memory. Without the 1 the
+// compiler spills where it could fit more blocks.
 template <class Product, int kSize>
-__global__ void __launch_bounds__(tile_threads(Product::kTile))
+__global__ void __launch_bounds__(tile_threads(Product::kTile), 1)
     implicit_gemm(const ConvGeometry geometry, const typename Product::Element* __restrict__ src,
                   const typename Product::Element* __restrict__ weights,
                   typename Product::Element* dst, const DeviceEpilogue epilogue) {
@@ -158,6 +105,7 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile))
     });
 
     Product product(slots);
+    product.begin(epilogue.shift, first_channel, geometry.dst_stride);
     // Multiplies the group that begins in slot kComputed, and fetches the one that all but the last
     // are ahead of; false where none was left to multiply.
     const auto multiply_group = [&]<int kComputed, bool kFirst>() {

@@ -94,21 +94,28 @@ XC_HOST_DEVICE constexpr unsigned inside_taps(const ConvGeometry& geometry,
 }
 
 // Where chunk `chunk` of row `row` of a tile of operands lies in shared memory: two rows share the
-// 128 bytes of all banks, and `scramble`, a function of the row, spreads over the banks what is
-// read at once. A bijection for any scramble below 8 that is the same in both rows.
-XC_HOST_DEVICE constexpr int chunk_offset(int row, int chunk, int scramble) {
-  return (row >> 1) * (2 * kDepthBytes) +
-         ((((row & 1) * kChunksPerRow + chunk) ^ scramble) * kChunkBytes);
+// 128 bytes of all banks, a line. Tensor cores read whole lines at once. Scalar code reads a chunk
+// of four or eight neighbouring rows, or of every second one of eight: there it is scrambled by the
+// line's number.
+XC_HOST_DEVICE constexpr int chunk_offset(int row, int chunk, bool scalar) {
+  const int line = row >> 1;
+  const int place = (row & 1) * kChunksPerRow + chunk;
+  return (line * 2 * kChunksPerRow + (scalar ? place ^ (line & 3) : place)) * kChunkBytes;
 }
 
-// Rows of pixels are read eight neighbours at a time.
-XC_HOST_DEVICE constexpr int pixel_scramble(int row) { return (row >> 1) & 3; }
-
-// Rows of weights are read so that a lane comes to hold `width` neighbouring channels, 16 bytes of
-// the result: rows width * i and width * i + 1 at once (tensor cores, i below 4), or width * i
-// (scalar code, i below 32 / width).
-XC_HOST_DEVICE constexpr int weight_scramble(int row, int width, bool scalar) {
-  return (row / width) & (scalar ? 32 / width - 1 : 3);
+// Weights lie in blocks of kBlockColumns output channels by one tile of k, each the fragments that
+// a warp's lanes take for its mma one after the other. 16 channels by half the tile's chunks are
+// one fragment: mma's rows g and g + 8 are neighbouring channels, and its lane 4 * g + t has of
+// both the words 2 * step and 2 * step + 1 of chunk t. What is word `index` of a block:
+struct WeightWord {
+  int channel;  // of kBlockColumns
+  int word;     // of kDepthBytes / 4
+};
+XC_HOST_DEVICE constexpr WeightWord weight_word(int index) {
+  const int fragment = index / (kFragmentBytes / 4);
+  const int lane = index / 4 % 32;
+  const int word = index % 4;
+  return {lane / 4 * 4 + fragment % 2 * 2 + word % 2, lane % 4 * 4 + fragment / 2 * 2 + word / 2};
 }
 
 // Fails where the kernels cannot run `problem` or `args`; `operation` begins the message.
@@ -119,8 +126,8 @@ Status check_dense(const std::string& operation, const ConvProblem& problem, int
 std::string dense_name(const std::string& operation, const ConvProblem& problem, Numeric numeric);
 
 // Weights [k][c][size][size], float32 in PyTorch's order and with the scale multiplied in, as the
-// kernels read them: [channel_stride(k)][tap][c up to a whole tile_depth()], rounded to `numeric`,
-// zero in between.
+// kernels read them: [k in blocks][tap][tile of k][weight_word()], rounded to `numeric`, zero
+// behind the last channel of either side.
 std::vector<std::byte> pack_dense(const ConvProblem& problem, Numeric numeric,
                                   const float* weights);
 

@@ -1,11 +1,13 @@
-// From a problem to the instance of implicit_gemm() that runs it. Each file that includes this
-// compiles the instances of its window's size.
+// From a problem to the instance of implicit_gemm() or direct_gemm() that runs it. Each file that
+// includes this compiles the instances of its window's size.
 #pragma once
 
 #include <cstddef>
 #include <limits>
 #include <string>
 
+#include "kernels/direct_gemm.cuh"
+#include "kernels/epilogue.cuh"
 #include "kernels/implicit_gemm.cuh"
 #include "kernels/launch.cuh"
 
@@ -18,13 +20,22 @@ template <int kSize, class Product>
   using T = typename Product::Element;
   ConvGeometry geometry = conv_geometry(problem, numeric);
   geometry.column_tiles = choice.column_tiles;
-  const LaunchShape shape = {
-      dim3(static_cast<unsigned>(choice.blocks())), dim3(tile_threads(Product::kTile)),
-      static_cast<std::size_t>(shared_bytes(Product::kTile, async_copy, Product::kScalar))};
-  return launch([&] { return dense_name(operation, problem, numeric); },
-                implicit_gemm<Product, kSize>, shape, stream, geometry,
-                static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
-                static_cast<T*>(args.dst), args.epilogue);
+  const auto run = [&](auto* kernel, int shared) {
+    const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
+                               dim3(tile_threads(Product::kTile)),
+                               static_cast<std::size_t>(shared)};
+    return launch([&] { return dense_name(operation, problem, numeric); }, kernel, shape, stream,
+                  geometry, static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
+                  static_cast<T*>(args.dst), with_final_relu(args.epilogue));
+  };
+  if constexpr (is_direct(Product::kIndex, kSize, Product::kScalar)) {
+    using Sums = typename Product::DirectSums;
+    return problem.window.stride == 1 ? run(direct_gemm<Sums, false>, 0)
+                                      : run(direct_gemm<Sums, true>, 0);
+  } else {
+    return run(implicit_gemm<Product, kSize>,
+               shared_bytes(Product::kTile, async_copy, Product::kScalar));
+  }
 }
 
 // The instance of `choice`, from tile kIndex on; ProductOf<i> is the product in tile i.

@@ -17,7 +17,7 @@ namespace xception {
 // come in runs, within which nothing changes but the address: a tap's tiles, or all but the last
 // where that is not full. Where a chunk lies outside the picture or behind its channels, no byte is
 // asked for, and what stands as its address is never read.
-template <class T, int kTileIndex, int kSize, int kSlots>
+template <class T, int kTileIndex, bool kScalar, int kSize, int kSlots>
 class PixelLoader {
  public:
   // `shared` is where the first slot begins.
@@ -29,7 +29,7 @@ class PixelLoader {
     const int in_last_tile = geometry.src_stride - (geometry.depth_tiles - 1) * kDepth;
     partial_ = in_last_tile < kDepth ? 1 : 0;
     in_last_ = chunk * kVectorWidth<T> < in_last_tile;
-    shared_ = shared + chunk_offset(row, chunk, pixel_scramble(row));
+    shared_ = shared + chunk_offset(row, chunk, kScalar);
     const int first = first_pixel + row;
     src += chunk * kVectorWidth<T>;
     if (kSize == 1 && geometry.stride == 1) {
@@ -149,7 +149,9 @@ class PixelLoader {
   ChunkCopy copies_[kRows];
 };
 
-// This thread's chunks of the rows of weights, which lie one after the other along k.
+// This thread's chunks of the weights, whose blocks lie one after the other along k: what stands as
+// a row here is as many bytes of a block. Blocks behind the last repeat it: their sums are not
+// stored.
 template <class T, int kTileIndex, bool kScalar, int kSlots>
 class WeightLoader {
  public:
@@ -157,15 +159,14 @@ class WeightLoader {
                                           int first_channel, std::uint32_t shared) {
     const int chunk = static_cast<int>(threadIdx.x % kChunksPerRow);
     const int row = static_cast<int>(threadIdx.x / kChunksPerRow);
-    const int first = first_channel + row;
-    const std::int64_t row_elements = std::int64_t{taps} * geometry.depth_tiles * kDepth;
-    shared_ = shared + chunk_offset(row, chunk, weight_scramble(row, kWidth, kScalar));
-    weights += first * row_elements + chunk * kWidth;
+    const std::int64_t block = std::int64_t{taps} * geometry.depth_tiles * kBlock;
+    shared_ = shared + chunk_offset(row, chunk, kScalar);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      source_[i] = weights;
-      weights += kStep * row_elements;
-      bytes_[i] = first + i * kStep < geometry.dst_stride ? kChunkBytes : 0;
+      const int column = first_channel + row + i * kStep;
+      const int last = (geometry.dst_stride - 1) / kBlockColumns;
+      source_[i] = weights + min(column / kBlockColumns, last) * block +
+                   column % kBlockColumns * kDepth + chunk * kVectorWidth<T>;
     }
   }
 
@@ -173,9 +174,10 @@ class WeightLoader {
   __device__ __forceinline__ void fetch() {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      copies_[i].template fetch<offset<kSlot>(i), kSlot * kDepthBytes>(scrambled<i>(), source_[i],
-                                                                       bytes_[i]);
-      source_[i] += kSlot + 1 == kSlots ? kSlots * kDepth : 0;
+      constexpr int kBlockBytes = kBlockColumns * kDepthBytes;
+      copies_[i].template fetch<offset<kSlot>(i), kSlot * kBlockBytes>(shared_, source_[i],
+                                                                       kChunkBytes);
+      source_[i] += kSlot + 1 == kSlots ? kSlots * kBlock : 0;
       return true;
     });
   }
@@ -184,7 +186,7 @@ class WeightLoader {
   __device__ __forceinline__ void skip_slots(int slots) {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      source_[i] -= slots * kDepth;
+      source_[i] -= slots * kBlock;
     }
   }
 
@@ -192,7 +194,7 @@ class WeightLoader {
   __device__ __forceinline__ void land() const {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      copies_[i].template land<offset<kSlot>(i)>(scrambled<i>());
+      copies_[i].template land<offset<kSlot>(i)>(shared_);
       return true;
     });
   }
@@ -200,27 +202,18 @@ class WeightLoader {
  private:
   static constexpr MatrixTile kTile = kMatrixTiles[kTileIndex];
   static constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(T));
+  static constexpr int kBlock = kBlockColumns * kDepth;  // elements
   static constexpr int kStep = tile_threads(kTile) / kChunksPerRow;
   static constexpr int kRows = kTile.columns / kStep;
-  static constexpr int kWidth = kVectorWidth<T>;
-  static_assert(kTile.columns % kStep == 0 && kStep % kWidth == 0);
+  static_assert(kTile.columns % kStep == 0 && kStep % 8 == 0, "the scramble repeats every 8 rows");
 
   template <int kSlot>
   __host__ __device__ static constexpr int offset(int i) {
     return kSlot * operand_bytes(kTile) + (kTile.rows + i * kStep) * kDepthBytes;
   }
 
-  // Row i * kStep + row: i's part of the scramble has no bit in common with row's, and shared
-  // memory begins at a multiple of what the scramble changes.
-  template <int i>
-  __device__ __forceinline__ std::uint32_t scrambled() const {
-    constexpr int kScramble = weight_scramble(i * kStep, kWidth, kScalar);
-    return shared_ ^ (kScramble * kChunkBytes);
-  }
-
   std::uint32_t shared_;
   const T* source_[kRows];
-  unsigned bytes_[kRows];
   ChunkCopy copies_[kRows];
 };
 
@@ -291,7 +284,7 @@ class OperandLoader {
     });
   }
 
-  PixelLoader<T, kTileIndex, kSize, kSlots> pixels_;
+  PixelLoader<T, kTileIndex, kScalar, kSize, kSlots> pixels_;
   WeightLoader<T, kTileIndex, kScalar, kSlots> weights_;
 };
 

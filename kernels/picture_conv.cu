@@ -169,11 +169,12 @@ __device__ __forceinline__ void multiply_pixels(const PictureWindow (&windows)[2
                                               windows[0].row(1, offset), windows[1].row(1, offset)},
                                              {windows[0].row(2, offset), windows[1].row(2, offset),
                                               windows[0].ninth(offset), windows[1].ninth(offset)}};
+  const float kZeros[2] = {0.0F, 0.0F};
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     float sum[4];
-    multiply<true>(a[0], b[0][j], sum, T{});
-    multiply<false>(a[1], b[1][j], sum, T{});
+    multiply_first(a[0], b[0][j], kZeros, sum, T{});
+    multiply(a[1], b[1][j], sum, T{});
     sums[0][2 * j] = sum[0];
     sums[0][2 * j + 1] = sum[1];
     sums[1][2 * j] = sum[2];

@@ -32,6 +32,11 @@ __device__ __forceinline__ std::uint32_t kept(std::uint32_t value) {
   return value;
 }
 
+__device__ __forceinline__ std::uint64_t kept(std::uint64_t value) {
+  asm volatile("" : "+l"(value));
+  return value;
+}
+
 // Zero, made where it stands: a plain one the compiler makes before the branch that leads to it,
 // for those who take the other way too.
 __device__ __forceinline__ float zero_here() {
@@ -120,22 +125,30 @@ __device__ __forceinline__ Words<kVectorWords<T, kWidth>> pack_relu(const float 
   return bits;
 }
 
-// Four matrices of 8x8 16-bit elements: lane l gives the address, less kOffset, of row l % 8 of
-// matrix l / 8, 16 bytes. Lane 4 * g + t receives 32-bit word t of row g of each. The order among
-// volatile statements keeps it between the barriers where it stands.
-template <int kOffset>
-__device__ __forceinline__ void load_matrices(std::uint32_t address, std::uint32_t (&matrix)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
-               : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
-               : "r"(address), "n"(kOffset));
+// Where a pointer points in global memory, in bytes, as the next instruction takes it.
+__device__ __forceinline__ std::uint64_t global_address(const void* pointer) {
+  return __cvta_generic_to_global(pointer);
 }
 
-// 16 bytes of shared memory by address, the partner of load_matrices() for scalar code.
+// 16 bytes of global memory at `address` + kOffset, which no kernel writes that runs meanwhile.
+// They are asked for where this stands among volatile statements, however late they are used.
+template <int kOffset>
+__device__ __forceinline__ Words<4> load_global(std::uint64_t address) {
+  Words<4> bits;
+  asm volatile("ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
+               : "=r"(bits.word[0]), "=r"(bits.word[1]), "=r"(bits.word[2]), "=r"(bits.word[3])
+               : "l"(address), "n"(kOffset));
+  return bits;
+}
+
+// 16 bytes of shared memory at `address` + kOffset. The order among volatile statements keeps it
+// between the barriers where it stands.
+template <int kOffset>
 __device__ __forceinline__ Words<4> load_shared(std::uint32_t address) {
   Words<4> bits;
-  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(bits.word[0]), "=r"(bits.word[1]), "=r"(bits.word[2]), "=r"(bits.word[3])
-               : "r"(address));
+               : "r"(address), "n"(kOffset));
   return bits;
 }
 
@@ -221,34 +234,22 @@ __device__ __forceinline__ std::uint32_t round_to_tf32(std::uint32_t bits) {
 #endif
 }
 
-// sum = a * b where kFirst, else sum += a * b: 16 x 8 results over 32 bytes of k, 16 elements of 16
-// bits or 8 of tf32. `a` holds the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first),
-// (0-7, second), (8-15, second); `b`, n-major, those of the first and of the second 16 bytes. The
-// first product adds to one register of zero, so that nobody has to make as many as there are sums.
-#define XC_MMA(shape_and_types)                                                         \
-  if constexpr (kFirst) {                                                               \
-    asm("mma.sync.aligned." shape_and_types                                             \
-        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"          \
-        : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])                        \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0F)); \
-  } else {                                                                              \
-    asm("mma.sync.aligned." shape_and_types                                             \
-        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"              \
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                        \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));            \
-  }
+// sum += a * b: 16 x 8 results over 32 bytes of k, 16 elements of 16 bits or 8 of tf32. `a` holds
+// the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first), (0-7, second), (8-15, second);
+// `b`, n-major, those of the first and of the second 16 bytes.
+#define XC_MMA(shape_and_types)                                          \
+  asm("mma.sync.aligned." shape_and_types                                \
+      " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])           \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 
-template <bool kFirst>
-__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
+__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                                          float (&sum)[4], __half) {
 #if __CUDA_ARCH__ >= 800
-  XC_MMA("m16n8k16.row.col.f32.f16.f16.f32")
+  XC_MMA("m16n8k16.row.col.f32.f16.f16.f32");
 #else
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    if (kFirst && half == 0) {
-      sum[0] = sum[1] = sum[2] = sum[3] = 0.0F;
-    }
     asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
@@ -256,23 +257,55 @@ __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std:
   }
 #endif
 }
-
-template <bool kFirst>
-__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
+__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                                          float (&sum)[4], __nv_bfloat16) {
 #if __CUDA_ARCH__ >= 800
-  XC_MMA("m16n8k16.row.col.f32.bf16.bf16.f32")
+  XC_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
 #endif
 }
-
-template <bool kFirst>
-__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t* b,
+__device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                                          float (&sum)[4], Tf32) {
 #if __CUDA_ARCH__ >= 800
-  XC_MMA("m16n8k8.row.col.f32.tf32.tf32.f32")
+  XC_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
 #endif
 }
 
+// sum = start + a * b, where all of rows 0-7 start with the one and all of rows 8-15 with the
+// other: nobody has to make as many registers of it as there are sums.
+#define XC_MMA_FIRST(shape_and_types)                                                    \
+  asm("mma.sync.aligned." shape_and_types                                                \
+      " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %11, %11};"             \
+      : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])                           \
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(start[0]), \
+        "f"(start[1]))
+
+__device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
+                                               const std::uint32_t (&b)[2], const float (&start)[2],
+                                               float (&sum)[4], __half) {
+#if __CUDA_ARCH__ >= 800
+  XC_MMA_FIRST("m16n8k16.row.col.f32.f16.f16.f32");
+#else
+  sum[0] = sum[1] = start[0];
+  sum[2] = sum[3] = start[1];
+  multiply(a, b, sum, __half{});
+#endif
+}
+__device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
+                                               const std::uint32_t (&b)[2], const float (&start)[2],
+                                               float (&sum)[4], __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
+  XC_MMA_FIRST("m16n8k16.row.col.f32.bf16.bf16.f32");
+#endif
+}
+__device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
+                                               const std::uint32_t (&b)[2], const float (&start)[2],
+                                               float (&sum)[4], Tf32) {
+#if __CUDA_ARCH__ >= 800
+  XC_MMA_FIRST("m16n8k8.row.col.f32.tf32.tf32.f32");
+#endif
+}
+
+#undef XC_MMA_FIRST
 #undef XC_MMA
 
 }  // namespace xception

@@ -21,6 +21,12 @@ inline constexpr int kDepthBytes = 64;
 inline constexpr int kChunkBytes = 16;
 inline constexpr int kChunksPerRow = kDepthBytes / kChunkBytes;
 
+// Tensor cores multiply 32 bytes of k in a step, and read weights in fragments, 16 bytes a lane: 16
+// output channels by one step. Weights are packed in blocks of kBlockColumns channels.
+inline constexpr int kSteps = kDepthBytes / 32;
+inline constexpr int kFragmentBytes = 32 * kChunkBytes;
+inline constexpr int kBlockColumns = 32;
+
 // Elements of k that a tile of operands holds.
 constexpr int tile_depth(Numeric numeric) {
   return kDepthBytes / static_cast<int>(element_bytes(numeric));
@@ -68,6 +74,15 @@ XC_HOST_DEVICE constexpr int tile_groups(const MatrixTile& tile, bool async_copy
 XC_HOST_DEVICE constexpr int shared_bytes(const MatrixTile& tile, bool async_copy, bool scalar) {
   return tile_group(tile, async_copy, scalar) * tile_groups(tile, async_copy, scalar) *
          operand_bytes(tile);
+}
+
+// The largest tile that is one warp wide.
+inline constexpr int kDirectTile = 3;
+
+// Whether a window of `size` x `size` reads its operands without shared memory: where a block is
+// one warp wide and its warps share little, and no tap lies outside the picture.
+constexpr bool is_direct(int tile, int size, bool scalar) {
+  return size == 1 && !scalar && tile >= kDirectTile;
 }
 
 constexpr bool has_async_copy(int arch) { return arch >= 80; }

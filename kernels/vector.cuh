@@ -6,6 +6,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace xception {
 
@@ -80,6 +81,14 @@ __device__ __forceinline__ void unpack(const Words<kVectorWords<T, kWidth>>& bit
 // kWidth channels from `src`, which is aligned to their bytes.
 template <class T, int kWidth>
 __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) {
+  if constexpr (std::is_same_v<T, __half> && kWidth == 4) {  // nothing to take apart
+    const ushort4 bits = *reinterpret_cast<const ushort4*>(src);
+    y[0] = __half2float(__ushort_as_half(bits.x));
+    y[1] = __half2float(__ushort_as_half(bits.y));
+    y[2] = __half2float(__ushort_as_half(bits.z));
+    y[3] = __half2float(__ushort_as_half(bits.w));
+    return;
+  }
   unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
 }
 

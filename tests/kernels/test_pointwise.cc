@@ -60,6 +60,21 @@ TEST_CASE("pointwise: every tile at its edges") {
   }
 }
 
+// Tiles that are one warp wide keep their pipeline in registers: its beginning, its loop and its
+// end, with a last tile that is whole and, in 16 bits, one that is not.
+TEST_CASE("pointwise: every number of tiles along k") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  for (const Numeric numeric : dense_numerics()) {
+    for (int c = 16; c <= 20 * tile_depth(numeric); c += 16) {
+      const ConvProblem problem = pointwise_problem({1, 1, 33, c}, 33);
+      const auto gpu = gpu_choosing(kDirectTile, problem, numeric);
+      REQUIRE(gpu.has_value());
+      check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone, true);
+    }
+  }
+}
+
 TEST_CASE("pointwise: every epilogue") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);

@@ -6,6 +6,7 @@
 #include <limits>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/implicit_gemm.h"
@@ -116,73 +117,66 @@ TEST_CASE("tiles: every choice covers its product and fits the GPU") {
 }
 
 TEST_CASE("tiles: chunks of a tile lie in different places") {
-  for (const int width : {4, 8}) {
-    for (const bool scalar : {false, true}) {
-      std::set<int> pixels;
-      std::set<int> weights;
-      for (int row = 0; row < 128; ++row) {
-        for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
-          pixels.insert(chunk_offset(row, chunk, pixel_scramble(row)));
-          weights.insert(chunk_offset(row, chunk, weight_scramble(row, width, scalar)));
-        }
+  for (const bool scalar : {false, true}) {
+    std::set<int> chunks;
+    for (int row = 0; row < 128; ++row) {
+      for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
+        chunks.insert(chunk_offset(row, chunk, scalar));
       }
-      CHECK(pixels.size() == 128 * kChunksPerRow);
-      CHECK(weights.size() == 128 * kChunksPerRow);
-      CHECK(*pixels.rbegin() == 128 * kDepthBytes - kChunkBytes);
-      CHECK(*weights.rbegin() == 128 * kDepthBytes - kChunkBytes);
     }
+    CHECK(chunks.size() == 128 * kChunksPerRow);
+    CHECK(*chunks.rbegin() == 128 * kDepthBytes - kChunkBytes);
   }
 }
 
 // What the kernels read and write at once, as implicit_gemm.cuh says: eight lanes of 16 bytes.
 TEST_CASE("tiles: shared memory is read and written without bank conflicts") {
-  for (const int width : {4, 8}) {
-    for (int first = 0; first < 128; first += 8) {
-      for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
-        std::vector<int> rows;
-        std::vector<int> scalar_rows;
-        for (int i = 0; i < 8; ++i) {
-          rows.push_back(chunk_offset(first + i, chunk, pixel_scramble(first + i)));
-        }
-        for (int i = 0; i < width; ++i) {  // lanes of one column share these
-          scalar_rows.push_back(chunk_offset(first + i, chunk, pixel_scramble(first + i)));
-        }
-        CHECK(touches_every_bank_once(rows));
-        CHECK(touches_every_bank_once(scalar_rows));
+  for (const bool scalar : {false, true}) {
+    for (int pair = 0; pair < 64; ++pair) {  // what copies write, and tensor cores read
+      std::vector<int> line;
+      for (int i = 0; i < 8; ++i) {
+        const int row = 2 * pair + i / 4;
+        line.push_back(chunk_offset(row, i % 4, scalar));
       }
-    }
-    for (int first = 0; first < 128; first += 32) {
-      for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
-        for (int tile = 0; tile < 4; ++tile) {
-          const int begin = first + tile / (width / 2) * 4 * width + tile % (width / 2) * 2;
-          std::vector<int> matrix;
-          for (int n = 0; n < 8; ++n) {
-            const int row = begin + width * (n / 2) + n % 2;
-            matrix.push_back(chunk_offset(row, chunk, weight_scramble(row, width, false)));
-          }
-          CHECK(touches_every_bank_once(matrix));
-        }
-        for (int e = 0; e < width; ++e) {
-          std::vector<int> lanes;
-          for (int x = 0; x < 32 / width; ++x) {
-            const int row = first + width * x + e;
-            lanes.push_back(chunk_offset(row, chunk, weight_scramble(row, width, true)));
-          }
-          CHECK(touches_every_bank_once(lanes));
-        }
-      }
-    }
-    for (int pair = 0; pair < 64; ++pair) {
-      for (const bool scalar : {false, true}) {
-        std::vector<int> written;
-        for (int i = 0; i < 8; ++i) {
-          const int row = 2 * pair + i / 4;
-          written.push_back(chunk_offset(row, i % 4, weight_scramble(row, width, scalar)));
-        }
-        CHECK(touches_every_bank_once(written));
-      }
+      CHECK(touches_every_bank_once(line));
     }
   }
+  for (int chunk = 0; chunk < kChunksPerRow; ++chunk) {
+    for (int first = 0; first < 128; first += 8) {  // scalar code
+      const auto read = [&](int rows, int step) {
+        std::vector<int> lanes;
+        for (int i = 0; i < rows; ++i) {
+          const int row = first + i * step;
+          lanes.push_back(chunk_offset(row, chunk, true));
+        }
+        return lanes;
+      };
+      CHECK(touches_every_bank_once(read(4, 1)));  // pixels of 32 bits
+      CHECK(touches_every_bank_once(read(8, 1)));  // pixels of 16 bits, weights of 32
+      CHECK(touches_every_bank_once(read(4, 2)));  // weights of 16 bits
+    }
+  }
+}
+
+// What mma adds up for a result is every word of k once, in the order of the steps: lane 4 * g + t
+// brings the words 2 * step and 2 * step + 1 of chunk t of a pixel, and of rows g and g + 8 of the
+// weights; the PTX ISA calls them a0 (or a1, of row g + 8) and a2 (a3).
+TEST_CASE("tiles: blocks of weights are the fragments of mma") {
+  std::set<std::pair<int, int>> words;
+  for (int index = 0; index < kBlockColumns * kDepthBytes / 4; ++index) {
+    const WeightWord at = weight_word(index);
+    words.insert({at.channel, at.word});
+    const int fragment = index / 128;
+    const int g = index / 16 % 8;
+    const int t = index / 4 % 4;
+    const int a = index % 4;
+    // A lane's results are those of rows g and g + 8 of both of the fragments of a step.
+    CHECK(at.channel == 4 * g + fragment % 2 * 2 + a % 2);
+    CHECK(at.word == 4 * t + fragment / 2 * 2 + a / 2);
+  }
+  CHECK(words.size() == kBlockColumns * kDepthBytes / 4);
+  CHECK(words.begin()->first == 0);
+  CHECK(words.rbegin()->first == kBlockColumns - 1);
 }
 
 TEST_CASE("tiles: offsets reach beyond 2^31 elements") {

@@ -1,0 +1,178 @@
+// The kernel behind pointwise() where a block is one warp wide: the same product as
+// implicit_gemm(), from global memory into the registers of those who multiply.
+//
+// Who computes what. Warps and lanes as there. A block's one or two warps lie one below the other
+// and have nothing in common: a warp's pixels are nobody else's, and its weights come from the
+// first-level cache for the second one. So one instance serves both tiles.
+//
+// Shared memory: none, and no barrier.
+//
+// Pipeline: kStages tiles of operands, 64 bytes of k each, are on their way into registers, and
+// each is asked for as soon as the one that was there before it has been multiplied. Pixels are 16
+// bytes a lane, 64 neighbouring ones of each of eight rows, and weights 512 neighbouring ones:
+// whole sectors. Rows behind the last pixel repeat it, so that nothing in the loop depends on where
+// the tile lies; their sums are not stored. Order of summation: that of implicit_gemm().
+//
+// What limits it. A warp alone on its scheduler: the latency of memory, against which the stages
+// stand, and then its own instructions. On 8x4x4x728 to 728 channels in fp16 mma is 44 % of them,
+// and 40 % with a residual; through shared memory, which takes a copy and a load where this takes a
+// load, it was 29 and 27 %. (Counters of the emulator, no times: docs/kernels.md.)
+//
+// Tried and dropped: four stages, which spill on sm_100 and sm_120.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/gpu.h"
+#include "kernels/implicit_gemm.h"
+#include "kernels/ptx.cuh"
+#include "kernels/store_product.cuh"
+#include "kernels/tiles.h"
+#include "kernels/unrolled.cuh"
+#include "kernels/vector.cuh"
+
+namespace xception {
+
+// This lane's chunks of one tile of k.
+template <class Sums>
+struct DirectOperands {
+  Words<4> pixels[Sums::kPixels];
+  Words<4> weights[Sums::kFragments];
+};
+
+// Where a lane's chunks are, from tile to tile of k.
+template <class Sums, bool kStrided>
+class DirectLoader {
+ public:
+  using T = typename Sums::Element;
+
+  __device__ __forceinline__ DirectLoader(const ConvGeometry& geometry, const T* src,
+                                          const T* weights, int first_pixel, int first_channel) {
+    const std::uint64_t chunk = global_address(src) + Sums::chunk() * kChunkBytes;
+    const int stride_bytes = geometry.src_stride * static_cast<int>(sizeof(T));
+#pragma unroll
+    for (int i = 0; i < Sums::kPixels; ++i) {
+      const int row = first_pixel + Sums::first_pixel() + i * Sums::kPixelStep;
+      const int pixel = min(row, geometry.pixels - 1);
+      // Without a stride the pixels of both sides follow each other alike.
+      const std::int64_t offset =
+          kStrided ? source_offset(geometry, window_origin(geometry, pixel)) * sizeof(T)
+                   : std::int64_t{pixel} * stride_bytes;
+      pixels_[i] = kept(chunk + offset);
+    }
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int blocks = first_channel / kBlockColumns;
+    weights_ = kept(global_address(weights) + lane * kChunkBytes +
+                    std::int64_t{blocks} * geometry.depth_tiles * kBlockBytes);
+  }
+
+  // Loads the tile that lies kTile ahead. `wanted`: whether the pixels have this lane's chunk of
+  // it; zeros where not.
+  template <int kTile>
+  __device__ __forceinline__ void load(DirectOperands<Sums>& to, bool wanted = true) const {
+    unrolled<Sums::kPixels>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      to.pixels[i] = wanted ? load_global<kTile * kDepthBytes>(pixels_[i]) : Words<4>{};
+      return true;
+    });
+    unrolled<Sums::kFragments>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      to.weights[i] = load_global<kTile * kBlockBytes + i * kFragmentBytes>(weights_);
+      return true;
+    });
+  }
+
+  __device__ __forceinline__ void advance(int tiles) {
+#pragma unroll
+    for (int i = 0; i < Sums::kPixels; ++i) {
+      pixels_[i] += tiles * kDepthBytes;
+    }
+    weights_ += tiles * kBlockBytes;
+  }
+
+ private:
+  static constexpr int kBlockBytes = kBlockColumns * kDepthBytes;
+
+  std::uint64_t pixels_[Sums::kPixels];
+  std::uint64_t weights_;
+};
+
+// A warp for every 32 rows of the tile, which is 32 columns wide; no shared memory.
+template <class Sums, bool kStrided>
+__global__ void __launch_bounds__(tile_threads(Sums::kTile), 1)
+    direct_gemm(const ConvGeometry geometry, const typename Sums::Element* __restrict__ src,
+                const typename Sums::Element* __restrict__ weights, typename Sums::Element* dst,
+                const DeviceEpilogue epilogue) {
+  static_assert(Sums::kTile.warp_rows == 32 && Sums::kTile.columns == kBlockColumns);
+  if constexpr (Sums::kAvailable) {
+    using Operands = DirectOperands<Sums>;
+    constexpr int kStages = 3;
+    constexpr int kUnrolled = 2 * kStages;
+    constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(typename Sums::Element));
+    const int tile = static_cast<int>(blockIdx.x);
+    const int first_pixel = tile / geometry.column_tiles * static_cast<int>(blockDim.x);
+    const int first_channel = tile % geometry.column_tiles * kBlockColumns;
+    DirectLoader<Sums, kStrided> loader(geometry, src, weights, first_pixel, first_channel);
+    Sums sums;
+    sums.begin(epilogue.shift, first_channel, geometry.dst_stride);
+    const auto add = [&sums]<bool kFirst>(const Operands& operands) {
+#pragma unroll
+      for (int i = 0; i < Sums::kFragments; ++i) {
+        sums.template add<kFirst>(operands.pixels, 0, i, operands.weights[i]);
+      }
+    };
+    const auto depth = static_cast<unsigned>(geometry.src_stride);
+    const int whole = static_cast<int>(depth / kDepth);  // tiles
+    const int rest = static_cast<int>(depth % kDepth);   // elements of one that is not whole
+    const auto add_rest = [&]<bool kFirst>() {
+      Operands operands;
+      loader.template load<0>(operands, Sums::chunk() * (kDepth / kChunksPerRow) < rest);
+      add.template operator()<kFirst>(operands);
+    };
+    if (whole == 0) {
+      add_rest.template operator()<true>();
+    } else {
+      Operands stages[kStages];
+      each_inside<kStages>(whole, [&](auto index) {
+        constexpr int i = decltype(index)::value;
+        loader.template load<i>(stages[i]);
+      });
+      add.template operator()<true>(stages[0]);
+      if (kStages < whole) {
+        loader.template load<kStages>(stages[0]);
+      }
+      // From here on stage (i + 1) % kStages has the tile i of those that are left.
+      loader.advance(kStages + 1);
+      int left = whole - 1;
+      for (; left >= kUnrolled + kStages; left -= kUnrolled) {
+        unrolled<kUnrolled>([&](auto index) {
+          constexpr int i = decltype(index)::value;
+          Operands& stage = stages[(i + 1) % kStages];
+          add.template operator()<false>(stage);
+          loader.template load<i>(stage);
+          return true;
+        });
+        loader.advance(kUnrolled);
+      }
+      unrolled<kUnrolled + kStages - 1>([&](auto index) {
+        constexpr int i = decltype(index)::value;
+        Operands& stage = stages[(i + 1) % kStages];
+        if (i >= left) {
+          return false;
+        }
+        add.template operator()<false>(stage);
+        if (i < kUnrolled - 1 && i + kStages < left) {
+          loader.template load<i>(stage);
+        }
+        return true;
+      });
+      if (rest > 0) {
+        loader.advance(left - kStages);
+        add_rest.template operator()<false>();
+      }
+    }
+    store_product(geometry, sums, first_pixel, first_channel, epilogue, dst);
+  }
+}
+
+}  // namespace xception
