@@ -31,9 +31,9 @@
 // From sanitizer/allocator_interface.h, which comes with clang only; gcc's runtime has it all the
 // same.
 extern "C" std::size_t
-__sanitizer_get_current_allocated_bytes();  // NOLINT(bugprone-reserved-identifier)
+__sanitizer_get_current_allocated_bytes();  // NOLINT(clang-diagnostic-reserved-identifier)
 // A test asks for more memory than there is, and wants malloc's answer.
-extern "C" const char* __asan_default_options() {  // NOLINT(bugprone-reserved-identifier)
+extern "C" const char* __asan_default_options() {  // NOLINT(clang-diagnostic-reserved-identifier)
   return "allocator_may_return_null=1";
 }
 #else

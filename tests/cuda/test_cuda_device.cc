@@ -26,13 +26,13 @@ cudaError_t opening_result = cudaSuccess;  // of a context, once
 
 extern "C" {
 
-cudaError_t __wrap_cudaGetDevice(int* device) {  // NOLINT(bugprone-reserved-identifier)
+cudaError_t __wrap_cudaGetDevice(int* device) {  // NOLINT(clang-diagnostic-reserved-identifier)
   *device = xception::current_device;
   return cudaSuccess;
 }
 
 // Chooses, then opens a context, as CUDA does from 12 on.
-cudaError_t __wrap_cudaSetDevice(int device) {  // NOLINT(bugprone-reserved-identifier)
+cudaError_t __wrap_cudaSetDevice(int device) {  // NOLINT(clang-diagnostic-reserved-identifier)
   xception::current_device = device;
   return std::exchange(xception::opening_result, cudaSuccess);
 }

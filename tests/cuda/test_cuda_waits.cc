@@ -26,9 +26,9 @@ std::vector<unsigned> event_flags;  // of the events made since this was emptied
 
 extern "C" {
 
-cudaError_t __real_cudaFree(void* memory);  // NOLINT(bugprone-reserved-identifier)
+cudaError_t __real_cudaFree(void* memory);  // NOLINT(clang-diagnostic-reserved-identifier)
 
-cudaError_t __wrap_cudaFree(void* memory) {  // NOLINT(bugprone-reserved-identifier)
+cudaError_t __wrap_cudaFree(void* memory) {  // NOLINT(clang-diagnostic-reserved-identifier)
   const auto* control = xception::emulator::emulator_control();
   if (control != nullptr && !xception::run_before_free) {
     xception::run_before_free = control->counters();
@@ -36,10 +36,10 @@ cudaError_t __wrap_cudaFree(void* memory) {  // NOLINT(bugprone-reserved-identif
   return __real_cudaFree(memory);
 }
 
-// NOLINTNEXTLINE(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(clang-diagnostic-reserved-identifier)
 cudaError_t __real_cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 
-// NOLINTNEXTLINE(bugprone-reserved-identifier)
+// NOLINTNEXTLINE(clang-diagnostic-reserved-identifier)
 cudaError_t __wrap_cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   xception::event_flags.push_back(flags);
   return __real_cudaEventCreateWithFlags(event, flags);
