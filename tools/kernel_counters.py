@@ -22,6 +22,7 @@ RESULT_BYTES = 4  # of a logit
 COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
 TRAFFIC = 1.03  # most bytes from and to DRAM over the least
 CONFLICTS = 1.05  # most wavefronts of shared memory over the least
+MMA = 40  # least share of mma in per cent: fp16 products of 728 to 728 channels from batch 8 on
 
 
 def elements(shape):
@@ -91,7 +92,10 @@ class Row:
         moved = launch["distinct_read_bytes"] + launch["distinct_written_bytes"]
         self.megabytes = moved / 1e6
         self.traffic = moved / sum(least_bytes(layer, precision, is_result))
-        self.registers = launch["registers"]
+        is_product = layer["macs"] > 0 and "depthwise" not in self.operation
+        sides = [layer["inputs"][0].split("x"), layer["output"].split("x")]
+        is_middle = all(int(side[0]) >= 8 and int(side[3]) == 728 for side in sides)
+        self.least_mma = MMA if is_product and is_middle and precision == "fp16" else 0
 
     def cells(self, times):
         return [
@@ -109,6 +113,8 @@ class Row:
             yield f"DRAM {self.traffic:.3f} > {TRAFFIC}"
         if self.shared > CONFLICTS:
             yield f"wavefronts {self.shared:.3f} > {CONFLICTS}"
+        if self.mma < self.least_mma:
+            yield f"mma {self.mma:.1f} % < {self.least_mma} %"
 
 
 HEADINGS = [
