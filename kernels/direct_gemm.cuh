@@ -1,9 +1,9 @@
-// The kernel behind pointwise() where a block is one warp wide: the same product as
+// The kernel behind pointwise() in tiles of 32 columns, one block of weights: the same product as
 // implicit_gemm(), from global memory into the registers of those who multiply.
 //
 // Who computes what. Warps and lanes as there. A block's one or two warps lie one below the other
-// and have nothing in common: a warp's pixels are nobody else's, and its weights come from the
-// first-level cache for the second one. So one instance serves both tiles.
+// and share only their weights, which the second one finds in the first-level cache. So one
+// instance serves both tiles.
 //
 // Shared memory: none, and no barrier.
 //
@@ -16,9 +16,9 @@
 // What limits it. A warp alone on its scheduler: the latency of memory, against which the stages
 // stand, and then its own instructions. On 8x4x4x728 to 728 channels in fp16 mma is 44 % of them,
 // and 40 % with a residual; through shared memory, which takes a copy and a load where this takes a
-// load, it was 29 and 27 %. (Counters of the emulator, no times: docs/kernels.md.)
+// load, it is 30 and 28 %. (Counters of the emulator, no times: docs/kernels.md.)
 //
-// Tried and dropped: four stages, which spill on sm_100 and sm_120.
+// Tried and dropped: four stages, which spill on sm_100 in 16 bits.
 #pragma once
 
 #include <cstdint>
@@ -97,7 +97,60 @@ class DirectLoader {
   std::uint64_t weights_;
 };
 
-// A warp for every 32 rows of the tile, which is 32 columns wide; no shared memory.
+template <bool kFirst, class Sums>
+__device__ __forceinline__ void add_tile(const DirectOperands<Sums>& operands, Sums& sums) {
+#pragma unroll
+  for (int i = 0; i < Sums::kFragments; ++i) {
+    sums.template add<kFirst>(operands.pixels, 0, i, operands.weights[i]);
+  }
+}
+
+// Adds the products of all tiles of k that are whole, one at least. How many tiles from the place
+// where the loader is left the next one would be, or backwards.
+template <class Sums, bool kStrided>
+__device__ __forceinline__ int add_whole_tiles(int whole, DirectLoader<Sums, kStrided>& loader,
+                                               Sums& sums) {
+  constexpr int kStages = 3;
+  constexpr int kUnrolled = 2 * kStages;
+  DirectOperands<Sums> stages[kStages];
+  each_inside<kStages>(whole, [&](auto index) {
+    constexpr int i = decltype(index)::value;
+    loader.template load<i>(stages[i]);
+  });
+  add_tile<true>(stages[0], sums);
+  if (kStages < whole) {
+    loader.template load<kStages>(stages[0]);
+  }
+  // From here on stage (i + 1) % kStages has the tile i of those that are left.
+  loader.advance(kStages + 1);
+  int left = whole - 1;
+  for (; left >= kUnrolled + kStages; left -= kUnrolled) {
+    unrolled<kUnrolled>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      DirectOperands<Sums>& stage = stages[(i + 1) % kStages];
+      add_tile<false>(stage, sums);
+      loader.template load<i>(stage);
+      return true;
+    });
+    loader.advance(kUnrolled);
+  }
+  unrolled<kUnrolled + kStages - 1>([&](auto index) {
+    constexpr int i = decltype(index)::value;
+    DirectOperands<Sums>& stage = stages[(i + 1) % kStages];
+    if (i >= left) {
+      return false;
+    }
+    add_tile<false>(stage, sums);
+    if (i < kUnrolled - 1 && i + kStages < left) {
+      loader.template load<i>(stage);
+    }
+    return true;
+  });
+  return left - kStages;
+}
+
+// A warp for every 32 rows of the tile, which is 32 columns wide; no shared memory. Without the 1
+// the compiler spills where it could fit more blocks.
 template <class Sums, bool kStrided>
 __global__ void __launch_bounds__(tile_threads(Sums::kTile), 1)
     direct_gemm(const ConvGeometry geometry, const typename Sums::Element* __restrict__ src,
@@ -105,69 +158,28 @@ __global__ void __launch_bounds__(tile_threads(Sums::kTile), 1)
                 const DeviceEpilogue epilogue) {
   static_assert(Sums::kTile.warp_rows == 32 && Sums::kTile.columns == kBlockColumns);
   if constexpr (Sums::kAvailable) {
-    using Operands = DirectOperands<Sums>;
-    constexpr int kStages = 3;
-    constexpr int kUnrolled = 2 * kStages;
-    constexpr int kDepth = kDepthBytes / static_cast<int>(sizeof(typename Sums::Element));
+    constexpr unsigned kDepth = kDepthBytes / sizeof(typename Sums::Element);
+    constexpr bool kHalves = kDepth > channel_stride(1);  // the last tile of k may be half a one
     const int tile = static_cast<int>(blockIdx.x);
     const int first_pixel = tile / geometry.column_tiles * static_cast<int>(blockDim.x);
     const int first_channel = tile % geometry.column_tiles * kBlockColumns;
     DirectLoader<Sums, kStrided> loader(geometry, src, weights, first_pixel, first_channel);
     Sums sums;
     sums.begin(epilogue.shift, first_channel, geometry.dst_stride);
-    const auto add = [&sums]<bool kFirst>(const Operands& operands) {
-#pragma unroll
-      for (int i = 0; i < Sums::kFragments; ++i) {
-        sums.template add<kFirst>(operands.pixels, 0, i, operands.weights[i]);
-      }
-    };
-    const auto depth = static_cast<unsigned>(geometry.src_stride);
-    const int whole = static_cast<int>(depth / kDepth);  // tiles
-    const int rest = static_cast<int>(depth % kDepth);   // elements of one that is not whole
+    const auto depth = static_cast<unsigned>(geometry.src_stride);  // unsigned: a shift divides it
+    const int whole = static_cast<int>(depth / kDepth);
+    const int rest = static_cast<int>(depth % kDepth);
     const auto add_rest = [&]<bool kFirst>() {
-      Operands operands;
-      loader.template load<0>(operands, Sums::chunk() * (kDepth / kChunksPerRow) < rest);
-      add.template operator()<kFirst>(operands);
+      DirectOperands<Sums> operands;
+      loader.template load<0>(operands, Sums::chunk() * (int{kDepth} / kChunksPerRow) < rest);
+      add_tile<kFirst>(operands, sums);
     };
-    if (whole == 0) {
+    if (kHalves && whole == 0) {
       add_rest.template operator()<true>();
     } else {
-      Operands stages[kStages];
-      each_inside<kStages>(whole, [&](auto index) {
-        constexpr int i = decltype(index)::value;
-        loader.template load<i>(stages[i]);
-      });
-      add.template operator()<true>(stages[0]);
-      if (kStages < whole) {
-        loader.template load<kStages>(stages[0]);
-      }
-      // From here on stage (i + 1) % kStages has the tile i of those that are left.
-      loader.advance(kStages + 1);
-      int left = whole - 1;
-      for (; left >= kUnrolled + kStages; left -= kUnrolled) {
-        unrolled<kUnrolled>([&](auto index) {
-          constexpr int i = decltype(index)::value;
-          Operands& stage = stages[(i + 1) % kStages];
-          add.template operator()<false>(stage);
-          loader.template load<i>(stage);
-          return true;
-        });
-        loader.advance(kUnrolled);
-      }
-      unrolled<kUnrolled + kStages - 1>([&](auto index) {
-        constexpr int i = decltype(index)::value;
-        Operands& stage = stages[(i + 1) % kStages];
-        if (i >= left) {
-          return false;
-        }
-        add.template operator()<false>(stage);
-        if (i < kUnrolled - 1 && i + kStages < left) {
-          loader.template load<i>(stage);
-        }
-        return true;
-      });
-      if (rest > 0) {
-        loader.advance(left - kStages);
+      const int ahead = add_whole_tiles(whole, loader, sums);
+      if (kHalves && rest > 0) {
+        loader.advance(ahead);
         add_rest.template operator()<false>();
       }
     }

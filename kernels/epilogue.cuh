@@ -12,7 +12,8 @@
 
 namespace xception {
 
-// The same with a ReLU that nothing follows as the final one.
+// `epilogue` with a ReLU that nothing follows made the final one, which pack_relu() does for
+// nothing.
 inline DeviceEpilogue with_final_relu(DeviceEpilogue epilogue) {
   if (epilogue.relu && epilogue.second_scale == nullptr && epilogue.residual == nullptr) {
     epilogue.relu = false;

@@ -25,7 +25,7 @@ using Stream = CUstream_st*;
 // An activation on the device is NHWC with its pixels channel_stride(c) elements apart. What lies
 // between c and the stride is zero, in every buffer, always: kernels read it and write it as zero.
 // 728 half-precision channels are 45.5 sectors of 32 bytes; 736 make every pixel start on one.
-constexpr int channel_stride(int channels) {
+XC_HOST_DEVICE constexpr int channel_stride(int channels) {
   constexpr int kStep = 16;
   return (channels + kStep - 1) / kStep * kStep;
 }

@@ -21,6 +21,10 @@ std::string refused_shape(const ConvProblem& problem, int size) {
   if (src.n < 1 || src.h < 1 || src.w < 1 || src.c < 1 || problem.k < 1) {
     return "every extent must be at least 1";
   }
+  constexpr int kMostChannels = 1 << 24;  // sizes in bytes are int
+  if (src.c > kMostChannels || problem.k > kMostChannels) {
+    return "at most 2^24 channels";
+  }
   if (problem.depthwise || problem.relu_on_load) {
     return "the convolution is dense and takes its source as it is";
   }

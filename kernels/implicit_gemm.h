@@ -104,8 +104,8 @@ XC_HOST_DEVICE constexpr int chunk_offset(int row, int chunk, bool scalar) {
 }
 
 // Weights lie in blocks of kBlockColumns output channels by one tile of k, each the fragments that
-// a warp's lanes take for its mma one after the other. 16 channels by half the tile's chunks are
-// one fragment: mma's rows g and g + 8 are neighbouring channels, and its lane 4 * g + t has of
+// a warp's lanes take for its mma one after the other. 16 channels by half of each chunk are one
+// fragment: mma's rows g and g + 8 are neighbouring channels, and its lane 4 * g + t has of
 // both the words 2 * step and 2 * step + 1 of chunk t. What is word `index` of a block:
 struct WeightWord {
   int channel;  // of kBlockColumns

@@ -30,6 +30,10 @@ template <int kSize, class Product>
   };
   if constexpr (is_direct(Product::kIndex, kSize, Product::kScalar)) {
     using Sums = typename Product::DirectSums;
+    static_assert(Product::kTile.columns == kBlockColumns &&
+                      Product::kTile.warp_rows == Sums::kTile.warp_rows &&
+                      tile_threads(Product::kTile) <= tile_threads(Sums::kTile),
+                  "one instance serves all direct tiles, and takes its rows from the launch");
     return problem.window.stride == 1 ? run(direct_gemm<Sums, false>, 0)
                                       : run(direct_gemm<Sums, true>, 0);
   } else {

@@ -138,7 +138,7 @@ template <class T, class Operand, int kTileIndex>
 class TensorProduct : public TensorSums<T, Operand, kTileIndex> {
  public:
   using Sums = TensorSums<T, Operand, kTileIndex>;
-  using DirectSums = TensorSums<T, Operand, kDirectTile>;
+  using DirectSums = TensorSums<T, Operand, kDirectTile>;  // what direct_gemm() takes instead
 
   // `shared` is where the first slot begins.
   __device__ __forceinline__ explicit TensorProduct(std::uint32_t shared)
@@ -252,9 +252,8 @@ class ScalarProduct {
   static constexpr int kChannels = kVectors * kWidth;  // of this lane
   static_assert(kTile.warp_rows % kRowStep == 0 && kTile.warp_columns % 32 == 0);
 
-  // A chunk of each of this lane's channels, whose first row of the weights' fragments is at
-  // `first`
-  // + kWeights; each fragment has words of two of them, see weight_word().
+  // A chunk of each of this lane's channels. Their words begin at `first` + kWeights, and each
+  // fragment has words of two channels, see weight_word().
   template <int kWeights>
   __device__ __forceinline__ static void load_weights(std::uint32_t first,
                                                       Words<4> (&channels)[kChannels]) {

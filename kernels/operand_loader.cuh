@@ -160,11 +160,11 @@ class WeightLoader {
     const int chunk = static_cast<int>(threadIdx.x % kChunksPerRow);
     const int row = static_cast<int>(threadIdx.x / kChunksPerRow);
     const std::int64_t block = std::int64_t{taps} * geometry.depth_tiles * kBlock;
+    const int last = (geometry.dst_stride - 1) / kBlockColumns;
     shared_ = shared + chunk_offset(row, chunk, kScalar);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int column = first_channel + row + i * kStep;
-      const int last = (geometry.dst_stride - 1) / kBlockColumns;
       source_[i] = weights + min(column / kBlockColumns, last) * block +
                    column % kBlockColumns * kDepth + chunk * kVectorWidth<T>;
     }

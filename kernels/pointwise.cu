@@ -1,6 +1,7 @@
 // 1x1 convolution: dst[n][p][q][k] = epilogue(sum over taps and c of src * weights).
-// Maths, mapping, shared memory and limits stand in implicit_gemm.cuh. With one tap a row of the
-// product is one pixel of the source; without a stride even the same one, and no division finds it.
+// Maths, mapping, shared memory and limits stand in implicit_gemm.cuh and direct_gemm.cuh. With one
+// tap a row of the product is one pixel of the source; without a stride even the same one, and no
+// division finds it.
 #include "kernels/pointwise.h"
 
 #include "kernels/implicit_gemm_launch.cuh"

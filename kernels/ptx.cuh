@@ -25,13 +25,17 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// Where a pointer points in global memory, in bytes, as load_global() takes it.
+__device__ __forceinline__ std::uint64_t global_address(const void* pointer) {
+  return __cvta_generic_to_global(pointer);
+}
+
 // The same value, but the compiler does not know how it was made: it keeps it in a register and
 // does not make it again in each pass of a loop.
 __device__ __forceinline__ std::uint32_t kept(std::uint32_t value) {
   asm volatile("" : "+r"(value));
   return value;
 }
-
 __device__ __forceinline__ std::uint64_t kept(std::uint64_t value) {
   asm volatile("" : "+l"(value));
   return value;
@@ -55,7 +59,7 @@ __device__ __forceinline__ void load_where(unsigned wanted, const void* src, ush
       "@p ld.global.v4.u16 {%0, %1, %2, %3}, [%5];\n"
       "}\n"
       : "+h"(to.x), "+h"(to.y), "+h"(to.z), "+h"(to.w)
-      : "r"(wanted), "l"(__cvta_generic_to_global(src)));
+      : "r"(wanted), "l"(global_address(src)));
 }
 __device__ __forceinline__ void load_where(unsigned wanted, const void* src, float4& to) {
   asm volatile(
@@ -65,7 +69,7 @@ __device__ __forceinline__ void load_where(unsigned wanted, const void* src, flo
       "@p ld.global.v4.f32 {%0, %1, %2, %3}, [%5];\n"
       "}\n"
       : "+f"(to.x), "+f"(to.y), "+f"(to.z), "+f"(to.w)
-      : "r"(wanted), "l"(__cvta_generic_to_global(src)));
+      : "r"(wanted), "l"(global_address(src)));
 }
 
 // The larger of the two, or NaN where one is NaN: fmaxf drops it.
@@ -125,13 +129,9 @@ __device__ __forceinline__ Words<kVectorWords<T, kWidth>> pack_relu(const float 
   return bits;
 }
 
-// Where a pointer points in global memory, in bytes, as the next instruction takes it.
-__device__ __forceinline__ std::uint64_t global_address(const void* pointer) {
-  return __cvta_generic_to_global(pointer);
-}
-
-// 16 bytes of global memory at `address` + kOffset, which no kernel writes that runs meanwhile.
-// They are asked for where this stands among volatile statements, however late they are used.
+// 16 bytes of global memory at `address` + kOffset, which no kernel writes that runs meanwhile,
+// this one included. They are asked for where this stands among volatile statements, however late
+// they are used.
 template <int kOffset>
 __device__ __forceinline__ Words<4> load_global(std::uint64_t address) {
   Words<4> bits;
@@ -141,8 +141,8 @@ __device__ __forceinline__ Words<4> load_global(std::uint64_t address) {
   return bits;
 }
 
-// 16 bytes of shared memory at `address` + kOffset. The order among volatile statements keeps it
-// between the barriers where it stands.
+// 16 bytes of shared memory at `address` + kOffset. It stays where it stands among volatile
+// statements, and the compiler moves none of them over a barrier.
 template <int kOffset>
 __device__ __forceinline__ Words<4> load_shared(std::uint32_t address) {
   Words<4> bits;

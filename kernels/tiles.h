@@ -76,11 +76,11 @@ XC_HOST_DEVICE constexpr int shared_bytes(const MatrixTile& tile, bool async_cop
          operand_bytes(tile);
 }
 
-// The largest tile that is one warp wide.
+// The first tile that is one block of weights wide; so are those behind it.
 inline constexpr int kDirectTile = 3;
 
-// Whether a window of `size` x `size` reads its operands without shared memory: where a block is
-// one warp wide and its warps share little, and no tap lies outside the picture.
+// Whether a window of `size` x `size` reads its operands without shared memory: where a block's
+// warps lie one below the other and share little, and no tap lies outside the picture.
 constexpr bool is_direct(int tile, int size, bool scalar) {
   return size == 1 && !scalar && tile >= kDirectTile;
 }

@@ -81,15 +81,16 @@ __device__ __forceinline__ void unpack(const Words<kVectorWords<T, kWidth>>& bit
 // kWidth channels from `src`, which is aligned to their bytes.
 template <class T, int kWidth>
 __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) {
-  if constexpr (std::is_same_v<T, __half> && kWidth == 4) {  // nothing to take apart
+  if constexpr (std::is_same_v<T, __half> && kWidth == 4) {
+    // PTX need not take the halves apart; the machine code is the same either way.
     const ushort4 bits = *reinterpret_cast<const ushort4*>(src);
     y[0] = __half2float(__ushort_as_half(bits.x));
     y[1] = __half2float(__ushort_as_half(bits.y));
     y[2] = __half2float(__ushort_as_half(bits.z));
     y[3] = __half2float(__ushort_as_half(bits.w));
-    return;
+  } else {
+    unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
   }
-  unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
 }
 
 // kWidth float32 from `src`, a multiple of four of them.

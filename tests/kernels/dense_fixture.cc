@@ -134,15 +134,22 @@ void check_batch(Random& random, const DenseOperation& operation, ConvProblem pr
   const EpilogueSteps steps = {true, true, false, false, false};
   const EpilogueCase epilogue(random, steps, problem.dst(), numeric, false);
   const DenseOperands operands = draw_operands(random, problem, numeric, false);
-  GpuInfo gpu = device_under_test();
-  gpu.multiprocessors = 1;  // the largest tile
-  const Values together = run_dense(operation, problem, numeric, gpu, operands, epilogue.device());
-  gpu.multiprocessors = 1'000'000;  // the smallest
+  const auto run = [&](const ConvProblem& p, int multiprocessors, const DenseOperands& own) {
+    GpuInfo gpu = device_under_test();
+    gpu.multiprocessors = multiprocessors;
+    return run_dense(operation, p, numeric, gpu, own, epilogue.device());
+  };
+  const Values together = run(problem, 1, operands);  // in the largest tile
+  for (int tile = 0; tile < kMatrixTileCount; ++tile) {
+    if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
+      CHECK(same_bits(run(problem, gpu->multiprocessors, operands), together));
+    }
+  }
   ConvProblem single = problem;
   single.src.n = 1;
   for (int n = 0; n < kBatch; ++n) {
     const DenseOperands own = {images(operands.src, kBatch, n, 1), operands.weights};
-    const Values alone = run_dense(operation, single, numeric, gpu, own, epilogue.device());
+    const Values alone = run(single, 1'000'000, own);  // in the smallest
     CHECK(same_bits(alone, images(together, kBatch, n, 1)));
   }
 }

@@ -60,14 +60,15 @@ TEST_CASE("pointwise: every tile at its edges") {
   }
 }
 
-// Tiles that are one warp wide keep their pipeline in registers: its beginning, its loop and its
-// end, with a last tile that is whole and, in 16 bits, one that is not.
+// direct_gemm() keeps its pipeline in registers: its beginning, its loop and its end, with a last
+// tile that is whole and, in 16 bits, one that is not.
 TEST_CASE("pointwise: every number of tiles along k") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
   for (const Numeric numeric : dense_numerics()) {
     for (int c = 16; c <= 20 * tile_depth(numeric); c += 16) {
-      const ConvProblem problem = pointwise_problem({1, 1, 33, c}, 33);
+      const int stride = 1 + c / tile_depth(numeric) % 2;
+      const ConvProblem problem = pointwise_problem({1, 1, 33 * stride, c}, 33, stride);
       const auto gpu = gpu_choosing(kDirectTile, problem, numeric);
       REQUIRE(gpu.has_value());
       check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone, true);
@@ -212,6 +213,8 @@ TEST_CASE("pointwise: what it cannot do is refused with the shape and the reason
   problem = good;
   problem.k = 0;
   CHECK(contains(message(problem, args), "at least 1"));
+  problem.k = (1 << 24) + 1;
+  CHECK(contains(message(problem, args), "2^24 channels"));
   problem = pointwise_problem({1 << 15, 1 << 8, 1 << 8, 16}, 16);
   CHECK(contains(message(problem, args), "2^31"));
   CHECK(contains(message(good, args, Numeric::kTf32, 75), "sm_75 has no tf32"));

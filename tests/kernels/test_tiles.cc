@@ -2,11 +2,12 @@
 #include "kernels/tiles.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "kernels/implicit_gemm.h"
@@ -158,25 +159,41 @@ TEST_CASE("tiles: shared memory is read and written without bank conflicts") {
   }
 }
 
-// What mma adds up for a result is every word of k once, in the order of the steps: lane 4 * g + t
-// brings the words 2 * step and 2 * step + 1 of chunk t of a pixel, and of rows g and g + 8 of the
-// weights; the PTX ISA calls them a0 (or a1, of row g + 8) and a2 (a3).
-TEST_CASE("tiles: blocks of weights are the fragments of mma") {
-  std::set<std::pair<int, int>> words;
-  for (int index = 0; index < kBlockColumns * kDepthBytes / 4; ++index) {
-    const WeightWord at = weight_word(index);
-    words.insert({at.channel, at.word});
-    const int fragment = index / 128;
-    const int g = index / 16 % 8;
-    const int t = index / 4 % 4;
-    const int a = index % 4;
-    // A lane's results are those of rows g and g + 8 of both of the fragments of a step.
-    CHECK(at.channel == 4 * g + fragment % 2 * 2 + a % 2);
-    CHECK(at.word == 4 * t + fragment / 2 * 2 + a / 2);
+// PTX ISA, "Matrix Fragments for mma.m16n8k16" and ".m16n8k8": lane 4 * g + t gives of a's rows g
+// and g + 8 the words t and t + 4 of a step's eight, as a0 (g, t), a1 (g + 8, t), a2 (g, t + 4) and
+// a3 (g + 8, t + 4). The pixels' side gives its chunk's words 2 * step and 2 * step + 1 as b0 and
+// b1, which meet a0 and a1, and a2 and a3.
+TEST_CASE("tiles: weights are packed as the fragments of mma") {
+  constexpr int kChannels = 40;  // two blocks, the second in part
+  const ConvProblem problem = {{1, 1, 1, 50}, kChannels, {1, 1, {}}};
+  std::vector<float> weights(kChannels * 50);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = static_cast<float>(i + 1);
   }
-  CHECK(words.size() == kBlockColumns * kDepthBytes / 4);
-  CHECK(words.begin()->first == 0);
-  CHECK(words.rbegin()->first == kBlockColumns - 1);
+  const std::vector<std::byte> bytes = pack_dense(problem, Numeric::kFp32, weights.data());
+  constexpr int kTiles = 4;  // 64 channels of 32 bits, 16 each
+  REQUIRE(bytes.size() == 2UL * kTiles * kBlockColumns * kDepthBytes);
+  std::vector<float> packed(bytes.size() / sizeof(float));
+  std::memcpy(packed.data(), bytes.data(), bytes.size());
+  const auto* word = packed.data();
+  for (int block = 0; block < 2; ++block) {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      for (int step = 0; step < 2; ++step) {
+        for (int half = 0; half < 2; ++half) {  // of the block's channels, to one mma each
+          for (int lane = 0; lane < 32; ++lane) {
+            for (int a = 0; a < 4; ++a) {
+              // Rows g and g + 8 of both halves are the four neighbours whose results a lane has.
+              const int k = 32 * block + 4 * (lane / 4) + 2 * half + a % 2;
+              const int c = 16 * tile + 4 * (lane % 4) + 2 * step + a / 2;
+              const float expected =
+                  k < kChannels && c < 50 ? static_cast<float>(50 * k + c + 1) : 0.0F;
+              CHECK(*word++ == expected);
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("tiles: offsets reach beyond 2^31 elements") {
