@@ -39,6 +39,13 @@ Status Backend::run(std::span<const std::unique_ptr<Step>> steps, const AfterSte
   return {};
 }
 
+std::vector<bool> Backend::wide_values(const Graph& graph,
+                                       const std::vector<Shape>& /*shapes*/) const {
+  std::vector<bool> wide(graph.nodes.size());
+  wide.back() = true;
+  return wide;
+}
+
 Status Backend::set_plan(const BoundPlan& plan) {
   keep_plan(plan);
   staged_.resize(static_cast<std::size_t>(plan.input.elements()));

@@ -49,8 +49,11 @@ struct StepRequest {
   const Node& node;
   std::vector<Shape> src;
   Shape dst;
-  bool is_result = false;  // its output is what the caller gets: float32 whatever the precision
-  bool second_is_free = false;  // nothing reads src[1] afterwards (reads_second_last in plan.h)
+  bool dst_is_wide = false;         // float32 whatever the precision: see Backend::wide_values()
+  bool second_is_free = false;      // nothing reads src[1] afterwards (reads_second_last in plan.h)
+  std::vector<bool> wide_src = {};  // the same of src, from the first on; of the rest it is false
+
+  bool src_is_wide(std::size_t i) const { return i < wide_src.size() && wide_src[i]; }
 };
 
 // Where a step reads and writes, in the backend's memory; src in the order of node.inputs.
@@ -95,6 +98,7 @@ struct Pictures {
 struct BoundPlan {
   std::span<const std::unique_ptr<Step>> steps;
   Shape input;
+  bool input_is_wide = false;
   std::byte* input_value = nullptr;
   Shape result;
   const std::byte* result_value = nullptr;
@@ -107,10 +111,16 @@ class Backend {
   virtual std::string description() const { return {}; }  // of a device that has a name of its own
   virtual int threads() const = 0;  // of the host that it computes with; steps are prepared on them
 
+  // Which values of a graph are float32 whatever the precision: the result at least, that is what
+  // the caller gets.
+  virtual std::vector<bool> wide_values(const Graph& graph, const std::vector<Shape>& shapes) const;
+
   // Bytes of an activation in the arena.
-  virtual std::size_t value_bytes(const Shape& shape, bool is_result) const = 0;
+  virtual std::size_t value_bytes(const Shape& shape, bool is_wide) const = 0;
   // Of what the plan reads, pictures, which stage() may lay out as it likes.
-  virtual std::size_t input_bytes(const Shape& shape) const { return value_bytes(shape, false); }
+  virtual std::size_t input_bytes(const Shape& shape, bool is_wide) const {
+    return value_bytes(shape, is_wide);
+  }
 
   // Whether it computes `conv` of `src` in one step, and gains by that.
   virtual bool joins(const SeparableConv& /*conv*/, const Shape& /*src*/) const { return false; }
@@ -127,8 +137,8 @@ class Backend {
   virtual Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) = 0;
 
   // Between float32 NHWC in host memory and an activation in the arena. Blocking.
-  virtual Status copy_in(const float* src, const Shape& shape, std::byte* dst) = 0;
-  virtual Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) = 0;
+  virtual Status copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) = 0;
+  virtual Status copy_out(const std::byte* src, const Shape& shape, bool is_wide, float* dst) = 0;
 
   // Runs the steps in order. `after` is called behind each, where it is set, when it is done.
   using AfterStep = std::function<Status(std::size_t)>;
@@ -158,7 +168,9 @@ class Backend {
   void keep_plan(const BoundPlan& plan) { plan_ = plan; }
 
   // From what stands staged, float32 NHWC, to the plan's input. Allocates nothing.
-  virtual Status copy_staged() { return copy_in(staged(), plan_.input, plan_.input_value); }
+  virtual Status copy_staged() {
+    return copy_in(staged(), plan_.input, plan_.input_is_wide, plan_.input_value);
+  }
   // Where that is, from set_plan() on.
   float* staged() { return staged_.data(); }
 

@@ -16,6 +16,7 @@
 #include "engine/backend_cpu_separable.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/openmp.h"
+#include "engine/wide_values.h"
 
 namespace xception {
 namespace {
@@ -35,9 +36,14 @@ class CpuBackend : public Backend {
   std::string device() const override { return "cpu"; }
   int threads() const override { return threads_; }
 
-  std::size_t value_bytes(const Shape& shape, bool is_result) const override {
-    const bool wide = is_result || type_ == memory::data_type::f32;
-    return static_cast<std::size_t>(shape.elements()) * (wide ? 4 : 2);
+  std::vector<bool> wide_values(const Graph& graph,
+                                const std::vector<Shape>& shapes) const override {
+    return type_ == memory::data_type::f32 ? Backend::wide_values(graph, shapes)
+                                           : xception::wide_values(graph, shapes);
+  }
+
+  std::size_t value_bytes(const Shape& shape, bool is_wide) const override {
+    return static_cast<std::size_t>(shape.elements()) * memory::data_type_size(type(is_wide));
   }
 
   bool joins(const SeparableConv& conv, const Shape& src) const override {
@@ -59,17 +65,17 @@ class CpuBackend : public Backend {
     return allocate_host(bytes, Pages::kLarge);
   }
 
-  Status copy_in(const float* src, const Shape& shape, std::byte* dst) override {
-    if (type_ == memory::data_type::f32) {
-      std::memcpy(dst, src, value_bytes(shape, false));
+  Status copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) override {
+    if (type(is_wide) == memory::data_type::f32) {
+      std::memcpy(dst, src, value_bytes(shape, is_wide));
       return {};
     }
     return convert(shape, memory::data_type::f32, const_cast<float*>(src), type_, dst);
   }
 
-  Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) override {
-    if (is_result || type_ == memory::data_type::f32) {
-      std::memcpy(dst, src, value_bytes(shape, is_result));
+  Status copy_out(const std::byte* src, const Shape& shape, bool is_wide, float* dst) override {
+    if (type(is_wide) == memory::data_type::f32) {
+      std::memcpy(dst, src, value_bytes(shape, is_wide));
       return {};
     }
     return convert(shape, type_, const_cast<std::byte*>(src), memory::data_type::f32, dst);
@@ -77,7 +83,7 @@ class CpuBackend : public Backend {
 
   Status set_plan(const BoundPlan& bound) override {
     XC_RETURN_IF_ERROR(Backend::set_plan(bound));
-    return type_ == memory::data_type::f32 ? Status() : prepare_narrowing();
+    return type(bound.input_is_wide) == memory::data_type::f32 ? Status() : prepare_narrowing();
   }
 
   Status copy_staged() override {
@@ -94,6 +100,8 @@ class CpuBackend : public Backend {
   }
 
  private:
+  memory::data_type type(bool is_wide) const { return is_wide ? memory::data_type::f32 : type_; }
+
   // One for each thread that prepares.
   cpu::Staging take_staging() {
     const std::scoped_lock lock(mutex_);

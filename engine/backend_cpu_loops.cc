@@ -97,7 +97,9 @@ struct Block<kLanes, float> {
   static constexpr int kParts = 1;
   Float<kLanes> part[1];
   void load(const float* src) { __builtin_memcpy(part, src, sizeof(part)); }
+  void load_split(const float* src, std::int64_t /*stride*/) { load(src); }
   void store(float* dst) const { __builtin_memcpy(dst, part, sizeof(part)); }
+  void store(Bf16* dst) const { cpu::store<kLanes>(part[0], dst); }
 };
 
 template <int kLanes>
@@ -111,6 +113,11 @@ struct Block<kLanes, Bf16> {
     __builtin_memcpy(&bits, src, sizeof(bits));
     const Bits halves[2] = {bits << 16U, bits & 0xFFFF0000U};
     __builtin_memcpy(part, halves, sizeof(part));
+  }
+  // The even channels from `src` on, the odd ones `stride` behind.
+  void load_split(const float* src, std::int64_t stride) {
+    __builtin_memcpy(&part[0], src, sizeof(part[0]));
+    __builtin_memcpy(&part[1], src + stride, sizeof(part[1]));
   }
   void store(Bf16* dst) const {
     Bits halves[2];
@@ -142,8 +149,14 @@ std::int64_t src_offset(const WindowTask& task, const Rows& rows, int r, int col
   return (line * task.src.w + column) * task.src.c;
 }
 
+template <int kLanes>
+Float<kLanes> load_residual(const WindowTask& task, std::int64_t element) {
+  return task.residual_is_bf16 ? load<kLanes>(static_cast<const Bf16*>(task.residual) + element)
+                               : load<kLanes>(static_cast<const float*>(task.residual) + element);
+}
+
 // The sum of an output, with everything that follows it.
-template <int kLanes, class Src, class Dst>
+template <int kLanes, class Dst>
 void finish(const DepthwiseTask& task, Float<kLanes> sum, std::int64_t element, int channel) {
   const Epilogue& epilogue = task.epilogue;
   if (epilogue.shift != nullptr) {
@@ -157,7 +170,7 @@ void finish(const DepthwiseTask& task, Float<kLanes> sum, std::int64_t element, 
     sum = sum + load<kLanes>(epilogue.second_shift + channel);
   }
   if (task.slide.residual != nullptr) {
-    sum += load<kLanes>(static_cast<const Src*>(task.slide.residual) + element);
+    sum += load_residual<kLanes>(task.slide, element);
   }
   if (epilogue.final_relu) {
     sum = at_least<kLanes>(sum, 0.0F);
@@ -167,33 +180,31 @@ void finish(const DepthwiseTask& task, Float<kLanes> sum, std::int64_t element, 
 
 // A row of a 3x3 window of stride 1, of which kRows rows lie in the picture, for a block of
 // channels; nothing follows the sum but a shift and a ReLU. kClamps: a ReLU on load.
-template <int kLanes, class T, int kRows, bool kClamps>
+template <int kLanes, class Src, class Dst, int kRows, bool kClamps>
 void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int channel) {
-  using Channels = Block<kLanes, T>;
+  using Channels = Block<kLanes, Src>;
   constexpr int kParts = Channels::kParts;
   const WindowTask& slide = task.slide;
   const std::int64_t channels = slide.src.c;
-  const T* taps = static_cast<const T*>(task.weights) + rows.begin * 3 * channels + channel;
+  const std::int64_t part = (channels + kParts - 1) / kParts;
+  const float* taps = task.split_weights + rows.begin * 3 * part * kParts + channel / kParts;
   Channels weights[kRows][3];
   for (int r = 0; r < kRows; ++r) {
     for (int s = 0; s < 3; ++s) {
-      weights[r][s].load(taps + (r * 3 + s) * channels);
+      weights[r][s].load_split(taps + (r * 3 + s) * part * kParts, part);
     }
   }
   Channels shift{};
   if (task.split_shift != nullptr) {
-    for (int i = 0; i < kParts; ++i) {
-      const std::int64_t part = (channels + kParts - 1) / kParts * i;
-      shift.part[i] = load<kLanes>(task.split_shift + part + channel / kParts);
-    }
+    shift.load_split(task.split_shift + channel / kParts, part);
   }
   const float floor = task.epilogue.relu ? 0.0F : kNoFloor;
 
-  const T* src =
-      static_cast<const T*>(slide.src_data) + src_offset(slide, rows, rows.begin, 0) + channel;
+  const Src* src =
+      static_cast<const Src*>(slide.src_data) + src_offset(slide, rows, rows.begin, 0) + channel;
   const std::int64_t line = slide.src.w * channels;
-  T* dst = static_cast<T*>(slide.dst_data) +
-           static_cast<std::int64_t>(row - task.first_row) * slide.dst.w * channels + channel;
+  Dst* dst = static_cast<Dst*>(slide.dst_data) +
+             static_cast<std::int64_t>(row - task.first_row) * slide.dst.w * channels + channel;
   const auto write = [&](Channels sum) {
     for (int i = 0; i < kParts; ++i) {
       sum.part[i] = at_least<kLanes>(sum.part[i] + shift.part[i], floor);
@@ -248,14 +259,13 @@ void depthwise_taps(const DepthwiseTask& task, const Rows& rows, int row, int ch
         if (column >= 0 && column < slide.src.w) {
           const Src* src = static_cast<const Src*>(slide.src_data) +
                            src_offset(slide, rows, r, column) + channel;
-          const Src* weight = static_cast<const Src*>(task.weights) +
-                              (r * slide.window.size + s) * slide.src.c + channel;
+          const float* weight = task.weights + (r * slide.window.size + s) * slide.src.c + channel;
           sum += load<kLanes>(weight) * at_least<kLanes>(load<kLanes>(src), floor);
         }
       }
     }
     const std::int64_t pixel = static_cast<std::int64_t>(row - task.first_row) * slide.dst.w + q;
-    finish<kLanes, Src, Dst>(task, sum, pixel * slide.dst.c + channel, channel);
+    finish<kLanes, Dst>(task, sum, pixel * slide.dst.c + channel, channel);
   }
 }
 
@@ -271,31 +281,32 @@ void taps_of_channels(const DepthwiseTask& task, const Rows& rows, int row, int 
 }
 
 // Blocks as long as they come, then shorter ones; the last few channels tap by tap.
-template <int kLanes, class T, int kRows, bool kClamps>
+template <int kLanes, class Src, class Dst, int kRows, bool kClamps>
 void columns_of_channels(const DepthwiseTask& task, const Rows& rows, int row, int channel,
                          int channel_end) {
-  constexpr int kBlock = kLanes * Block<kLanes, T>::kParts;
+  constexpr int kBlock = kLanes * Block<kLanes, Src>::kParts;
   for (; channel + kBlock <= channel_end; channel += kBlock) {
-    depthwise_columns<kLanes, T, kRows, kClamps>(task, rows, row, channel);
+    depthwise_columns<kLanes, Src, Dst, kRows, kClamps>(task, rows, row, channel);
   }
   if constexpr (kLanes > 4) {
-    columns_of_channels<kLanes / 2, T, kRows, kClamps>(task, rows, row, channel, channel_end);
+    columns_of_channels<kLanes / 2, Src, Dst, kRows, kClamps>(task, rows, row, channel,
+                                                              channel_end);
   } else {
-    taps_of_channels<kLanes, T, T>(task, rows, row, channel, channel_end);
+    taps_of_channels<kLanes, Src, Dst>(task, rows, row, channel, channel_end);
   }
 }
 
-template <class T, bool kClamps>
+template <class Src, class Dst, bool kClamps>
 void columns(const DepthwiseTask& task, const Rows& rows, int row, const Piece& piece) {
   const int begin = piece.channel_begin;
   const int end = piece.channel_end;
   switch (rows.end - rows.begin) {
     case 1:
-      return columns_of_channels<XC_LANES, T, 1, kClamps>(task, rows, row, begin, end);
+      return columns_of_channels<XC_LANES, Src, Dst, 1, kClamps>(task, rows, row, begin, end);
     case 2:
-      return columns_of_channels<XC_LANES, T, 2, kClamps>(task, rows, row, begin, end);
+      return columns_of_channels<XC_LANES, Src, Dst, 2, kClamps>(task, rows, row, begin, end);
     default:
-      return columns_of_channels<XC_LANES, T, 3, kClamps>(task, rows, row, begin, end);
+      return columns_of_channels<XC_LANES, Src, Dst, 3, kClamps>(task, rows, row, begin, end);
   }
 }
 
@@ -303,17 +314,21 @@ template <class Src, class Dst>
 void depthwise(const DepthwiseTask& task, const Piece& piece) {
   const WindowTask& slide = task.slide;
   const Epilogue& epilogue = task.epilogue;
-  const bool by_columns = __is_same(Src, Dst) && slide.window.size == 3 &&
-                          slide.window.stride == 1 && epilogue.second_scale == nullptr &&
-                          slide.residual == nullptr && !epilogue.final_relu;
+  // A block of bf16 is stored as one.
+  constexpr bool kStores = __is_same(Src, float) || __is_same(Dst, Bf16);
+  const bool by_columns = kStores && slide.window.size == 3 && slide.window.stride == 1 &&
+                          epilogue.second_scale == nullptr && slide.residual == nullptr &&
+                          !epilogue.final_relu;
   for (int row = piece.row_begin; row < piece.row_end; ++row) {
     const Rows rows = rows_of(slide, row);
     if (!by_columns) {
       taps_of_channels<XC_LANES, Src, Dst>(task, rows, row, piece.channel_begin, piece.channel_end);
-    } else if (task.relu_on_load) {
-      columns<Src, true>(task, rows, row, piece);
-    } else {
-      columns<Src, false>(task, rows, row, piece);
+    } else if constexpr (kStores) {
+      if (task.relu_on_load) {
+        columns<Src, Dst, true>(task, rows, row, piece);
+      } else {
+        columns<Src, Dst, false>(task, rows, row, piece);
+      }
     }
   }
 }
@@ -351,12 +366,18 @@ int pool_blocks(const T* const* taps, const T* residual, T* dst, int channel, in
   return channel;
 }
 
-// The same of any types, what is left over in shorter and shorter vectors.
+// The same of any types, what is left over in shorter and shorter vectors. `pixel` is the first
+// element of the output's.
 template <int kLanes, class Src, class Dst>
-void pool_channels(const Src* const* taps, const Src* residual, Dst* dst, int channel,
+void pool_channels(const WindowTask& task, const Src* const* taps, std::int64_t pixel, int channel,
                    int channel_end) {
+  Dst* dst = static_cast<Dst*>(task.dst_data) + pixel;
   if constexpr (__is_same(Src, Dst)) {
-    channel = pool_blocks<kLanes, Src>(taps, residual, dst, channel, channel_end);
+    if (task.residual == nullptr || task.residual_is_bf16 == __is_same(Src, Bf16)) {
+      const Src* residual = static_cast<const Src*>(task.residual);
+      channel = pool_blocks<kLanes, Src>(taps, residual == nullptr ? nullptr : residual + pixel,
+                                         dst, channel, channel_end);
+    }
   }
   for (; channel + kLanes <= channel_end; channel += kLanes) {
     Float<kLanes> largest = load<kLanes>(taps[0] + channel);
@@ -364,13 +385,13 @@ void pool_channels(const Src* const* taps, const Src* residual, Dst* dst, int ch
       const Float<kLanes> value = load<kLanes>(taps[i] + channel);
       largest = value > largest ? value : largest;
     }
-    if (residual != nullptr) {
-      largest += load<kLanes>(residual + channel);
+    if (task.residual != nullptr) {
+      largest += load_residual<kLanes>(task, pixel + channel);
     }
     store<kLanes>(largest, dst + channel);
   }
   if constexpr (kLanes > 1) {
-    pool_channels<kLanes / 2, Src, Dst>(taps, residual, dst, channel, channel_end);
+    pool_channels<kLanes / 2, Src, Dst>(task, taps, pixel, channel, channel_end);
   }
 }
 
@@ -395,31 +416,25 @@ void max_pool(const WindowTask& task, const Piece& piece) {
         taps[count] = taps[0];
       }
       const std::int64_t pixel = (static_cast<std::int64_t>(row) * task.dst.w + q) * task.dst.c;
-      const Src* residual = static_cast<const Src*>(task.residual);
-      pool_channels<XC_LANES, Src, Dst>(taps, residual == nullptr ? nullptr : residual + pixel,
-                                        static_cast<Dst*>(task.dst_data) + pixel,
-                                        piece.channel_begin, piece.channel_end);
+      pool_channels<XC_LANES, Src, Dst>(task, taps, pixel, piece.channel_begin, piece.channel_end);
     }
   }
 }
 
 void depthwise_of_any(const DepthwiseTask& task, const Piece& piece) {
-  if (!task.slide.src_is_bf16) {
-    depthwise<float, float>(task, piece);
-  } else if (!task.slide.dst_is_bf16) {
-    depthwise<Bf16, float>(task, piece);
+  const WindowTask& slide = task.slide;
+  if (slide.src_is_bf16) {
+    slide.dst_is_bf16 ? depthwise<Bf16, Bf16>(task, piece) : depthwise<Bf16, float>(task, piece);
   } else {
-    depthwise<Bf16, Bf16>(task, piece);
+    slide.dst_is_bf16 ? depthwise<float, Bf16>(task, piece) : depthwise<float, float>(task, piece);
   }
 }
 
 void max_pool_of_any(const WindowTask& task, const Piece& piece) {
-  if (!task.src_is_bf16) {
-    max_pool<float, float>(task, piece);
-  } else if (!task.dst_is_bf16) {
-    max_pool<Bf16, float>(task, piece);
+  if (task.src_is_bf16) {
+    task.dst_is_bf16 ? max_pool<Bf16, Bf16>(task, piece) : max_pool<Bf16, float>(task, piece);
   } else {
-    max_pool<Bf16, Bf16>(task, piece);
+    task.dst_is_bf16 ? max_pool<float, Bf16>(task, piece) : max_pool<float, float>(task, piece);
   }
 }
 

@@ -17,9 +17,10 @@ struct WindowTask {
   Shape dst;
   Window window;  // pads by less than its size
   bool src_is_bf16 = false;
-  bool dst_is_bf16 = false;  // only where src is
+  bool dst_is_bf16 = false;
+  bool residual_is_bf16 = false;
   const void* src_data = nullptr;
-  const void* residual = nullptr;  // of dst's shape and src's type, or null
+  const void* residual = nullptr;  // of dst's shape, or null
   void* dst_data = nullptr;
 };
 
@@ -29,10 +30,11 @@ struct DepthwiseTask {
   WindowTask slide;
   int first_row = 0;  // of the output, that slide.dst_data and slide.residual begin with
   bool relu_on_load = false;
-  const void* weights = nullptr;  // [size][size][c], of src's type
+  const float* weights = nullptr;  // [size][size][c]
   Epilogue epilogue;
-  // epilogue.shift again: as it is where src is float32, all even and then all odd channels where
-  // bf16.
+  // The same weights and epilogue.shift where src is float32. Where it is bf16, with all even
+  // channels of a tap, and of the shift, before all odd ones; both as many.
+  const float* split_weights = nullptr;
   const float* split_shift = nullptr;
 };
 

@@ -55,11 +55,14 @@ class StepMaker {
   }
 
  private:
-  memory::desc nhwc(const Shape& shape) const { return {dims_of(shape), type_, Tag::nhwc}; }
-  memory::desc result_desc(const Shape& shape) const {
-    return {dims_of(shape), request_.is_result ? memory::data_type::f32 : type_, Tag::nhwc};
+  static memory::desc nhwc(const Shape& shape, memory::data_type type) {
+    return {dims_of(shape), type, Tag::nhwc};
   }
-  memory::desc dst_desc() const { return result_desc(request_.dst); }
+  memory::data_type type(bool is_wide) const { return is_wide ? memory::data_type::f32 : type_; }
+  memory::data_type src_type(std::size_t i) const { return type(request_.src_is_wide(i)); }
+  memory::data_type dst_type() const { return type(request_.dst_is_wide); }
+  memory::desc src_desc(std::size_t i) const { return nhwc(request_.src[i], src_type(i)); }
+  memory::desc dst_desc() const { return nhwc(request_.dst, dst_type()); }
   Argument dst() const { return {DNNL_ARG_DST, CpuStep::unbound(dst_desc()), Place::kDst}; }
   static Argument at(int id, const memory::desc& desc, Place place) {
     return {id, CpuStep::unbound(desc), place};
@@ -93,6 +96,8 @@ class StepMaker {
     return average({{src.h, src.w}, {src.h, src.w}, {0, 0}, {0, 0}});
   }
   Status average(const onednn::WindowDims& window);
+  Argument written(const memory::desc& values, memory::data_type type);
+  void narrow(const Argument& result);
   Argument widen(const Argument& src);
 
   Shape gather_strided(const Conv2d& conv, Argument& src);
@@ -110,10 +115,11 @@ class StepMaker {
 // Has every stride-th pixel of the source copied to the workspace, and makes `src` point there.
 Shape StepMaker::gather_strided(const Conv2d& conv, Argument& src) {
   const Shape gathered = {request_.dst.n, request_.dst.h, request_.dst.w, request_.src[0].c};
-  const std::size_t offset = step_->reserve_workspace(nhwc(gathered).get_size());
-  const std::size_t pixel_bytes = nhwc({1, 1, 1, gathered.c}).get_size();
+  const memory::desc desc = nhwc(gathered, src_type(0));
+  const std::size_t offset = step_->reserve_workspace(desc.get_size());
+  const std::size_t pixel_bytes = nhwc({1, 1, 1, gathered.c}, src_type(0)).get_size();
   step_->set_gather({request_.src[0], gathered, conv.stride, pixel_bytes, offset});
-  src = {DNNL_ARG_SRC, CpuStep::unbound(nhwc(gathered)), Place::kWorkspace, offset};
+  src = {DNNL_ARG_SRC, CpuStep::unbound(desc), Place::kWorkspace, offset};
   return gathered;
 }
 
@@ -185,8 +191,9 @@ Shape one_row(const Shape& shape) {
 }
 
 Status StepMaker::prepare(const Conv2d& conv) {
-  Argument src = at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0);
+  Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
   ConvProblem problem = conv_problem(conv, request_.src[0]);
+  const memory::data_type product = src_type(0);
   if (conv.size == 1 && conv.stride > 1 && conv.pad == 0) {
     problem.src = gather_strided(conv, src);
     problem.window.stride = 1;
@@ -197,7 +204,7 @@ Status StepMaker::prepare(const Conv2d& conv) {
     // 16 pixels its matrices would be as small as that.
     problem.src = one_row(problem.src);
     dst = one_row(dst);
-    src.value = CpuStep::unbound(nhwc(problem.src));
+    src.value = CpuStep::unbound(nhwc(problem.src, product));
   }
 
   dnnl::post_ops ops;
@@ -211,33 +218,36 @@ Status StepMaker::prepare(const Conv2d& conv) {
     ops.append_binary(dnnl::algorithm::binary_mul, per_channel(conv.out_channels));
     ops.append_binary(dnnl::algorithm::binary_add, per_channel(conv.out_channels));
   }
+  // oneDNN has no convolution of float32 into bf16.
+  const memory::data_type made = product == memory::data_type::f32 ? product : dst_type();
   // oneDNN adds cheapest to what stands in the destination, as the first thing after the sum.
   const bool in_place = conv.add && ops.len() == 0 && request_.second_is_free &&
-                        (!request_.is_result || type_ == memory::data_type::f32);
+                        src_type(1) == dst_type() && made == dst_type();
   if (in_place) {
     ops.append_sum();
     step_->set_overwrites_second();
   } else if (conv.add) {
     residual = ops.len();
-    ops.append_binary(dnnl::algorithm::binary_add, nhwc(dst));
+    ops.append_binary(dnnl::algorithm::binary_add, nhwc(dst, src_type(1)));
   }
   if (conv.final_relu) {
     onednn::append_relu(ops);
   }
   attr_.set_post_ops(ops);
 
-  const memory::desc any(weight_dims(conv, request_.src[0].c), type_, Tag::any);
+  const memory::desc any(weight_dims(conv, request_.src[0].c), product, Tag::any);
   const memory::desc bias = conv.affine != nullptr
                                 ? memory::desc({conv.out_channels}, memory::data_type::f32, Tag::x)
                                 : memory::desc();
-  const auto desc = onednn::convolution(cpu_engine(), nhwc(problem.src), any, bias,
-                                        result_desc(dst), window_dims(problem.window), attr_);
+  const auto desc = onednn::convolution(cpu_engine(), nhwc(problem.src, product), any, bias,
+                                        nhwc(dst, made), window_dims(problem.window), attr_);
   Result<std::shared_ptr<const PackedConv>> packed = pack(conv, desc.weights_desc());
   XC_RETURN_IF_ERROR(packed.status());
   const PackedConv& parameters = **packed;
   step_->set_packed(*packed);
 
-  std::vector<Argument> arguments = {src, at(DNNL_ARG_DST, result_desc(dst), Place::kDst)};
+  const Argument result = written(nhwc(dst, made), made);
+  std::vector<Argument> arguments = {src, result};
   arguments.push_back({DNNL_ARG_WEIGHTS, parameters.weights, Place::kDst, 0, true});
   if (conv.affine != nullptr) {
     arguments.push_back(vector(DNNL_ARG_BIAS, bias, parameters.bias));
@@ -248,10 +258,35 @@ Status StepMaker::prepare(const Conv2d& conv) {
     arguments.push_back(vector(post_op_arg(second[1]), channel, parameters.second_shift));
   }
   if (conv.add && !in_place) {
-    arguments.push_back(at(post_op_arg(residual), nhwc(dst), Place::kSrc1));
+    arguments.push_back(at(post_op_arg(residual), nhwc(dst, src_type(1)), Place::kSrc1));
   }
   step_->add_call(desc, dnnl::convolution_forward(desc), std::move(arguments));
+  narrow(result);
   return {};
+}
+
+// Where a primitive writes: to the output, or to the workspace, where it writes another type.
+Argument StepMaker::written(const memory::desc& values, memory::data_type type) {
+  Argument result = at(DNNL_ARG_DST, values, Place::kDst);
+  if (type != dst_type()) {
+    result.place = Place::kWorkspace;
+    result.offset = step_->reserve_workspace(values.get_size());
+  }
+  return result;
+}
+
+// Has the output rounded from the workspace, if `result` stands there.
+void StepMaker::narrow(const Argument& result) {
+  if (result.place == Place::kDst) {
+    return;
+  }
+  const memory::desc from = nhwc(request_.dst, memory::data_type::f32);
+  dnnl::primitive_attr attr;  // without what the primitive did
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const dnnl::reorder::primitive_desc desc(cpu_engine(), from, cpu_engine(), dst_desc(), attr);
+  step_->add_call(
+      desc, dnnl::reorder(desc),
+      {{DNNL_ARG_SRC, CpuStep::unbound(from), Place::kWorkspace, result.offset}, dst()});
 }
 
 // Only where it was not folded: y = scale * x, then + shift.
@@ -264,26 +299,33 @@ Status StepMaker::prepare(const BatchNorm& norm) {
   dnnl::post_ops ops;
   ops.append_binary(dnnl::algorithm::binary_add, per_channel(channels));
   attr_.set_post_ops(ops);
-  const auto desc = onednn::binary(cpu_engine(), dnnl::algorithm::binary_mul, nhwc(request_.src[0]),
+  const auto desc = onednn::binary(cpu_engine(), dnnl::algorithm::binary_mul, src_desc(0),
                                    per_channel(channels), dst_desc(), attr_);
   step_->add_call(desc, dnnl::binary(desc),
-                  {at(DNNL_ARG_SRC_0, nhwc(request_.src[0]), Place::kSrc0),
+                  {at(DNNL_ARG_SRC_0, src_desc(0), Place::kSrc0),
                    vector(DNNL_ARG_SRC_1, per_channel(channels), parameters->second_scale),
                    vector(post_op_arg(0), per_channel(channels), parameters->second_shift), dst()});
   step_->set_packed(std::move(parameters));
   return {};
 }
 
+// oneDNN's has one type: float32 where either side has it.
 Status StepMaker::prepare(const Relu&) {
-  const memory::desc values = nhwc(request_.src[0]);
+  Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
+  const memory::data_type made = type(request_.src_is_wide(0) || request_.dst_is_wide);
+  if (made != src_type(0)) {
+    src = widen(src);
+  }
+  const memory::desc values = nhwc(request_.dst, made);
   const auto desc = onednn::relu(cpu_engine(), values, attr_);
-  step_->add_call(desc, dnnl::eltwise_forward(desc),
-                  {at(DNNL_ARG_SRC, values, Place::kSrc0), dst()});
+  const Argument result = written(values, made);
+  step_->add_call(desc, dnnl::eltwise_forward(desc), {src, result});
+  narrow(result);
   return {};
 }
 
 Status StepMaker::prepare(const Add&) {
-  const memory::desc values = nhwc(request_.src[0]);
+  const memory::desc values = src_desc(0);
   const auto desc =
       onednn::binary(cpu_engine(), dnnl::algorithm::binary_add, values, values, dst_desc(), attr_);
   step_->add_call(
@@ -293,8 +335,8 @@ Status StepMaker::prepare(const Add&) {
 }
 
 Status StepMaker::average(const onednn::WindowDims& window) {
-  Argument src = at(DNNL_ARG_SRC, nhwc(request_.src[0]), Place::kSrc0);
-  if (request_.is_result && type_ != memory::data_type::f32) {
+  Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
+  if (src_type(0) != dst_type()) {
     src = widen(src);  // oneDNN pools no bf16 into float32
   }
   const auto desc = onednn::pooling(cpu_engine(), dnnl::algorithm::pooling_avg_exclude_padding,

@@ -162,8 +162,9 @@ Result<std::unique_ptr<Step>> prepare_strip(const StepRequest& request, const Sh
   StepRequest strip{node,
                     {{1, 1, pixels, conv.depthwise.out_channels}},
                     {1, 1, pixels, dst.c},
-                    request.is_result,
-                    request.second_is_free};
+                    request.dst_is_wide,
+                    request.second_is_free,
+                    {false, request.src_is_wide(1)}};
   if (request.src.size() == 2) {
     strip.src.push_back(strip.dst);
   }
@@ -208,8 +209,8 @@ Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
   const Node node = {request.node.name, conv.depthwise, {request.node.inputs[0]}};
   const Shape between = conv_problem(conv.depthwise, request.src[0]).dst();
   const bool bf16 = type == dnnl::memory::data_type::bf16;
-  Result<std::unique_ptr<DepthwiseStep>> depthwise =
-      make_depthwise_step({node, {request.src[0]}, between}, bf16, file, cache);
+  Result<std::unique_ptr<DepthwiseStep>> depthwise = make_depthwise_step(
+      {node, {request.src[0]}, between, false, false, {request.src_is_wide(0)}}, bf16, file, cache);
   XC_RETURN_IF_ERROR(depthwise.status());
 
   const int threads = scope_threads();
@@ -225,14 +226,14 @@ Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
       worker.multiply[i] = *std::move(multiply);
     }
   }
-  const auto row = [](const Shape& shape, std::size_t value) {
-    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c) * value;
+  const auto row = [type](const Shape& shape, bool is_wide) {
+    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c) *
+           (is_wide ? sizeof(float) : dnnl::memory::data_type_size(type));
   };
-  const std::size_t value = dnnl::memory::data_type_size(type);
   return std::unique_ptr<Step>(std::make_unique<SeparableStep>(
       *std::move(depthwise), std::move(workers), strips,
-      RowBytes{row(between, value), row(request.dst, value),
-               row(request.dst, request.is_result ? sizeof(float) : value)}));
+      RowBytes{row(between, false), row(request.dst, request.src_is_wide(1)),
+               row(request.dst, request.dst_is_wide)}));
 }
 
 }  // namespace xception::cpu

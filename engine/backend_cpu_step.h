@@ -105,7 +105,7 @@ class CpuStep : public Step {
       arguments.push_back({DNNL_ARG_SCRATCHPAD, unbound(desc.scratchpad_desc()), Place::kWorkspace,
                            reserve_workspace(scratch)});
     }
-    implementation_ = desc.impl_info_str();
+    implementation_ += (calls_.empty() ? "" : ", ") + std::string(desc.impl_info_str());
     calls_.push_back({primitive, std::move(arguments), {}});
   }
 

@@ -12,9 +12,9 @@
 namespace xception::cpu {
 
 struct DepthwiseParameters {
-  std::vector<float> weights;               // [size][size][c], or none
-  std::vector<std::uint16_t> bf16_weights;  // the same, or none
+  std::vector<float> weights;  // [size][size][c]
   std::vector<float> shift;
+  std::vector<float> split_weights;  // as DepthwiseTask has them where src is bf16, else none
   std::vector<float> split_shift;
   std::vector<float> second_scale;
   std::vector<float> second_shift;
@@ -91,43 +91,45 @@ Status check_window(const StepRequest& request, const Window& window, int larges
 }
 
 WindowTask window_task(const StepRequest& request, const Window& window, bool bf16) {
-  return {request.src[0], request.dst, window, bf16, bf16 && !request.is_result};
+  return {request.src[0],
+          request.dst,
+          window,
+          bf16 && !request.src_is_wide(0),
+          bf16 && !request.dst_is_wide,
+          bf16 && !request.src_is_wide(1)};
 }
 
-std::vector<float> even_then_odd(const std::vector<float>& values) {
-  std::vector<float> split(values.size() + values.size() % 2);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    split[i % 2 * (split.size() / 2) + i / 2] = values[i];
+// Of every row of `channels` values.
+std::vector<float> even_then_odd(const std::vector<float>& rows, std::size_t channels) {
+  const std::size_t half = (channels + 1) / 2;
+  std::vector<float> split(rows.size() / channels * 2 * half);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t c = i % channels;
+    split[(i / channels * 2 + c % 2) * half + c / 2] = rows[i];
   }
   return split;
 }
 
-// [c][1][size][size] -> [size][size][c]
-Result<std::shared_ptr<const void>> pack_depthwise(const Conv2d& conv, bool bf16,
+// [c][1][size][size] -> [size][size][c]; split too, where src is bf16.
+Result<std::shared_ptr<const void>> pack_depthwise(const Conv2d& conv, bool split,
                                                    const WeightFile& file) {
   const Result<std::vector<float>> weights = read_scaled_weights(conv, file);
   XC_RETURN_IF_ERROR(weights.status());
   auto packed = std::make_shared<DepthwiseParameters>();
-  if (bf16) {
-    packed->bf16_weights.resize(weights->size());
-  } else {
-    packed->weights.resize(weights->size());
-  }
+  packed->weights.resize(weights->size());
   const auto channels = static_cast<std::size_t>(conv.out_channels);
   const std::size_t taps = weights->size() / channels;
   for (std::size_t c = 0; c < channels; ++c) {
     for (std::size_t tap = 0; tap < taps; ++tap) {
-      const float weight = (*weights)[c * taps + tap];
-      if (bf16) {
-        packed->bf16_weights[tap * channels + c] = to_bf16(weight);
-      } else {
-        packed->weights[tap * channels + c] = weight;
-      }
+      packed->weights[tap * channels + c] = (*weights)[c * taps + tap];
     }
   }
   if (conv.affine != nullptr) {
     packed->shift = to_floats(conv.affine->shift);
-    packed->split_shift = bf16 ? even_then_odd(packed->shift) : packed->shift;
+  }
+  if (split) {
+    packed->split_weights = even_then_odd(packed->weights, channels);
+    packed->split_shift = even_then_odd(packed->shift, channels);
   }
   if (conv.second_affine != nullptr) {
     packed->second_scale = to_floats(conv.second_affine->scale);
@@ -150,9 +152,8 @@ std::string DepthwiseStep::implementation() const { return std::string("own:") +
 
 std::size_t DepthwiseStep::parameter_bytes() const {
   const DepthwiseParameters& p = *parameters_;
-  return sizeof(float) * (p.weights.size() + p.shift.size() + p.split_shift.size() +
-                          p.second_scale.size() + p.second_shift.size()) +
-         sizeof(std::uint16_t) * p.bf16_weights.size();
+  return sizeof(float) * (p.weights.size() + p.shift.size() + p.split_weights.size() +
+                          p.split_shift.size() + p.second_scale.size() + p.second_shift.size());
 }
 
 Status DepthwiseStep::bind(const StepBuffers& buffers) {
@@ -188,21 +189,22 @@ Result<std::unique_ptr<DepthwiseStep>> make_depthwise_step(const StepRequest& re
   const Window window = conv_problem(conv, request.src[0]).window;
   constexpr int kAnySize = 1 << 16;
   XC_RETURN_IF_ERROR(check_window(request, window, kAnySize));
+  const bool split = bf16 && !request.src_is_wide(0);
   const std::string key = std::string("cpu loops|") + conv.weight->name + '|' +
                           (conv.folded ? "folded|" : "plain|") +
-                          (conv.second_affine ? "second|" : "") + (bf16 ? "bf16" : "fp32");
+                          (conv.second_affine ? "second|" : "") + (split ? "split" : "whole");
   const Result<std::shared_ptr<const void>> held =
-      cache.get(key, [&] { return pack_depthwise(conv, bf16, file); });
+      cache.get(key, [&] { return pack_depthwise(conv, split, file); });
   XC_RETURN_IF_ERROR(held.status());
   auto parameters = std::static_pointer_cast<const DepthwiseParameters>(*held);
 
   DepthwiseTask task;
   task.slide = window_task(request, window, bf16);
   task.relu_on_load = conv.relu_on_load;
-  task.weights = bf16 ? static_cast<const void*>(parameters->bf16_weights.data())
-                      : static_cast<const void*>(parameters->weights.data());
-  task.split_shift = pointer(parameters->split_shift);
+  task.weights = parameters->weights.data();
   task.epilogue.shift = pointer(parameters->shift);
+  task.split_weights = split ? parameters->split_weights.data() : task.weights;
+  task.split_shift = split ? pointer(parameters->split_shift) : task.epilogue.shift;
   task.epilogue.relu = conv.relu;
   task.epilogue.second_scale = pointer(parameters->second_scale);
   task.epilogue.second_shift = pointer(parameters->second_shift);

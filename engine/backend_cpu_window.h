@@ -34,9 +34,10 @@ class DepthwiseStep : public Step {
   std::shared_ptr<const DepthwiseParameters> parameters_;
 };
 
-// The step of a MaxPool node, on float32 activations or on bf16 ones. oneDNN's pooling of NHWC
-// takes four to five times as long (2.1 against 0.5 ms on two Zen 3 cores at 147 x 147 x 128),
-// which would be 7 % of the paper's network. Fails with kUnsupported for windows above 3x3.
+// The step of a MaxPool node, on float32 activations, or on bf16 ones but for those that the
+// request names. oneDNN's pooling of NHWC takes four to five times as long (2.1 against 0.5 ms on
+// two Zen 3 cores at 147 x 147 x 128), which would be 7 % of the paper's network. Fails with
+// kUnsupported for windows above 3x3.
 Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, bool bf16);
 
 // The step of a depthwise Conv2d. oneDNN cannot apply a ReLU to what it reads, and splits the work

@@ -49,18 +49,18 @@ class CudaBackend : public Backend {
   int threads() const override { return 0; }
   int slots() const override { return static_cast<int>(slots_.size()); }
 
-  std::size_t value_bytes(const Shape& shape, bool is_result) const override {
-    return device_bytes(shape, numeric_of(is_result));
+  std::size_t value_bytes(const Shape& shape, bool is_wide) const override {
+    return device_bytes(shape, numeric_of(is_wide));
   }
-  std::size_t input_bytes(const Shape& shape) const override {
+  std::size_t input_bytes(const Shape& shape, bool /*is_wide*/) const override {
     return picture_bytes(shape, context_.numeric);
   }
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                         WeightCache& cache) override;
   Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override;
-  Status copy_in(const float* src, const Shape& shape, std::byte* dst) override;
-  Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) override;
+  Status copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) override;
+  Status copy_out(const std::byte* src, const Shape& shape, bool is_wide, float* dst) override;
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override;
 
   Status set_plan(const BoundPlan& plan) override;
@@ -71,7 +71,7 @@ class CudaBackend : public Backend {
   Status time_steps(std::size_t index, std::span<double> seconds) override;
 
  private:
-  Numeric numeric_of(bool is_result) const { return is_result ? Numeric::kFp32 : context_.numeric; }
+  Numeric numeric_of(bool is_wide) const { return is_wide ? Numeric::kFp32 : context_.numeric; }
 
   // Does `body` with the device as the thread's. Once the device has failed for good, as it has
   // for this process after a kernel's fault, that is the answer to everything.
@@ -160,10 +160,10 @@ Result<std::shared_ptr<std::byte>> CudaBackend::allocate(std::size_t bytes) {
   return arena;
 }
 
-Status CudaBackend::copy_in(const float* src, const Shape& shape, std::byte* dst) {
+Status CudaBackend::copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) {
   return on_device([&]() -> Status {
-    std::vector<std::byte> values(device_bytes(shape, context_.numeric));
-    to_device_layout(src, shape, context_.numeric, values.data());
+    std::vector<std::byte> values(value_bytes(shape, is_wide));
+    to_device_layout(src, shape, numeric_of(is_wide), values.data());
     XC_RETURN_IF_ERROR(to_status(
         cudaMemcpyAsync(dst, values.data(), values.size(), cudaMemcpyHostToDevice, compute_.get()),
         "copy an activation to the device"));
@@ -171,14 +171,14 @@ Status CudaBackend::copy_in(const float* src, const Shape& shape, std::byte* dst
   });
 }
 
-Status CudaBackend::copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) {
+Status CudaBackend::copy_out(const std::byte* src, const Shape& shape, bool is_wide, float* dst) {
   return on_device([&]() -> Status {
-    std::vector<std::byte> values(value_bytes(shape, is_result));
+    std::vector<std::byte> values(value_bytes(shape, is_wide));
     XC_RETURN_IF_ERROR(to_status(
         cudaMemcpyAsync(values.data(), src, values.size(), cudaMemcpyDeviceToHost, compute_.get()),
         "copy an activation from the device"));
     XC_RETURN_IF_ERROR(wait("copy an activation from the device"));
-    from_device_layout(values.data(), shape, numeric_of(is_result), dst);
+    from_device_layout(values.data(), shape, numeric_of(is_wide), dst);
     return {};
   });
 }
@@ -207,7 +207,7 @@ Status CudaBackend::set_plan(const BoundPlan& plan) {
 }
 
 Status CudaBackend::make_slot(Slot& slot) {
-  const std::size_t pictures = input_bytes(plan().input);
+  const std::size_t pictures = input_bytes(plan().input, plan().input_is_wide);
   Result<PinnedMemory> outgoing = allocate_pinned(pictures, "pictures");
   XC_RETURN_IF_ERROR(outgoing.status());
   slot.outgoing = *std::move(outgoing);
@@ -269,7 +269,7 @@ Status CudaBackend::stage(std::size_t index, const Pictures& pictures) {
       slot.std = pictures.normalisation->std;
     } else {
       to_picture_layout(pictures.values, pictures.layout, plan().input, context_.numeric, outgoing);
-      bytes = input_bytes(plan().input);
+      bytes = input_bytes(plan().input, plan().input_is_wide);
     }
     XC_RETURN_IF_ERROR(to_status(
         cudaMemcpyAsync(slot.arrived.get(), outgoing, bytes, cudaMemcpyHostToDevice, copies_.get()),
@@ -284,10 +284,10 @@ Status CudaBackend::feed(Slot& slot) {
   XC_RETURN_IF_ERROR(
       to_status(cudaStreamWaitEvent(compute_.get(), slot.uploaded.get(), 0), "wait for pictures"));
   if (!slot.pixels) {
-    return to_status(
-        cudaMemcpyAsync(plan().input_value, slot.arrived.get(), input_bytes(plan().input),
-                        cudaMemcpyDeviceToDevice, compute_.get()),
-        "copy pictures on the device");
+    return to_status(cudaMemcpyAsync(plan().input_value, slot.arrived.get(),
+                                     input_bytes(plan().input, plan().input_is_wide),
+                                     cudaMemcpyDeviceToDevice, compute_.get()),
+                     "copy pictures on the device");
   }
   NormalizeArgs args;
   args.src = static_cast<const std::uint8_t*>(slot.arrived.get());

@@ -101,7 +101,7 @@ class StepMaker {
 
   // The kernels of everything but linear layers and global averages write the working type.
   Status check_result_type() const {
-    if (!request_.is_result || element_bytes(context_.numeric) == sizeof(float)) {
+    if (!request_.dst_is_wide || element_bytes(context_.numeric) == sizeof(float)) {
       return {};
     }
     return {Code::kUnsupported, "a network that ends in " + describe(request_.node.op) +
@@ -211,7 +211,7 @@ bool is_plain(const Conv2d& conv) {
 StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
   const Shape& src = request_.src[0];
   const ConvProblem problem = conv_problem(conv, src);
-  if (conv.size == 1 && request_.is_result && src.h == 1 && src.w == 1 && is_plain(conv)) {
+  if (conv.size == 1 && request_.dst_is_wide && src.h == 1 && src.w == 1 && is_plain(conv)) {
     return linear_layer(conv, problem);
   }
   XC_RETURN_IF_ERROR(check_result_type());
@@ -356,7 +356,7 @@ StepMaker::Made StepMaker::prepare(const AvgPool& pool) {
 StepMaker::Made StepMaker::prepare(const GlobalAvgPool&) {
   return step(
       "global_avg_pool", nullptr,
-      [shape = request_.src[0], to_float = request_.is_result, numeric = context_.numeric,
+      [shape = request_.src[0], to_float = request_.dst_is_wide, numeric = context_.numeric,
        stream = context_.stream](const StepBuffers& buffers) {
         return global_avg_pool(shape, numeric, {buffers.src[0], buffers.dst, to_float}, stream);
       });

@@ -1,13 +1,14 @@
 // The backend of the double-precision loops. It is the oracle of the others: slow, and beyond
 // doubt.
 //
-// In bf16 it rounds weights and every stored activation to bf16, which is what a backend does that
-// keeps bf16 in memory and accumulates in float32.
+// In bf16 it rounds to bf16 what a backend does that accumulates in float32 and keeps bf16 in
+// memory, but for what wide_values.h names.
 #include <bit>
 #include <cstring>
 #include <new>
 
 #include "engine/backend.h"
+#include "engine/wide_values.h"
 #include "kernels/reference.h"
 
 namespace xception {
@@ -33,7 +34,7 @@ class ReferenceStep : public Step {
       : op_(request.node.op),
         src_(request.src),
         dst_(request.dst),
-        rounds_(bf16 && !request.is_result),
+        rounds_(bf16 && !request.dst_is_wide),
         conv_(std::move(conv)) {}
 
   std::string implementation() const override { return "reference"; }
@@ -107,7 +108,12 @@ class ReferenceBackend : public Backend {
 
   std::string device() const override { return "reference"; }
   int threads() const override { return 1; }
-  std::size_t value_bytes(const Shape& shape, bool /*is_result*/) const override {
+  std::vector<bool> wide_values(const Graph& graph,
+                                const std::vector<Shape>& shapes) const override {
+    return bf16_ ? xception::wide_values(graph, shapes) : Backend::wide_values(graph, shapes);
+  }
+
+  std::size_t value_bytes(const Shape& shape, bool /*is_wide*/) const override {
     return static_cast<std::size_t>(shape.elements()) * sizeof(float);
   }
 
@@ -122,7 +128,7 @@ class ReferenceBackend : public Backend {
       XC_RETURN_IF_ERROR(weights.status());
       parameters = std::make_shared<ConvParameters>();
       parameters->weights = *std::move(weights);
-      if (bf16_) {
+      if (bf16_ && !conv->depthwise && !request.src_is_wide(0)) {
         round_all(parameters->weights.data(),
                   static_cast<std::int64_t>(parameters->weights.size()));
       }
@@ -142,17 +148,17 @@ class ReferenceBackend : public Backend {
     return allocate_host(bytes, Pages::kLarge);
   }
 
-  Status copy_in(const float* src, const Shape& shape, std::byte* dst) override {
+  Status copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) override {
     auto* values = reinterpret_cast<float*>(dst);
-    std::memcpy(values, src, value_bytes(shape, false));
-    if (bf16_) {
+    std::memcpy(values, src, value_bytes(shape, is_wide));
+    if (bf16_ && !is_wide) {
       round_all(values, shape.elements());
     }
     return {};
   }
 
-  Status copy_out(const std::byte* src, const Shape& shape, bool is_result, float* dst) override {
-    std::memcpy(dst, src, value_bytes(shape, is_result));
+  Status copy_out(const std::byte* src, const Shape& shape, bool is_wide, float* dst) override {
+    std::memcpy(dst, src, value_bytes(shape, is_wide));
     return {};
   }
 

@@ -122,6 +122,7 @@ struct Session::Impl {
   std::unique_ptr<Backend> backend;
   Graph graph;
   std::vector<Shape> shapes;                 // one a node
+  std::vector<bool> wide;                    // one a node: Backend::wide_values()
   std::vector<std::unique_ptr<Step>> steps;  // one a node but the input: step i makes node i + 1
   std::shared_ptr<std::byte> arena;
   std::vector<std::size_t> offsets;  // of every node's output in the arena
@@ -146,7 +147,6 @@ struct Session::Impl {
   void set_normalisation(const Preprocess& preprocess);
 
   std::size_t slots() const { return static_cast<std::size_t>(backend->slots()); }
-  bool is_result(std::size_t node) const { return node + 1 == graph.nodes.size(); }
   std::byte* at(std::size_t node) const { return arena.get() + offsets[node]; }
 };
 
@@ -184,13 +184,11 @@ Status Session::Impl::choose_graph(const Graph& network, const Shape& input, boo
 
 Status Session::Impl::prepare_step(std::size_t i) {
   const Node& node = graph.nodes[i + 1];
-  StepRequest request{node,
-                      {},
-                      shapes[i + 1],
-                      is_result(i + 1),
-                      reads_second_last(graph, static_cast<ValueId>(i + 1))};
+  StepRequest request{
+      node, {}, shapes[i + 1], wide[i + 1], reads_second_last(graph, static_cast<ValueId>(i + 1))};
   for (const ValueId id : node.inputs) {
     request.src.push_back(shapes[static_cast<std::size_t>(id)]);
+    request.wide_src.push_back(wide[static_cast<std::size_t>(id)]);
   }
   Result<std::unique_ptr<Step>> step =
       backend->prepare(request, *model->impl().file, model->impl().cache);
@@ -232,9 +230,9 @@ Status Session::Impl::prepare() {
 
 // One arena for activations and workspaces, and every step bound to its part of it.
 Status Session::Impl::lay_out() {
-  std::vector<std::size_t> bytes = {backend->input_bytes(shapes[0])};
+  std::vector<std::size_t> bytes = {backend->input_bytes(shapes[0], wide[0])};
   for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
-    bytes.push_back(backend->value_bytes(shapes[i], is_result(i)));
+    bytes.push_back(backend->value_bytes(shapes[i], wide[i]));
   }
   std::vector<StepNeeds> needs;
   for (const std::unique_ptr<Step>& step : steps) {
@@ -258,7 +256,7 @@ Status Session::Impl::lay_out() {
     XC_RETURN_IF_ERROR(steps[i]->bind(buffers));
   }
   return backend->set_plan(
-      {steps, shapes.front(), at(0), shapes.back(), at(graph.nodes.size() - 1)});
+      {steps, shapes.front(), wide.front(), at(0), shapes.back(), at(graph.nodes.size() - 1)});
 }
 
 void Session::Impl::describe() {
@@ -278,7 +276,7 @@ void Session::Impl::describe() {
     if (steps[i]->parameters() != nullptr && counted.insert(steps[i]->parameters()).second) {
       layer.parameter_bytes = steps[i]->parameter_bytes();
     }
-    layer.output_bytes = backend->value_bytes(shapes[i + 1], is_result(i + 1));
+    layer.output_bytes = backend->value_bytes(shapes[i + 1], wide[i + 1]);
     layer.arena_offset = offsets[i + 1];
     info.parameter_bytes += layer.parameter_bytes;
     info.layers.push_back(std::move(layer));
@@ -299,8 +297,7 @@ void Session::Impl::set_normalisation(const Preprocess& preprocess) {
 Status Session::Impl::report_layer(std::size_t step) {
   const Shape& shape = shapes[step + 1];
   layer_values.resize(static_cast<std::size_t>(shape.elements()));
-  XC_RETURN_IF_ERROR(
-      backend->copy_out(at(step + 1), shape, is_result(step + 1), layer_values.data()));
+  XC_RETURN_IF_ERROR(backend->copy_out(at(step + 1), shape, wide[step + 1], layer_values.data()));
   return callback({&info.layers[step], layer_values});
 }
 
@@ -363,6 +360,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     impl->backend = *std::move(backend);
 
     XC_RETURN_IF_ERROR(impl->choose_graph(model->impl().network.graph, *input, options.fuse));
+    impl->wide = impl->backend->wide_values(impl->graph, impl->shapes);
     impl->model = std::move(model);
     XC_RETURN_IF_ERROR(impl->prepare());
     XC_RETURN_IF_ERROR(impl->lay_out());

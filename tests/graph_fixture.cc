@@ -266,8 +266,12 @@ StepResult run_step(Backend& backend, const StepRequest& request, const WeightFi
   StepBuffers bound;
   for (std::size_t i = 0; i < src.size(); ++i) {
     REQUIRE(static_cast<std::int64_t>(src[i].size()) == request.src[i].elements());
-    sources.push_back(std::make_unique<Buffer>(bytes(backend.value_bytes(request.src[i], false))));
-    REQUIRE(backend.copy_in(src[i].data(), request.src[i], sources.back()->data()).ok());
+    sources.push_back(std::make_unique<Buffer>(
+        bytes(backend.value_bytes(request.src[i], request.src_is_wide(i)))));
+    REQUIRE(
+        backend
+            .copy_in(src[i].data(), request.src[i], request.src_is_wide(i), sources.back()->data())
+            .ok());
     bound.src.push_back(sources.back()->data());
   }
   std::vector<std::vector<std::byte>> before;
@@ -278,12 +282,13 @@ StepResult run_step(Backend& backend, const StepRequest& request, const WeightFi
   StepResult result;
   result.implementation = step.implementation();
   for (int run = 0; run < runs; ++run) {
-    Buffer dst(bytes(backend.value_bytes(request.dst, request.is_result)));
+    Buffer dst(bytes(backend.value_bytes(request.dst, request.dst_is_wide)));
     Buffer workspace(bytes(step.workspace_bytes()));
     bound.dst = dst.data();
     if (step.overwrites_second()) {
       REQUIRE(request.second_is_free);
-      REQUIRE(backend.copy_in(src[1].data(), request.src[1], dst.data()).ok());
+      REQUIRE(
+          backend.copy_in(src[1].data(), request.src[1], request.src_is_wide(1), dst.data()).ok());
       bound.src[1] = dst.data();
     }
     bound.workspace = workspace.data();
@@ -292,7 +297,7 @@ StepResult run_step(Backend& backend, const StepRequest& request, const WeightFi
     CHECK(dst.guards_intact());
     CHECK(workspace.guards_intact());
     Values values(static_cast<std::size_t>(request.dst.elements()));
-    REQUIRE(backend.copy_out(dst.data(), request.dst, request.is_result, values.data()).ok());
+    REQUIRE(backend.copy_out(dst.data(), request.dst, request.dst_is_wide, values.data()).ok());
     CHECK(std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }));
     if (run == 0) {
       result.values = std::move(values);
@@ -312,17 +317,19 @@ std::vector<Values> run_guarded(Backend& backend, const Graph& graph, const Weig
   const auto shapes = infer_shapes(graph, input);
   INFO(shapes.status().message());
   REQUIRE(shapes.ok());
+  const std::vector<bool> wide = backend.wide_values(graph, *shapes);
   WeightCache cache;
   std::vector<Values> values = {images};
   for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
     StepRequest request{graph.nodes[i],
                         {},
                         (*shapes)[i],
-                        i + 1 == graph.nodes.size(),
+                        wide[i],
                         reads_second_last(graph, static_cast<ValueId>(i))};
     std::vector<Values> src;
     for (const ValueId id : graph.nodes[i].inputs) {
       request.src.push_back((*shapes)[static_cast<std::size_t>(id)]);
+      request.wide_src.push_back(wide[static_cast<std::size_t>(id)]);
       src.push_back(values[static_cast<std::size_t>(id)]);
     }
     values.push_back(run_step(backend, request, file, cache, src).values);
@@ -336,23 +343,25 @@ Values run_in_arena(Backend& backend, const Graph& graph, const WeightFile& file
   INFO(shapes.status().message());
   REQUIRE(shapes.ok());
   const std::size_t count = graph.nodes.size();
+  const std::vector<bool> wide = backend.wide_values(graph, *shapes);
   WeightCache cache;
   std::vector<std::unique_ptr<Step>> steps;
-  std::vector<std::size_t> bytes = {backend.value_bytes(input, count == 1)};
+  std::vector<std::size_t> bytes = {backend.value_bytes(input, wide[0])};
   for (std::size_t i = 1; i < count; ++i) {
     StepRequest request{graph.nodes[i],
                         {},
                         (*shapes)[i],
-                        i + 1 == count,
+                        wide[i],
                         reads_second_last(graph, static_cast<ValueId>(i))};
     for (const ValueId id : graph.nodes[i].inputs) {
       request.src.push_back((*shapes)[static_cast<std::size_t>(id)]);
+      request.wide_src.push_back(wide[static_cast<std::size_t>(id)]);
     }
     auto step = backend.prepare(request, file, cache);
     INFO(step.status().message());
     REQUIRE(step.ok());
     steps.push_back(*std::move(step));
-    bytes.push_back(backend.value_bytes((*shapes)[i], i + 1 == count));
+    bytes.push_back(backend.value_bytes((*shapes)[i], wide[i]));
   }
   std::vector<StepNeeds> needs;
   for (const std::unique_ptr<Step>& step : steps) {
@@ -370,7 +379,7 @@ Values run_in_arena(Backend& backend, const Graph& graph, const WeightFile& file
     buffers.workspace = at(count + i);
     REQUIRE(steps[i]->bind(buffers).ok());
   }
-  REQUIRE(backend.copy_in(images.data(), input, at(0)).ok());
+  REQUIRE(backend.copy_in(images.data(), input, wide[0], at(0)).ok());
   REQUIRE(backend.run(steps, {}).ok());
   CHECK(arena.guards_intact());
   Values result(static_cast<std::size_t>(shapes->back().elements()));

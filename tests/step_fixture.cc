@@ -78,7 +78,8 @@ StepCase op_case(Random& random, Draw draw, Op op, const Shape& src, bool adds,
 }
 
 StepCase absolute(const StepCase& test) {
-  StepCase bound{absolute(test.made), test.src, {}, test.second_is_free};
+  StepCase bound{absolute(test.made), test.src,         {},
+                 test.second_is_free, test.dst_is_wide, test.wide_src};
   for (const Values& values : test.values) {
     bound.values.push_back(absolute(values));
   }
@@ -90,7 +91,7 @@ Values first_images(const Values& values, int n) {
 }
 
 StepResult run_case(Backend& backend, const StepCase& test, int n, int runs) {
-  StepRequest request{test.node(), {}, {}, test.is_result, test.second_is_free};
+  StepRequest request{test.node(), {}, {}, test.dst_is_wide, test.second_is_free, test.wide_src};
   std::vector<Values> src;
   for (std::size_t i = 0; i < test.src.size(); ++i) {
     Shape shape = test.src[i];

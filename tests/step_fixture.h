@@ -19,7 +19,8 @@ struct StepCase {
   std::vector<Shape> src;  // of the node's inputs, for kBatch pictures
   std::vector<Values> values;
   bool second_is_free = false;  // the output may be written over the second input
-  bool is_result = false;       // the output is float32 whatever the precision
+  bool dst_is_wide = false;     // as StepRequest has them
+  std::vector<bool> wide_src = {};
 
   const Node& node() const { return made.graph.nodes[1]; }
 };

@@ -381,6 +381,20 @@ TEST_CASE("sessions of one model share packed weights, and repeated modules do")
   CHECK(prepare(plain)->parameters() != first->parameters());
 }
 
+// One type of source, residual and output after another.
+std::vector<StepCase> of_all_types(const StepCase& test) {
+  std::vector<StepCase> cases;
+  for (const unsigned bits : {0U, 1U, 2U, 3U, 4U, 5U, 6U, 7U}) {
+    StepCase& typed = cases.emplace_back(test);
+    typed.dst_is_wide = (bits & 1U) != 0;
+    typed.wide_src = {(bits & 2U) != 0, (bits & 4U) != 0};
+    if (typed.src.size() == 1 && typed.wide_src[1]) {
+      cases.pop_back();
+    }
+  }
+  return cases;
+}
+
 TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of the output") {
   XC_RANDOM(random);
   const auto cpu = cpu_backend(2, Precision::kBf16);
@@ -390,29 +404,48 @@ TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of t
   const auto reference = reference_backend(Precision::kBf16);
   constexpr float kBf16Spacing = 0x1p-7F;  // of neighbours, relative
   const auto check = [&](const StepCase& test, bool exact) {
+    CAPTURE(test.dst_is_wide, test.wide_src);
     const Values expected = run_case(*reference, test, kBatch, 1).values;
     const Values actual = run_case(*cpu, test, kBatch).values;
     if (exact) {
       CHECK(actual == expected);
     } else {
       CHECK(excess(actual, expected, run_case(*reference, absolute(test), kBatch, 1).values,
-                   roundings(test), kBf16Spacing) <= 0.0F);
+                   roundings(test), test.dst_is_wide ? 0.0F : kBf16Spacing) <= 0.0F);
     }
+  };
+  const auto check_all = [&](const StepCase& test, bool exact) {
+    for (const StepCase& typed : of_all_types(test)) {
+      check(typed, exact);
+    }
+  };
+  const auto check_one = [&](const StepCase& test, bool exact) {
+    const std::vector<StepCase> cases = of_all_types(test);
+    check(cases[static_cast<std::size_t>(random.integer(0, static_cast<int>(cases.size()) - 1))],
+          exact);
   };
   for (const ConvProblem& problem : edge_convs(kBatch)) {
     if (can_be_node(problem)) {
-      check(conv_case(random, Draw::kIntegers, problem, {.bias = true, .relu = true}), true);
-      check(conv_case(random, Draw::kNormals, problem, {.norm = true, .add = true}), false);
+      check_one(conv_case(random, Draw::kIntegers, problem, {.bias = true, .relu = true}), true);
+      StepCase sum = conv_case(random, Draw::kNormals, problem, {.norm = true, .add = true});
+      sum.second_is_free = random.integer(0, 1) == 1;
+      check_one(sum, false);
       if (problem.depthwise) {
         const Epilogues epilogues = {.norm = true, .relu = true, .relu_on_load = true};
-        check(conv_case(random, Draw::kIntegers, problem, epilogues), true);
-        check(conv_case(random, Draw::kNormals, problem, epilogues), false);
+        check_one(conv_case(random, Draw::kIntegers, problem, epilogues), true);
+        check_one(conv_case(random, Draw::kNormals, problem, epilogues), false);
       }
     }
   }
   const Shape src = {kBatch, 7, 5, 13};
-  check(op_case(random, Draw::kNormals, MaxPool{}, src), true);
-  check(op_case(random, Draw::kNormals, Relu{}, src), true);
+  MaxPool sum;
+  sum.add = true;
+  for (const int channels : {13, 40}) {
+    const Shape pooled = {kBatch, 7, 5, channels};
+    check_all(op_case(random, Draw::kNormals, MaxPool{}, pooled), true);
+    check_all(op_case(random, Draw::kNormals, sum, pooled, true, {kBatch, 4, 3, channels}), true);
+  }
+  check_all(op_case(random, Draw::kNormals, Relu{}, src), true);
   check(op_case(random, Draw::kNormals, Add{}, src, true, src), true);
   check(op_case(random, Draw::kNormals, AvgPool{2, 1}, src), false);
   check(op_case(random, Draw::kNormals, GlobalAvgPool{}, src), false);
@@ -431,7 +464,7 @@ TEST_CASE("bf16: the result is float32, with no rounding of its own") {
   for (StepCase test : {op_case(random, Draw::kNormals, AvgPool{2, 1}, src),
                         op_case(random, Draw::kNormals, GlobalAvgPool{}, src),
                         conv_case(random, Draw::kNormals, head, {.bias = true})}) {
-    test.is_result = true;
+    test.dst_is_wide = true;
     const Values expected = run_case(*reference, test, kBatch, 1).values;
     const Values actual = run_case(*cpu, test, kBatch).values;
     CHECK(excess(actual, expected, run_case(*reference, absolute(test), kBatch, 1).values,

@@ -1,12 +1,15 @@
-// The arena's map: by hand, by properties, and by running graphs in it.
+// The arena's map: by hand, by properties, and by running graphs in it. And which values of the
+// networks stay float32 beside bf16.
 #include "engine/plan.h"
 
 #include <algorithm>
 #include <numeric>
 
 #include "engine/passes.h"
+#include "engine/wide_values.h"
 #include "graph_fixture.h"
 #include "testing.h"
+#include "zero_model.h"
 
 namespace xception {
 namespace {
@@ -168,12 +171,73 @@ TEST_CASE("a graph computes the same in an arena as with a buffer for every valu
   XC_RANDOM(random);
   for (int round = 0; round < 60; ++round) {
     CAPTURE(round);
-    const auto backend = round % 2 == 0 ? reference_backend() : cpu_backend(2);
+    const Precision precision = round % 4 < 2 ? Precision::kFp32 : Precision::kBf16;
+    const auto backend = round % 2 == 0 ? reference_backend(precision) : cpu_backend(2, precision);
+    if (backend == nullptr) {
+      continue;
+    }
     const TestGraph made = random_graph(random, random.integer(1, 14));
     const Graph graph = random.integer(0, 1) == 0 ? made.graph : fuse(made.graph);
     const Values images = random.normals(made.input.elements());
     const Values apart = run_guarded(*backend, graph, *made.file, made.input, images).back();
     CHECK(same_bits(run_in_arena(*backend, graph, *made.file, made.input, images), apart));
+  }
+}
+
+namespace {
+
+// Names of the values that are float32, of a graph that reads `input`.
+std::vector<std::string> wide_names(const Graph& graph, const Shape& input) {
+  const auto shapes = infer_shapes(graph, input);
+  REQUIRE(shapes.ok());
+  const std::vector<bool> wide = wide_values(graph, *shapes);
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < wide.size(); ++i) {
+    if (wide[i]) {
+      names.push_back(graph.nodes[i].name);
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("sums and shortcuts of small maps stay float32, and the stem where it is small") {
+  std::vector<std::string> expected = {"input", "feature.2", "feature.5", "conv3", "add1",
+                                       "conv4", "add2",      "conv5",     "add3",  "block4.add"};
+  for (int k = 1; k < 8; ++k) {
+    expected.push_back("block4.add#" + std::to_string(k));
+  }
+  for (const char* name : {"conv7", "add5", "fc"}) {
+    expected.emplace_back(name);
+  }
+  const ZeroModel depthwise("seed_depthwise");
+  const Graph graph = fuse(depthwise.graph());
+  CHECK(wide_names(graph, {1, 32, 32, 3}) == expected);
+  CHECK(wide_names(graph, {32, 32, 32, 3}) == expected);
+  CHECK(wide_names(graph, {1, 17, 32, 3}) == expected);
+
+  // A product of 64 channels reads what the stem makes.
+  expected.erase(std::find(expected.begin(), expected.end(), "feature.5"));
+  CHECK(wide_names(fuse(ZeroModel("seed").graph()), {1, 32, 32, 3}) == expected);
+
+  const ZeroModel paper("xception");
+  CHECK(wide_names(fuse(paper.graph()), {1, 299, 299, 3}) == std::vector<std::string>{"fc"});
+}
+
+TEST_CASE("values that an operation of one type reads or makes are bf16, and large ones") {
+  // Shapes up to 256 KiB of float32 a picture, and one that is larger.
+  for (const auto& [side, wide] : {std::pair(32, true), {33, false}}) {
+    GraphMaker maker({2, side, side, 64});
+    MaxPool pool = {1, 1, 0};
+    const ValueId pooled = maker.append("pool", pool, {0});
+    pool.add = true;
+    maker.append("sum", pool, {0, pooled});
+    maker.append("average", AvgPool{}, {maker.append("again", pool, {0, pooled})});
+    const TestGraph made = maker.finish();
+    const auto shapes = infer_shapes(made.graph, made.input);
+    REQUIRE(shapes.ok());
+    CHECK(wide_values(made.graph, *shapes) == std::vector<bool>{false, wide, wide, false, true});
   }
 }
 
