@@ -122,6 +122,22 @@ Flow plain(Warp& warp, const Instruction& in, LaneMask mask) {
   return map_lanes<Canonical<Operation>, T, Sources...>(warp, in, mask);
 }
 
+#if defined(__x86_64__)
+// The same of fma.f32 in vector code, which std::fma alone is a call a lane of.
+[[gnu::target("avx2,fma")]] Flow plain_fma(Warp& warp, const Instruction& in, LaneMask mask) {
+  alignas(64) float results[kLanes];
+  const auto* a = lanes_of<float>(warp, in.slots[1]);
+  const auto* b = lanes_of<float>(warp, in.slots[2]);
+  const auto* c = lanes_of<float>(warp, in.slots[3]);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float sum = __builtin_fmaf(a[lane], b[lane], c[lane]);
+    results[lane] = sum == sum ? sum : std::bit_cast<float>(0x7FFFFFFF);
+  }
+  store_lanes(warp, in.slots[0], results, mask);
+  return Flow::kNext;
+}
+#endif
+
 // With .ftz, .sat or another rounding.
 template <class Operation, class T, class... Sources>
 Flow modified(Warp& warp, const Instruction& in, LaneMask mask) {
@@ -334,7 +350,14 @@ Handler decode_float(Statement* s) {
   }
   if (op == "fma" || op == "mad") {
     s->in.kind = InstructionClass::kFma;
-    return select_float<Fma, 3>(operands(s, 3), s->in);
+    Handler handler = select_float<Fma, 3>(operands(s, 3), s->in);
+#if defined(__x86_64__)
+    static const bool has_fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (has_fma && handler == plain<Fma, float, float, float, float>) {
+      handler = plain_fma;
+    }
+#endif
+    return handler;
   }
   if (op == "div") {
     return select_float<Div, 2>(operands(s, 2), s->in);

@@ -177,6 +177,11 @@ Address DeviceMemory::allocate(std::size_t bytes) {
   const Address address = impl_->allocations.allocate(bytes);
   if (address != 0) {
     impl_->used_bytes += bytes;
+    // Of larger ones a kernel may leave much alone.
+    constexpr std::size_t kWhole = std::size_t{16} << 20U;
+    if (bytes <= kWhole) {
+      impl_->races.expect(impl_->offset(address), impl_->offset(address) + bytes);
+    }
   }
   return address;
 }

@@ -63,6 +63,16 @@ void Pages::release(std::size_t begin, std::size_t end) {
   }
 }
 
+void Pages::populate(std::size_t begin, std::size_t end) {
+#if defined(MADV_POPULATE_WRITE)
+  begin = begin / kPageBytes * kPageBytes;
+  end = std::min(round_up(end, kPageBytes), bytes_);
+  madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE);
+#else
+  static_cast<void>(begin + end);
+#endif
+}
+
 DefinedBits::DefinedBits(std::size_t bytes) : pages_(bytes / 8) {}
 
 void DefinedBits::mark(std::size_t begin, std::size_t end) {
@@ -117,6 +127,10 @@ void RaceShadow::begin_launch(std::uint32_t blocks, bool several_threads) {
   first_ = many_ + 1;
   many_ = first_ + blocks;
   several_threads_ = several_threads;
+}
+
+void RaceShadow::expect(std::size_t begin, std::size_t end) {
+  words_.populate(begin / 2 * sizeof(std::uint64_t), end / 2 * sizeof(std::uint64_t));
 }
 
 void RaceShadow::release(std::size_t begin, std::size_t end) {

@@ -26,6 +26,10 @@ class Pages {
   // Gives the memory of the whole pages within [begin, end) back; they read as zero again.
   void release(std::size_t begin, std::size_t end);
 
+  // Has the pages that [begin, end) touches there before they are written, where the system can: at
+  // once they cost less than by a fault for each, and a second one where they are read first.
+  void populate(std::size_t begin, std::size_t end);
+
   static constexpr std::size_t kPageBytes = 4096;
 
  private:
@@ -60,6 +64,8 @@ class RaceShadow {
   bool reserved() const { return words_.data() != nullptr && bytes_.data() != nullptr; }
 
   void begin_launch(std::uint32_t blocks, bool several_threads);
+  // [begin, end) is about to be touched.
+  void expect(std::size_t begin, std::size_t end);
   void release(std::size_t begin, std::size_t end);
 
   struct Conflict {
