@@ -49,9 +49,10 @@ struct StepRequest {
   const Node& node;
   std::vector<Shape> src;
   Shape dst;
-  bool dst_is_wide = false;         // float32 whatever the precision: see Backend::wide_values()
-  bool second_is_free = false;      // nothing reads src[1] afterwards (reads_second_last in plan.h)
-  std::vector<bool> wide_src = {};  // the same of src, from the first on; of the rest it is false
+  bool dst_is_wide = false;     // float32 whatever the precision: see Backend::wide_values()
+  bool second_is_free = false;  // nothing reads src[1] afterwards (reads_second_last in plan.h)
+  // Which of src are wide too; those that it does not reach are not.
+  std::vector<bool> wide_src = {};
 
   bool src_is_wide(std::size_t i) const { return i < wide_src.size() && wide_src[i]; }
 };

@@ -64,8 +64,8 @@ void store(const Float<kLanes>& value, float* dst) {
   __builtin_memcpy(dst, &value, sizeof(value));
 }
 
-// A bf16 in the upper half. A NaN of the processor's own has nothing in its lower half that could
-// carry.
+// A bf16 in the upper half. A NaN that was a bf16, or is the processor's own, has nothing in its
+// lower half that could carry.
 template <class Bits>
 Bits rounded(const Bits& bits) {
   return bits + 0x7FFFU + ((bits >> 16U) & 1U);
@@ -75,7 +75,9 @@ template <int kLanes>
 void store(const Float<kLanes>& value, Bf16* dst) {
   typename Vector<kLanes>::Bits bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
-  const auto half = __builtin_convertvector(rounded(bits) >> 16U, typename Vector<kLanes>::Half);
+  constexpr std::uint32_t kQuiet = 0x400000;  // of a NaN
+  bits = value == value ? rounded(bits) : bits | kQuiet;
+  const auto half = __builtin_convertvector(bits >> 16U, typename Vector<kLanes>::Half);
   __builtin_memcpy(dst, &half, sizeof(half));
 }
 

@@ -96,9 +96,8 @@ class StepMaker {
     return average({{src.h, src.w}, {src.h, src.w}, {0, 0}, {0, 0}});
   }
   Status average(const onednn::WindowDims& window);
-  Argument written(const memory::desc& values, memory::data_type type);
-  void narrow(const Argument& result);
-  Argument widen(const Argument& src);
+  Argument in_workspace(const memory::desc& values);
+  void convert(Argument src, Argument dst);
 
   Shape gather_strided(const Conv2d& conv, Argument& src);
   Result<std::shared_ptr<const PackedConv>> pack(const Conv2d& conv, const memory::desc& packed);
@@ -246,7 +245,12 @@ Status StepMaker::prepare(const Conv2d& conv) {
   const PackedConv& parameters = **packed;
   step_->set_packed(*packed);
 
-  const Argument result = written(nhwc(dst, made), made);
+  Argument result = at(DNNL_ARG_DST, nhwc(dst, made), Place::kDst);
+  const bool narrows = made != dst_type();
+  if (narrows) {
+    result.place = Place::kWorkspace;
+    result.offset = step_->reserve_workspace(result.value.get_desc().get_size());
+  }
   std::vector<Argument> arguments = {src, result};
   arguments.push_back({DNNL_ARG_WEIGHTS, parameters.weights, Place::kDst, 0, true});
   if (conv.affine != nullptr) {
@@ -261,32 +265,27 @@ Status StepMaker::prepare(const Conv2d& conv) {
     arguments.push_back(at(post_op_arg(residual), nhwc(dst, src_type(1)), Place::kSrc1));
   }
   step_->add_call(desc, dnnl::convolution_forward(desc), std::move(arguments));
-  narrow(result);
+  if (narrows) {
+    result.value = CpuStep::unbound(nhwc(request_.dst, made));
+    convert(result, this->dst());
+  }
   return {};
 }
 
-// Where a primitive writes: to the output, or to the workspace, where it writes another type.
-Argument StepMaker::written(const memory::desc& values, memory::data_type type) {
-  Argument result = at(DNNL_ARG_DST, values, Place::kDst);
-  if (type != dst_type()) {
-    result.place = Place::kWorkspace;
-    result.offset = step_->reserve_workspace(values.get_size());
-  }
-  return result;
+Argument StepMaker::in_workspace(const memory::desc& values) {
+  return {DNNL_ARG_SRC, CpuStep::unbound(values), Place::kWorkspace,
+          step_->reserve_workspace(values.get_size())};
 }
 
-// Has the output rounded from the workspace, if `result` stands there.
-void StepMaker::narrow(const Argument& result) {
-  if (result.place == Place::kDst) {
-    return;
-  }
-  const memory::desc from = nhwc(request_.dst, memory::data_type::f32);
-  dnnl::primitive_attr attr;  // without what the primitive did
+// Has `src` copied to `dst`, of the other type.
+void StepMaker::convert(Argument src, Argument dst) {
+  src.id = DNNL_ARG_FROM;
+  dst.id = DNNL_ARG_TO;
+  dnnl::primitive_attr attr;  // without what another primitive does besides
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const dnnl::reorder::primitive_desc desc(cpu_engine(), from, cpu_engine(), dst_desc(), attr);
-  step_->add_call(
-      desc, dnnl::reorder(desc),
-      {{DNNL_ARG_SRC, CpuStep::unbound(from), Place::kWorkspace, result.offset}, dst()});
+  const dnnl::reorder::primitive_desc desc(cpu_engine(), src.value.get_desc(), cpu_engine(),
+                                           dst.value.get_desc(), attr);
+  step_->add_call(desc, dnnl::reorder(desc), {std::move(src), std::move(dst)});
 }
 
 // Only where it was not folded: y = scale * x, then + shift.
@@ -309,18 +308,17 @@ Status StepMaker::prepare(const BatchNorm& norm) {
   return {};
 }
 
-// oneDNN's has one type: float32 where either side has it.
+// oneDNN's has one type, so that where there are two it comes behind the rounding, which is the
+// same.
 Status StepMaker::prepare(const Relu&) {
   Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
-  const memory::data_type made = type(request_.src_is_wide(0) || request_.dst_is_wide);
-  if (made != src_type(0)) {
-    src = widen(src);
+  if (src_type(0) != dst_type()) {
+    convert(src, dst());
+    src.place = Place::kDst;
+    src.value = CpuStep::unbound(dst_desc());
   }
-  const memory::desc values = nhwc(request_.dst, made);
-  const auto desc = onednn::relu(cpu_engine(), values, attr_);
-  const Argument result = written(values, made);
-  step_->add_call(desc, dnnl::eltwise_forward(desc), {src, result});
-  narrow(result);
+  const auto desc = onednn::relu(cpu_engine(), dst_desc(), attr_);
+  step_->add_call(desc, dnnl::eltwise_forward(desc), {src, dst()});
   return {};
 }
 
@@ -337,23 +335,14 @@ Status StepMaker::prepare(const Add&) {
 Status StepMaker::average(const onednn::WindowDims& window) {
   Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
   if (src_type(0) != dst_type()) {
-    src = widen(src);  // oneDNN pools no bf16 into float32
+    const Argument wide = in_workspace(nhwc(request_.src[0], dst_type()));
+    convert(src, wide);  // oneDNN pools no bf16 into float32
+    src = wide;
   }
   const auto desc = onednn::pooling(cpu_engine(), dnnl::algorithm::pooling_avg_exclude_padding,
                                     src.value.get_desc(), dst_desc(), window, attr_);
   step_->add_call(desc, dnnl::pooling_forward(desc), {src, dst()});
   return {};
-}
-
-// Copies the source to the workspace as float32, and says where it stands.
-Argument StepMaker::widen(const Argument& src) {
-  const memory::desc from = src.value.get_desc();
-  const memory::desc to(dims_of(request_.src[0]), memory::data_type::f32, Tag::nhwc);
-  const std::size_t offset = step_->reserve_workspace(to.get_size());
-  const dnnl::reorder::primitive_desc desc(cpu_engine(), from, cpu_engine(), to, attr_);
-  step_->add_call(desc, dnnl::reorder(desc),
-                  {src, {DNNL_ARG_DST, CpuStep::unbound(to), Place::kWorkspace, offset}});
-  return {DNNL_ARG_SRC, CpuStep::unbound(to), Place::kWorkspace, offset};
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // doubt.
 //
 // In bf16 it rounds to bf16 what a backend does that accumulates in float32 and keeps bf16 in
-// memory, but for what wide_values.h names.
+// memory: activations but for what wide_values.h names, and what multiplies them if that is dense.
 #include <bit>
 #include <cstring>
 #include <new>

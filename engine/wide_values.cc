@@ -9,7 +9,8 @@ namespace {
 
 enum class Wants { kEither, kFloat32, kBf16 };
 
-// Operations that read and make both types. The others stand where a graph is not fused.
+// Operations that read and make both types. The others stand where a graph is not fused, or are
+// averages.
 bool knows_both(const Op& op) {
   return std::holds_alternative<Input>(op) || std::holds_alternative<Conv2d>(op) ||
          std::holds_alternative<SeparableConv>(op) || std::holds_alternative<Relu>(op) ||
@@ -21,7 +22,7 @@ bool is_shortcut(const Conv2d& conv) { return conv.size == 1 && conv.stride > 1;
 
 // What a node wants its k-th input to be. The second is what it adds.
 Wants wanted_input(const Op& op, std::size_t k, const Shape& src) {
-  constexpr int kFewChannels = 64;  // those of the stems have 3 and 32
+  constexpr int kFewChannels = 64;  // those of the stems have 3 and 32 at width 1
   if (!knows_both(op)) {
     return Wants::kBf16;
   }

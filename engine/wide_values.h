@@ -15,8 +15,8 @@
 namespace xception {
 
 // Whether each value of a graph is float32: the result; and of those of at most 256 KiB a picture
-// that no product needs in bf16: sums, what is added in them, and what a dense 3x3 convolution of
-// few channels reads or makes. The batch does not matter.
+// that no product needs in bf16: sums, what is added in them, and what a dense convolution above
+// 1x1 and of few channels reads or makes. The batch does not matter.
 std::vector<bool> wide_values(const Graph& graph, const std::vector<Shape>& shapes);
 
 }  // namespace xception

@@ -169,12 +169,16 @@ TEST_CASE("a second input that is read last may be written over") {
 
 TEST_CASE("a graph computes the same in an arena as with a buffer for every value") {
   XC_RANDOM(random);
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    backends.push_back(reference_backend(precision));
+    backends.push_back(cpu_backend(2, precision));
+  }
   for (int round = 0; round < 60; ++round) {
     CAPTURE(round);
-    const Precision precision = round % 4 < 2 ? Precision::kFp32 : Precision::kBf16;
-    const auto backend = round % 2 == 0 ? reference_backend(precision) : cpu_backend(2, precision);
+    const auto& backend = backends[static_cast<std::size_t>(round % 4)];
     if (backend == nullptr) {
-      continue;
+      continue;  // no such CPU
     }
     const TestGraph made = random_graph(random, random.integer(1, 14));
     const Graph graph = random.integer(0, 1) == 0 ? made.graph : fuse(made.graph);

@@ -318,7 +318,7 @@ TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {
   }
   CHECK(difference > 0);
   // Another network's logits would differ by as much as they are large. How exact bf16 is, is for
-  // test_networks.py, on networks whose rounding averages out.
+  // test_bfloat16.py.
   CHECK(difference < 0.5F * largest);
 }
 
@@ -454,13 +454,17 @@ Values run_in_batches(const std::shared_ptr<const Model>& model, SessionOptions 
   return all;
 }
 
-void check_batches(const std::shared_ptr<const Model>& model, Random& random, int side,
-                   int threads) {
+void check_batches(const std::shared_ptr<const Model>& model, Random& random, int side, int threads,
+                   Precision precision = Precision::kFp32) {
   const Values images = pictures(random, {8, side, side, 3});
   for (const bool fuse : {true, false}) {
     INFO("side " << side << ", threads " << threads << ", fuse " << fuse);
-    const SessionOptions options = {
-        .device = "cpu", .height = side, .width = side, .threads = threads, .fuse = fuse};
+    const SessionOptions options = {.device = "cpu",
+                                    .precision = precision,
+                                    .height = side,
+                                    .width = side,
+                                    .threads = threads,
+                                    .fuse = fuse};
     Values expected = run_in_batches(model, options, 1, images, 8);
     CHECK(same_bits(run_in_batches(model, options, 8, images, 8), expected));
     expected.resize(3 * expected.size() / 8);
@@ -479,6 +483,9 @@ TEST_CASE("a picture's logits do not depend on the batch that it is in") {
     check_batches(model, random, 17, 1);
     check_batches(model, random, 32, 1);
     check_batches(model, random, 32, 2);
+    if (has_bf16()) {
+      check_batches(model, random, 32, 2, Precision::kBf16);
+    }
   }
 }
 

