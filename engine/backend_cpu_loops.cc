@@ -75,8 +75,10 @@ template <int kLanes>
 void store(const Float<kLanes>& value, Bf16* dst) {
   typename Vector<kLanes>::Bits bits;
   __builtin_memcpy(&bits, &value, sizeof(bits));
+  constexpr std::uint32_t kMagnitude = 0x7FFFFFFF;
+  constexpr std::uint32_t kInfinity = 0x7F800000;
   constexpr std::uint32_t kQuiet = 0x400000;  // of a NaN
-  bits = value == value ? rounded(bits) : bits | kQuiet;
+  bits = (bits & kMagnitude) > kInfinity ? bits | kQuiet : rounded(bits);
   const auto half = __builtin_convertvector(bits >> 16U, typename Vector<kLanes>::Half);
   __builtin_memcpy(dst, &half, sizeof(half));
 }
