@@ -6,8 +6,13 @@ draw.py --arch seed_depthwise --width 0.25 -o m.safetensors --golden g.safetenso
 
 import argparse
 
-import model_file
-import reference
+import missing_package
+
+try:
+    import model_file
+    import reference
+except ModuleNotFoundError as error:
+    missing_package.explain(error)
 
 
 def main(argv=None):

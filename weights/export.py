@@ -13,17 +13,14 @@ import json
 import os
 import sys
 
+import missing_package
+
 try:
     import checkpoint
     import model_file
     import reference
-except ModuleNotFoundError as missing:
-    if missing.name not in ("torch", "numpy"):
-        raise
-    print(f"export.py: {sys.executable} has no {missing.name}, which reads the checkpoint; install it "
-          "(Debian: apt-get install python3-torch, then /usr/bin/python3 weights/export.py ...)",
-          file=sys.stderr)  # fmt: skip
-    sys.exit(2)
+except ModuleNotFoundError as error:
+    missing_package.explain(error)
 
 
 def three_numbers(text):

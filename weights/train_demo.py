@@ -9,13 +9,18 @@ import argparse
 import os
 import time
 
-import numpy as np
-import torch
-import torch.nn.functional as F
+import missing_package
 
-import fashion_mnist
-import model_file
-import reference
+try:
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+
+    import fashion_mnist
+    import model_file
+    import reference
+except ModuleNotFoundError as error:
+    missing_package.explain(error)
 
 MEAN, STD = 0.2860, 0.3530  # of the training pictures scaled to 0..1
 

@@ -27,12 +27,13 @@ class Unwelcome:
 
 class Alone(unittest.TestCase):
     def test_a_python_without_pytorch_is_told_in_a_sentence(self):
-        script = os.path.join(os.path.dirname(reference.__file__), "export.py")
-        # -S: without the folders in which packages are installed.
-        done = subprocess.run([sys.executable, "-S", "-E", script, "a.pth", "-o", "b"],
-                              capture_output=True, text=True, check=False)  # fmt: skip
-        self.assertEqual((done.returncode, done.stdout), (2, ""))
-        self.assertRegex(done.stderr, r"^export.py: \S+ has no (torch|numpy), .*\n$")
+        folder = os.path.dirname(reference.__file__)
+        for script in ("export.py", "draw.py", "train_demo.py"):
+            # -S: without the folders in which packages are installed.
+            done = subprocess.run([sys.executable, "-S", "-E", os.path.join(folder, script)],
+                                  capture_output=True, text=True, check=False)  # fmt: skip
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertRegex(done.stderr, rf"^{script}: \S+ has no (torch|numpy), .*\n$")
 
 
 class Export(support.FolderTest):
