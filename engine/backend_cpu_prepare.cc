@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "engine/backend_cpu_separable.h"
 #include "engine/backend_cpu_step.h"
@@ -99,7 +100,14 @@ class StepMaker {
   Argument in_workspace(const memory::desc& values);
   void convert(Argument src, Argument dst);
 
+  // Positions of those that take an argument; the second of `second` is the next one.
+  struct PostOps {
+    std::optional<int> second;
+    std::optional<int> residual;
+  };
+
   Shape gather_strided(const Conv2d& conv, Argument& src);
+  PostOps set_post_ops(const Conv2d& conv, const Shape& dst, memory::data_type made);
   Result<std::shared_ptr<const PackedConv>> pack(const Conv2d& conv, const memory::desc& packed);
 
   const StepRequest& request_;
@@ -189,6 +197,35 @@ Shape one_row(const Shape& shape) {
                                                    : shape;
 }
 
+// What stands behind the sum, of type `made`, in the primitive's post-ops.
+StepMaker::PostOps StepMaker::set_post_ops(const Conv2d& conv, const Shape& dst,
+                                           memory::data_type made) {
+  PostOps positions;
+  dnnl::post_ops ops;
+  if (conv.relu) {
+    onednn::append_relu(ops);
+  }
+  if (conv.second_affine != nullptr) {
+    positions.second = ops.len();
+    ops.append_binary(dnnl::algorithm::binary_mul, per_channel(conv.out_channels));
+    ops.append_binary(dnnl::algorithm::binary_add, per_channel(conv.out_channels));
+  }
+  // oneDNN adds cheapest to what stands in the destination, as the first thing after the sum.
+  if (conv.add && ops.len() == 0 && request_.second_is_free && src_type(1) == dst_type() &&
+      made == dst_type()) {
+    ops.append_sum();
+    step_->set_overwrites_second();
+  } else if (conv.add) {
+    positions.residual = ops.len();
+    ops.append_binary(dnnl::algorithm::binary_add, nhwc(dst, src_type(1)));
+  }
+  if (conv.final_relu) {
+    onednn::append_relu(ops);
+  }
+  attr_.set_post_ops(ops);
+  return positions;
+}
+
 Status StepMaker::prepare(const Conv2d& conv) {
   Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
   ConvProblem problem = conv_problem(conv, request_.src[0]);
@@ -205,34 +242,9 @@ Status StepMaker::prepare(const Conv2d& conv) {
     dst = one_row(dst);
     src.value = CpuStep::unbound(nhwc(problem.src, product));
   }
-
-  dnnl::post_ops ops;
-  std::vector<int> second(2);
-  int residual = 0;
-  if (conv.relu) {
-    onednn::append_relu(ops);
-  }
-  if (conv.second_affine != nullptr) {
-    second = {ops.len(), ops.len() + 1};
-    ops.append_binary(dnnl::algorithm::binary_mul, per_channel(conv.out_channels));
-    ops.append_binary(dnnl::algorithm::binary_add, per_channel(conv.out_channels));
-  }
   // oneDNN has no convolution of float32 into bf16.
   const memory::data_type made = product == memory::data_type::f32 ? product : dst_type();
-  // oneDNN adds cheapest to what stands in the destination, as the first thing after the sum.
-  const bool in_place = conv.add && ops.len() == 0 && request_.second_is_free &&
-                        src_type(1) == dst_type() && made == dst_type();
-  if (in_place) {
-    ops.append_sum();
-    step_->set_overwrites_second();
-  } else if (conv.add) {
-    residual = ops.len();
-    ops.append_binary(dnnl::algorithm::binary_add, nhwc(dst, src_type(1)));
-  }
-  if (conv.final_relu) {
-    onednn::append_relu(ops);
-  }
-  attr_.set_post_ops(ops);
+  const PostOps post_ops = set_post_ops(conv, dst, made);
 
   const memory::desc any(weight_dims(conv, request_.src[0].c), product, Tag::any);
   const memory::desc bias = conv.affine != nullptr
@@ -245,27 +257,25 @@ Status StepMaker::prepare(const Conv2d& conv) {
   const PackedConv& parameters = **packed;
   step_->set_packed(*packed);
 
-  Argument result = at(DNNL_ARG_DST, nhwc(dst, made), Place::kDst);
-  const bool narrows = made != dst_type();
-  if (narrows) {
-    result.place = Place::kWorkspace;
-    result.offset = step_->reserve_workspace(result.value.get_desc().get_size());
-  }
+  Argument result = made == dst_type() ? at(DNNL_ARG_DST, nhwc(dst, made), Place::kDst)
+                                       : in_workspace(nhwc(dst, made));
+  result.id = DNNL_ARG_DST;
   std::vector<Argument> arguments = {src, result};
   arguments.push_back({DNNL_ARG_WEIGHTS, parameters.weights, Place::kDst, 0, true});
   if (conv.affine != nullptr) {
     arguments.push_back(vector(DNNL_ARG_BIAS, bias, parameters.bias));
   }
-  if (conv.second_affine != nullptr) {
+  if (post_ops.second) {
     const memory::desc channel = per_channel(conv.out_channels);
-    arguments.push_back(vector(post_op_arg(second[0]), channel, parameters.second_scale));
-    arguments.push_back(vector(post_op_arg(second[1]), channel, parameters.second_shift));
+    arguments.push_back(vector(post_op_arg(*post_ops.second), channel, parameters.second_scale));
+    arguments.push_back(
+        vector(post_op_arg(*post_ops.second + 1), channel, parameters.second_shift));
   }
-  if (conv.add && !in_place) {
-    arguments.push_back(at(post_op_arg(residual), nhwc(dst, src_type(1)), Place::kSrc1));
+  if (post_ops.residual) {
+    arguments.push_back(at(post_op_arg(*post_ops.residual), nhwc(dst, src_type(1)), Place::kSrc1));
   }
   step_->add_call(desc, dnnl::convolution_forward(desc), std::move(arguments));
-  if (narrows) {
+  if (made != dst_type()) {
     result.value = CpuStep::unbound(nhwc(request_.dst, made));
     convert(result, this->dst());
   }

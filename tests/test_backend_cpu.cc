@@ -392,6 +392,8 @@ TEST_CASE("sessions of one model share packed weights, and repeated modules do")
   CHECK(prepare(plain)->parameters() != first->parameters());
 }
 
+namespace {
+
 // One type of source, residual and output after another.
 std::vector<StepCase> of_all_types(const StepCase& test) {
   std::vector<StepCase> cases;
@@ -405,6 +407,8 @@ std::vector<StepCase> of_all_types(const StepCase& test) {
   }
   return cases;
 }
+
+}  // namespace
 
 TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of the output") {
   XC_RANDOM(random);

@@ -130,8 +130,7 @@ Flow plain(Warp& warp, const Instruction& in, LaneMask mask) {
   const auto* b = lanes_of<float>(warp, in.slots[2]);
   const auto* c = lanes_of<float>(warp, in.slots[3]);
   for (int lane = 0; lane < kLanes; ++lane) {
-    const float sum = __builtin_fmaf(a[lane], b[lane], c[lane]);
-    results[lane] = sum == sum ? sum : std::bit_cast<float>(0x7FFFFFFF);
+    results[lane] = canonical(__builtin_fmaf(a[lane], b[lane], c[lane]));
   }
   store_lanes(warp, in.slots[0], results, mask);
   return Flow::kNext;
