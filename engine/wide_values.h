@@ -4,8 +4,8 @@
 // bf16 is for large maps, which memory limits, and for large products. What later layers inherit
 // need not be rounded where that costs little: a sum is read by every block behind it, and what the
 // first convolutions make by the whole network. In `seed_depthwise`, which ends in a single pixel,
-// they, the shortcuts and the depthwise weights make two thirds of the logits' squared error. The
-// network of the paper takes the mean of a map, and with it of the rounding.
+// they, the shortcuts and the depthwise weights would make three quarters of the logits' squared
+// error. The network of the paper takes the mean of a map, and with it of the rounding.
 #pragma once
 
 #include <vector>
