@@ -1,6 +1,7 @@
 #include "engine/backend_cuda_step.h"
 
 #include <cstring>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -109,14 +110,15 @@ class StepMaker {
                                     "; use --precision fp32"};
   }
 
-  using Pack = std::vector<std::byte> (*)(const ConvProblem&, Numeric, const float*);
+  using Pack =
+      std::function<std::vector<std::byte>(const ConvProblem&, Numeric, const float* weights)>;
   Result<Packed> pack(const char* kernel, const Conv2d& conv, const ConvProblem& problem,
-                      Pack pack_weights);
+                      const Pack& pack_weights);
   Result<std::shared_ptr<Parameters>> upload(const Blob& blob) const;
 
   template <class Args, class Launcher>
   Made convolution(const char* name, const Conv2d& conv, const ConvProblem& problem,
-                   Pack pack_weights, Launcher launcher, std::string implementation);
+                   const Pack& pack_weights, Launcher launcher, std::string implementation);
   Made linear_layer(const Conv2d& conv, const ConvProblem& problem);
   Made cudnn_convolution(const Conv2d& conv, const ConvProblem& problem);
   Made elementwise(const char* name, Packed packed, const DeviceEpilogue& epilogue);
@@ -155,7 +157,7 @@ Result<std::shared_ptr<Parameters>> StepMaker::upload(const Blob& blob) const {
 
 // Packs and uploads, or finds what another session or an earlier repetition did.
 Result<StepMaker::Packed> StepMaker::pack(const char* kernel, const Conv2d& conv,
-                                          const ConvProblem& problem, Pack pack_weights) {
+                                          const ConvProblem& problem, const Pack& pack_weights) {
   const auto make = [&]() -> Result<std::shared_ptr<const void>> {
     Blob blob;
     {
@@ -223,12 +225,11 @@ StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
     return cudnn_convolution(conv, problem);
   }
   if (conv.depthwise && conv.size == 3) {
-    const auto pack_weights = [](const ConvProblem& p, Numeric, const float* weights) {
-      return pack_depthwise(p, weights);
+    const auto pack_weights = [this](const ConvProblem& p, Numeric numeric, const float* weights) {
+      return pack_depthwise(p, numeric, context_.gpu, weights);
     };
-    return convolution<DepthwiseArgs>(
-        "depthwise", conv, problem, pack_weights, depthwise,
-        to_string(pick_depthwise(problem, context_.gpu), conv.stride));
+    return convolution<DepthwiseArgs>("depthwise", conv, problem, pack_weights, depthwise,
+                                      describe_depthwise(problem, context_.numeric, context_.gpu));
   }
   if (!conv.depthwise && conv.size == 3) {
     return convolution<DenseArgs>("conv3x3", conv, problem, pack_conv3x3, conv3x3,
@@ -244,7 +245,7 @@ StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
 // A kernel that takes an epilogue whole, residual included.
 template <class Args, class Launcher>
 StepMaker::Made StepMaker::convolution(const char* name, const Conv2d& conv,
-                                       const ConvProblem& problem, Pack pack_weights,
+                                       const ConvProblem& problem, const Pack& pack_weights,
                                        Launcher launcher, std::string implementation) {
   const Result<Packed> packed = pack(name, conv, problem, pack_weights);
   XC_RETURN_IF_ERROR(packed.status());

@@ -21,16 +21,48 @@ struct DepthwiseArgs {
   DeviceEpilogue epilogue;  // its residual may be dst
 };
 
-// Of the larger block. With 200 registers a thread, ten warps fit a multiprocessor in blocks of
-// two, eight in blocks of four.
-inline constexpr int kDepthwiseThreads = 64;
+// Whether tensor cores compute it: stride 1 and 16 bits, where the GPU multiplies matrices of them.
+// Elsewhere strips do, by float32 multiply-adds.
+XC_HOST_DEVICE constexpr bool is_depthwise_product(int stride, std::size_t element_bytes,
+                                                   bool has_mma) {
+  return stride == 1 && element_bytes == 2 && has_mma;
+}
+bool is_depthwise_product(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu);
+
+// The product: a warp computes two strips of rows, one below the other, of 8 pixels and 32
+// channels.
+inline constexpr int kProductColumns = 8;
+inline constexpr int kProductChannels = 32;
+inline constexpr int kProductWarps = 5;  // of a block, at most
+inline constexpr int kTallStrip = 5;     // rows of a strip, where there are blocks enough,
+inline constexpr int kLowStrip = 2;      // and elsewhere
+
+// How a product's output is cut into blocks. What an output element is does not depend on it.
+struct DepthwiseTile {
+  int strip_rows = kTallStrip;
+  int bands = 1;   // of two strips, over the output's height
+  int warps = 1;   // of a block, side by side
+  int groups = 1;  // of so many warps, over its width
+  int chunks = 1;  // of channels
+  std::int64_t blocks = 0;
+};
+
+// Tall and wide blocks load fewer pixels twice, low and narrow ones are more. For a problem with
+// output.
+DepthwiseTile pick_depthwise_tile(const ConvProblem& problem, const GpuInfo& gpu);
+
+// Of the larger block of strips. With 200 registers a thread, ten warps fit a multiprocessor in
+// blocks of two, eight in blocks of four.
+inline constexpr int kStripThreads = 64;
+
+inline constexpr int kStripChannels = 4;  // of one thread
 
 // Output columns of one thread.
-constexpr int depthwise_columns(int stride) { return stride == 1 ? 5 : 3; }
+constexpr int strip_columns(int stride) { return stride == 1 ? 5 : 3; }
 
-// How the output is cut: a thread computes up to `rows` x depthwise_columns() pixels of four
-// channels. What an output element is does not depend on it.
-struct DepthwiseTile {
+// How the output is cut into strips: a thread computes up to `rows` x strip_columns() pixels of
+// four channels. What an output element is does not depend on it.
+struct DepthwiseStrips {
   int rows = 1;
   int bands = 1;           // of `rows` rows, over the output's height
   int groups = 1;          // of columns, over its width, as equal as can be
@@ -41,18 +73,23 @@ struct DepthwiseTile {
 
 // Bands as tall as give every multiprocessor enough to do: a taller one loads fewer rows twice. For
 // a problem with output.
-DepthwiseTile pick_depthwise(const ConvProblem& problem, const GpuInfo& gpu);
+DepthwiseStrips pick_depthwise_strips(const ConvProblem& problem, const GpuInfo& gpu);
 
-// "depthwise 10x5, 192 blocks of 64": rows and columns of a thread.
-std::string to_string(const DepthwiseTile& tile, int stride);
+// "depthwise 10x24x32 mma fp16, 368 blocks": rows, columns and channels of a block, or "depthwise
+// 10x5 fma, 192 blocks of 64": rows and columns of a thread.
+std::string describe_depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu);
 
-// To the device's layout from PyTorch's, [c][1][3][3], with the affine's scale multiplied in:
-// [3][3][channel_stride(c)] float32 whatever the numeric, zero behind c.
-std::vector<std::byte> pack_depthwise(const ConvProblem& problem, const float* weights);
+// To the device's layout from PyTorch's, [c][1][3][3], with the affine's scale multiplied in. For a
+// product [chunks][3][3][32] of the numeric, for strips [3][3][channel_stride(c)] float32, zero
+// behind c.
+std::vector<std::byte> pack_depthwise(const ConvProblem& problem, Numeric numeric,
+                                      const GpuInfo& gpu, const float* weights);
 
 // Enqueues ReLU where problem.relu_on_load, convolution and epilogue. Sums are made in float32, row
-// after row of the window. Fails with kInvalidArgument where `problem` is no depthwise 3x3
-// convolution of stride 1 or 2, and with kDevice.
+// after row of the window. An infinity or a NaN in a product makes seven neighbouring channels of
+// the same outputs NaN: they are summands of them, times zero. Fails with kInvalidArgument where
+// `problem` is no depthwise 3x3 convolution of stride 1 or 2, with kUnsupported where one launch
+// cannot hold it, and with kDevice.
 [[nodiscard]] Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                                const DepthwiseArgs& args, Stream stream);
 

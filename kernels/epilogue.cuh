@@ -29,6 +29,13 @@ class ChannelEpilogue {
   // For channels from `channel` on; `epilogue`'s vectors are read now. kWidth divides `channel` and
   // the tensor's channel stride.
   __device__ __forceinline__ ChannelEpilogue(const DeviceEpilogue& epilogue, int channel)
+      : ChannelEpilogue(epilogue, [channel](const float* vector, float (&values)[kWidth]) {
+          load_floats(vector + channel, values);
+        }) {}
+
+  // load(vector, values) reads these channels of one of `epilogue`'s vectors.
+  template <class Load>
+  __device__ __forceinline__ ChannelEpilogue(const DeviceEpilogue& epilogue, const Load& load)
       : residual_(static_cast<const T*>(epilogue.residual)),
         relu_(epilogue.relu),
         second_(epilogue.second_scale != nullptr),
@@ -38,11 +45,11 @@ class ChannelEpilogue {
       shift_[i] = 0.0F;
     }
     if (!kShifted && epilogue.shift != nullptr) {
-      load_floats(epilogue.shift + channel, shift_);
+      load(epilogue.shift, shift_);
     }
     if (second_) {
-      load_floats(epilogue.second_scale + channel, second_scale_);
-      load_floats(epilogue.second_shift + channel, second_shift_);
+      load(epilogue.second_scale, second_scale_);
+      load(epilogue.second_shift, second_shift_);
     }
   }
 

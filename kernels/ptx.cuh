@@ -114,6 +114,29 @@ __device__ __forceinline__ std::uint32_t pack_pair_relu(float a, float b, __nv_b
 #endif
 }
 
+// ReLU of two neighbouring 16-bit values; a NaN stays one.
+__device__ __forceinline__ std::uint32_t relu_pair(std::uint32_t bits, __half) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t result;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(result) : "r"(bits), "r"(0));
+  return result;
+#else
+  std::uint32_t kept_halves;
+  asm("set.geu.u32.f16x2 %0, %1, %2;" : "=r"(kept_halves) : "r"(bits), "r"(0));
+  return bits & kept_halves;
+#endif
+}
+__device__ __forceinline__ std::uint32_t relu_pair(std::uint32_t bits, __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
+  std::uint32_t result;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(bits), "r"(0));
+  return result;
+#else
+  const float2 pair = unpack_pair(bits, __nv_bfloat16{});
+  return pack_pair(relu_or_nan(pair.x), relu_or_nan(pair.y), __nv_bfloat16{});
+#endif
+}
+
 // pack() of their ReLU.
 template <class T, int kWidth>
 __device__ __forceinline__ Words<kVectorWords<T, kWidth>> pack_relu(const float (&y)[kWidth]) {
@@ -150,6 +173,12 @@ __device__ __forceinline__ Words<4> load_shared(std::uint32_t address) {
                : "=r"(bits.word[0]), "=r"(bits.word[1]), "=r"(bits.word[2]), "=r"(bits.word[3])
                : "r"(address), "n"(kOffset));
   return bits;
+}
+
+__device__ __forceinline__ void store_shared(std::uint32_t address, const Words<4>& bits) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(bits.word[0]),
+               "r"(bits.word[1]), "r"(bits.word[2]), "r"(bits.word[3])
+               : "memory");
 }
 
 // Two neighbouring words of shared memory, aligned to four bytes.
@@ -234,6 +263,23 @@ __device__ __forceinline__ std::uint32_t round_to_tf32(std::uint32_t bits) {
 #endif
 }
 
+// sum += a * b: 16 x 8 results over 16 bytes of k. `a0` holds rows 0-7, `a1` rows 8-15.
+#define XC_MMA_K8(shape_and_types)                                                               \
+  asm("mma.sync.aligned." shape_and_types " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};" \
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])                                   \
+      : "r"(a0), "r"(a1), "r"(b))
+
+__device__ __forceinline__ void multiply(std::uint32_t a0, std::uint32_t a1, std::uint32_t b,
+                                         float (&sum)[4], __half) {
+  XC_MMA_K8("m16n8k8.row.col.f32.f16.f16.f32");
+}
+__device__ __forceinline__ void multiply(std::uint32_t a0, std::uint32_t a1, std::uint32_t b,
+                                         float (&sum)[4], __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
+  XC_MMA_K8("m16n8k8.row.col.f32.bf16.bf16.f32");
+#endif
+}
+
 // sum += a * b: 16 x 8 results over 32 bytes of k, 16 elements of 16 bits or 8 of tf32. `a` holds
 // the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first), (0-7, second), (8-15, second);
 // `b`, n-major, those of the first and of the second 16 bytes.
@@ -248,13 +294,8 @@ __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std:
 #if __CUDA_ARCH__ >= 800
   XC_MMA("m16n8k16.row.col.f32.f16.f16.f32");
 #else
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
-        "{%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
-  }
+  multiply(a[0], a[1], b[0], sum, __half{});
+  multiply(a[2], a[3], b[1], sum, __half{});
 #endif
 }
 __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
@@ -307,5 +348,6 @@ __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
 
 #undef XC_MMA_FIRST
 #undef XC_MMA
+#undef XC_MMA_K8
 
 }  // namespace xception

@@ -17,7 +17,6 @@ import tempfile
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
-DEPTHWISE_WEIGHT_BYTES = 4  # float32 in every precision
 RESULT_BYTES = 4  # of a logit
 COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
 TRAFFIC = 1.03  # most bytes from and to DRAM over the least
@@ -65,8 +64,7 @@ def least_bytes(layer, precision, is_result):
         source = n * p * q * int(layer["inputs"][0].split("x")[3])
     read += source * size
     if layer["macs"] > 0:
-        weight_size = DEPTHWISE_WEIGHT_BYTES if "depthwise" in operation else size
-        read += layer["macs"] // (n * p * q) * weight_size
+        read += layer["macs"] // (n * p * q) * size
         shift = "+bn" in operation or "depthwise" not in operation  # only those have no bias either
         second_norm = operation.partition("+relu")[2].count("+bn")
         read += k * 4 * (shift + 2 * second_norm)  # scale and shift of a second norm
