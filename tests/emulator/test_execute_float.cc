@@ -440,6 +440,9 @@ TEST_CASE("comparisons of 16-bit pairs") {
   check_binary<u32, u32, u32>(random, "set.lt.f16x2.f16x2 d, a, b;", [&](u32 a, u32 b) {
     return (half(a, 0) < half(b, 0) ? 0x3C00U : 0U) | (half(a, 1) < half(b, 1) ? 0x3C000000U : 0U);
   });
+  check_binary<u32, u32, u32>(random, "set.geu.u32.f16x2 d, a, b;", [&](u32 a, u32 b) {
+    return (half(a, 0) < half(b, 0) ? 0U : 0xFFFFU) | (half(a, 1) < half(b, 1) ? 0U : 0xFFFF0000U);
+  });
   check_binary<u32, u32, u32>(random,
                               "setp.gt.f16x2 p|q, a, b;\nselp.b32 x, 1, 0, p;\n"
                               "selp.b32 y, 2, 0, q;\nor.b32 d, x, y;",
