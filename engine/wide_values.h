@@ -1,5 +1,5 @@
-// What stays float32 where a backend keeps activations in bf16. A dense convolution multiplies in
-// the type of what it reads, a depthwise one in float32 always.
+// What stays float32 where the CPU's backend and its oracle keep activations in bf16. There a dense
+// convolution multiplies in the type of what it reads, a depthwise one in float32 always.
 //
 // bf16 is for large maps, which memory limits, and for large products. What later layers inherit
 // need not be rounded where that costs little: a sum is read by every block behind it, and what the

@@ -23,9 +23,9 @@
 //
 // What limits it: DRAM, 4 bytes an output. Nothing overlaps a block's loads but other blocks, of
 // which registers (98 to 132 a thread without an epilogue, on all architectures) leave three of
-// five warps to a multiprocessor. Lane instructions of PTX an output element of 19x19x728,
-// fp16: 8.5 at batch 8 and 13.4 at batch 1, whose blocks are lower; with ReLU on load 10.0
-// and 15.3.
+// five warps to a multiprocessor, and the 64 KiB of shared memory of sm_75 two. Lane instructions
+// of PTX an output element of 19x19x728, fp16: 8.5 at batch 8 and 13.4 at batch 1, whose blocks are
+// lower; with ReLU on load 10.0 and 15.3.
 //
 // A zero times an infinity is NaN: see depthwise().
 #pragma once
@@ -61,8 +61,9 @@ struct DepthwiseProductParams {
   std::int64_t dst_row_bytes;
 };
 
-inline constexpr unsigned kProductPieces = 4;  // of 16 bytes, of a pixel in shared memory
-inline constexpr int kProductPixelBytes = kProductChannels * 2;
+inline constexpr int kProductPixelBytes = kProductChannels * 2;  // in shared memory
+inline constexpr unsigned kProductPieces = kProductPixelBytes / 16;
+static_assert(kProductColumns * kProductPieces == 32, "a warp reads a piece a lane");
 
 // Of the input of a block.
 XC_HOST_DEVICE constexpr int product_rows(int strip_rows) { return 2 * strip_rows + 2; }
@@ -273,8 +274,9 @@ class DepthwiseProduct {
     const std::uint32_t column = column_ % kProductColumns;
     const std::uint32_t piece = column / 2;
     const std::uint32_t mask = piece_ != piece ? 0U : column % 2 == 0 ? 0xFFFFU : 0xFFFF0000U;
-    const std::uint64_t weights = global_address(
-        params_.weights + chunk_ * (kTaps * kProductPixelBytes) + piece * kPieceBytes);
+    const std::uint64_t weights =
+        global_address(params_.weights + std::uint64_t{chunk_} * (kTaps * kProductPixelBytes) +
+                       piece * kPieceBytes);
     unrolled<kTaps>([&](auto index) {
       constexpr int tap = decltype(index)::value;
       const Words<4> words = load_global<tap * kProductPixelBytes>(weights);

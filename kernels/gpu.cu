@@ -5,6 +5,11 @@
 #include "kernels/launch.cuh"
 
 namespace xception {
+namespace {
+
+__global__ void no_kernel() {}
+
+}  // namespace
 
 Result<GpuInfo> current_gpu() {
   int device = 0;
@@ -17,17 +22,20 @@ Result<GpuInfo> current_gpu() {
     return error == cudaSuccess ? Status()
                                 : cuda_failure("asking for an attribute of the GPU", error);
   };
-  int major = 0;
-  int minor = 0;
+  // Not the GPU's own: what a kernel does not do for an older architecture must not be chosen.
+  cudaFuncAttributes code;
+  if (const cudaError_t error =
+          cudaFuncGetAttributes(&code, reinterpret_cast<const void*>(no_kernel));
+      error != cudaSuccess) {
+    return cuda_failure("asking what code the GPU runs", error);
+  }
   int multiprocessors = 0;
   int shared_block = 0;
   int shared_multiprocessor = 0;
-  XC_RETURN_IF_ERROR(attribute(cudaDevAttrComputeCapabilityMajor, major));
-  XC_RETURN_IF_ERROR(attribute(cudaDevAttrComputeCapabilityMinor, minor));
   XC_RETURN_IF_ERROR(attribute(cudaDevAttrMultiProcessorCount, multiprocessors));
   XC_RETURN_IF_ERROR(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, shared_block));
   XC_RETURN_IF_ERROR(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, shared_multiprocessor));
-  return GpuInfo{10 * major + minor, multiprocessors, static_cast<std::size_t>(shared_block),
+  return GpuInfo{code.ptxVersion, multiprocessors, static_cast<std::size_t>(shared_block),
                  static_cast<std::size_t>(shared_multiprocessor)};
 }
 

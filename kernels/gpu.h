@@ -77,7 +77,8 @@ float round_to_tf32(float value);
 
 // The GPU, as far as the choice of a tile depends on it.
 struct GpuInfo {
-  int arch = 80;  // 10 * major + minor of its compute capability
+  // 10 * major + minor of the compute capability that the code which it runs was compiled for.
+  int arch = 80;
   int multiprocessors = 108;
   std::size_t shared_bytes_per_block = 48 << 10;  // with opt-in
   std::size_t shared_bytes_per_multiprocessor = 164 << 10;

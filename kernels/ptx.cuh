@@ -114,7 +114,7 @@ __device__ __forceinline__ std::uint32_t pack_pair_relu(float a, float b, __nv_b
 #endif
 }
 
-// ReLU of two neighbouring 16-bit values; a NaN stays one.
+// ReLU of two neighbouring 16-bit values; a NaN stays one. In bf16 from sm_80 on.
 __device__ __forceinline__ std::uint32_t relu_pair(std::uint32_t bits, __half) {
 #if __CUDA_ARCH__ >= 800
   std::uint32_t result;
@@ -127,14 +127,11 @@ __device__ __forceinline__ std::uint32_t relu_pair(std::uint32_t bits, __half) {
 #endif
 }
 __device__ __forceinline__ std::uint32_t relu_pair(std::uint32_t bits, __nv_bfloat16) {
+  std::uint32_t result = bits;
 #if __CUDA_ARCH__ >= 800
-  std::uint32_t result;
   asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(result) : "r"(bits), "r"(0));
-  return result;
-#else
-  const float2 pair = unpack_pair(bits, __nv_bfloat16{});
-  return pack_pair(relu_or_nan(pair.x), relu_or_nan(pair.y), __nv_bfloat16{});
 #endif
+  return result;
 }
 
 // pack() of their ReLU.

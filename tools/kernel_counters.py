@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+FLOAT_BYTES = 4
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 RESULT_BYTES = 4  # of a logit
 COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
@@ -53,7 +54,13 @@ def run(args):
     return layers, launches[-len(layers) :]
 
 
-def least_bytes(layer, precision, is_result):
+def weight_bytes(operation, precision, device):
+    """Of one weight: strips of a depthwise convolution keep float32."""
+    strips = " s2" in operation or (precision == "bf16" and device == "sm_75")
+    return FLOAT_BYTES if "depthwise" in operation and strips else ELEMENT_BYTES[precision]
+
+
+def least_bytes(layer, precision, device, is_result):
     """What the operation must read and write: its tensors as they are kept, without padding, each once."""
     size = ELEMENT_BYTES[precision]
     operation, output = layer["operation"], elements(layer["output"])
@@ -64,7 +71,7 @@ def least_bytes(layer, precision, is_result):
         source = n * p * q * int(layer["inputs"][0].split("x")[3])
     read += source * size
     if layer["macs"] > 0:
-        read += layer["macs"] // (n * p * q) * size
+        read += layer["macs"] // (n * p * q) * weight_bytes(operation, precision, device)
         shift = "+bn" in operation or "depthwise" not in operation  # only those have no bias either
         second_norm = operation.partition("+relu")[2].count("+bn")
         read += k * 4 * (shift + 2 * second_norm)  # scale and shift of a second norm
@@ -78,7 +85,7 @@ def ratio(a, b):
 class Row:
     """A layer's counts as the table shows them."""
 
-    def __init__(self, layer, launch, precision, is_result):
+    def __init__(self, layer, launch, precision, device, is_result):
         self.name, self.operation = layer["name"], layer["operation"]
         self.shape = f"{layer['inputs'][0]} -> {layer['output']}"
         self.blocks = math.prod(launch["grid"])
@@ -89,11 +96,11 @@ class Row:
         self.shared = ratio(launch["shared_wavefronts"], launch["shared_wavefronts_ideal"])
         moved = launch["distinct_read_bytes"] + launch["distinct_written_bytes"]
         self.megabytes = moved / 1e6
-        self.traffic = moved / sum(least_bytes(layer, precision, is_result))
-        is_product = layer["macs"] > 0 and "depthwise" not in self.operation
+        self.traffic = moved / sum(least_bytes(layer, precision, device, is_result))
+        is_dense = layer["macs"] > 0 and "depthwise" not in self.operation
         sides = [layer["inputs"][0].split("x"), layer["output"].split("x")]
         is_middle = all(int(side[0]) >= 8 and int(side[3]) == 728 for side in sides)
-        self.least_mma = MMA if is_product and is_middle and precision == "fp16" else 0
+        self.least_mma = MMA if is_dense and is_middle and precision == "fp16" else 0
 
     def cells(self, times):
         return [
@@ -140,7 +147,7 @@ def main():
     layers, launches = run(args)
     rows = {}
     for i, (layer, launch) in enumerate(zip(layers, launches)):
-        row = Row(layer, launch, args.precision, i + 1 == len(layers))
+        row = Row(layer, launch, args.precision, args.device, i + 1 == len(layers))
         rows.setdefault((row.operation, row.shape), [row, 0])[1] += 1
     title = f"{os.path.basename(args.model)}, batch {args.batch}, {args.precision}, {args.device}"
     print(f"{title}: {len(layers)} launches\n")

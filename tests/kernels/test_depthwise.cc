@@ -2,6 +2,7 @@
 #include "kernels/depthwise.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
@@ -175,30 +176,69 @@ TEST_CASE("depthwise convolutions read through a ReLU") {
   }
 }
 
-TEST_CASE("a NaN reaches every output whose window holds it, and no other pixel") {
+TEST_CASE("a NaN and an infinity reach every output whose window holds them, and no other pixel") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  constexpr int kChannels = 45;  // part of a second chunk of a product
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const Numeric numeric : kNumerics) {
+    for (const float poison : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+      for (const bool relu : {false, true}) {
+        const int channel = random.integer(0, kChannels - 1);
+        Case test = draw_case(random, {{1, 8, 13, kChannels}, kChannels, kSame, true, relu},
+                              numeric, false);
+        const bool product = is_product(test.problem, numeric);
+        test.src[static_cast<std::size_t>((3 * 13 + 5) * kChannels + channel)] = poison;
+        const bool harmless = relu && poison == -kInfinity;
+        const Values actual = run(test);  // checks that the padding is zero
+        for (int i = 0; i < static_cast<int>(actual.size()); ++i) {
+          const int c = i % kChannels;
+          const int y = i / (13 * kChannels);
+          const int x = i / kChannels % 13;
+          const bool holds = std::abs(y - 3) <= 1 && std::abs(x - 5) <= 1 && !harmless;
+          const bool same_product =
+              product && c / 32 == channel / 32 && c % 8 / 2 == channel % 8 / 2;
+          CAPTURE(numeric_name(numeric), poison, relu, channel, y, x, c);
+          const float value = actual[static_cast<std::size_t>(i)];
+          if (holds && c == channel && !std::isnan(poison)) {
+            REQUIRE(std::isinf(value));
+          } else {
+            REQUIRE(std::isnan(value) == (holds && (c == channel || same_product)));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("depthwise convolutions: the residual may be the destination") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
   for (const Numeric numeric : kNumerics) {
-    for (const bool relu : {false, true}) {
-      Case test = draw_case(random, {{1, 8, 13, 5}, 5, kSame, true, relu}, numeric, false);
-      const auto nan = std::numeric_limits<float>::quiet_NaN();
-      test.src[static_cast<std::size_t>((3 * 13 + 5) * 5 + 2)] = nan;
-      // Products multiply it by the zeros of other channels. That the padding stays zero is checked
-      // where the result is read.
-      const bool in_other_channels = is_product(test.problem, numeric);
-      const Values actual = run(test);
-      for (int i = 0; i < static_cast<int>(actual.size()); ++i) {
-        const int y = i / (13 * 5);
-        const int x = i / 5 % 13;
-        const bool pixel_holds = std::abs(y - 3) <= 1 && std::abs(x - 5) <= 1;
-        const bool holds = pixel_holds && i % 5 == 2;
-        CAPTURE(numeric_name(numeric), y, x, i % 5);
-        if (!holds && pixel_holds && in_other_channels) {
-          continue;
-        }
-        REQUIRE((actual[static_cast<std::size_t>(i)] != actual[static_cast<std::size_t>(i)]) ==
-                holds);
-      }
+    const Case test = draw_case(random, {{2, 9, 11, 40}, 40, kSame, true}, numeric, true);
+    const Values residual = random.integers(test.problem.dst().elements());
+    const DeviceActivation src(test.problem.src, numeric, test.src);
+    const DeviceActivation dst(test.problem.dst(), numeric, residual);
+    const GpuInfo gpu = device_under_test();
+    const DeviceBuffer weights(pack_depthwise(test.problem, numeric, gpu, test.weights.data()));
+    DepthwiseArgs args = {src.data(), weights.data(), dst.data(), {}};
+    args.epilogue.residual = dst.data();
+    REQUIRE(depthwise(test.problem, numeric, gpu, args, nullptr).ok());
+    const std::string error = device_error();
+    INFO(error);
+    REQUIRE(error.empty());
+    Epilogue epilogue;
+    epilogue.residual = residual.data();
+    check_equal(dst.values(), expected(test.problem, test.src, test.weights, epilogue), numeric);
+  }
+}
+
+TEST_CASE("depthwise convolutions wider than a block") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  for (const Numeric numeric : {Numeric::kFp16, Numeric::kBf16}) {
+    for (const int w : {33, 40, 41, random.integer(42, 90)}) {
+      check(random, {{1, 12, w, 37}, 37, kSame, true, true}, numeric, {.shift = true});
     }
   }
 }
@@ -315,8 +355,10 @@ TEST_CASE("a depthwise convolution says what it cannot do") {
   CHECK(fails({{1, 5, 5, 8}, 8, {5, 1, {}}, true}).code() == Code::kInvalidArgument);
   CHECK(fails({{1, 5, 5, 8}, 8, {3, 3, {}}, true}).code() == Code::kInvalidArgument);
   CHECK(fails({{1, 5, 5, 8}, 16, kSame, true}).code() == Code::kInvalidArgument);
-  const Status huge = fails({{1 << 30, 64, 64, 64}, 64, kSame, true});
-  CHECK(huge.code() == Code::kUnsupported);
+  for (const Numeric numeric : kNumerics) {
+    const ConvProblem huge = {{1 << 30, 64, 64, 64}, 64, kSame, true};
+    CHECK(depthwise(huge, numeric, gpu, {}, nullptr).code() == Code::kUnsupported);
+  }
 }
 
 }  // namespace
