@@ -8,6 +8,7 @@
 
 #include "kernels/depthwise_product.cuh"
 #include "kernels/depthwise_strips.cuh"
+#include "kernels/dispatch.cuh"
 #include "kernels/launch.cuh"
 
 namespace xception {
@@ -84,7 +85,6 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
   params.weights = static_cast<const std::byte*>(args.weights);
   params.channels = problem.k;
   params.q = problem.dst().w;
-  params.channel_stride = channel_stride(problem.k);
   params.chunks = static_cast<unsigned>(tile.chunks);
   const auto run = [&]<bool kRelu, bool kEpilogue>() {
     return launch([&] { return describe(problem); },
@@ -133,17 +133,14 @@ Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
   if (problem.dst().elements() == 0) {
     return {};
   }
-  const bool product = is_depthwise_product(problem, numeric, gpu);
-  switch (numeric) {
-    case Numeric::kFp16:
-      return product ? launch_product<__half>(problem, numeric, gpu, args, stream)
-                     : launch_strips<__half>(problem, numeric, gpu, args, stream);
-    case Numeric::kBf16:
-      return product ? launch_product<__nv_bfloat16>(problem, numeric, gpu, args, stream)
-                     : launch_strips<__nv_bfloat16>(problem, numeric, gpu, args, stream);
-    default:
-      return launch_strips<float>(problem, numeric, gpu, args, stream);
-  }
+  return dispatch(numeric, [&]<class T>(T) {
+    if constexpr (sizeof(T) == 2) {
+      if (is_depthwise_product(problem, numeric, gpu)) {
+        return launch_product<T>(problem, numeric, gpu, args, stream);
+      }
+    }
+    return launch_strips<T>(problem, numeric, gpu, args, stream);
+  });
 }
 
 }  // namespace xception

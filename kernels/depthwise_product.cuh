@@ -22,9 +22,9 @@
 // two taps, then the third.
 //
 // What limits it: DRAM, 4 bytes an output. Nothing overlaps a block's loads but other blocks, of
-// which registers (98 to 132 a thread without an epilogue, on all architectures) leave three of
+// which registers (106 to 136 a thread without an epilogue, on all architectures) leave three of
 // five warps to a multiprocessor, and the 64 KiB of shared memory of sm_75 two. Lane instructions
-// of PTX an output element of 19x19x728, fp16: 8.5 at batch 8 and 13.4 at batch 1, whose blocks are
+// of PTX an output element of 19x19x728, fp16: 8.5 at batch 8 and 13.5 at batch 1, whose blocks are
 // lower; with ReLU on load 10.0 and 15.3.
 //
 // A zero times an infinity is NaN: see depthwise().
@@ -48,7 +48,6 @@ struct DepthwiseProductParams {
   std::byte* dst;
   DeviceEpilogue epilogue;
   int channels;
-  int channel_stride;
   int h;
   int w;
   int p;
@@ -121,10 +120,9 @@ class DepthwiseProduct {
   __device__ __forceinline__ void compute() {
     const int q = q_ + static_cast<int>(column_);
     const std::int64_t first = (std::int64_t{blockIdx.z} * params_.p + p_) * params_.dst_row_bytes +
-                               std::int64_t{q} * params_.pixel_bytes +
-                               channel_ * std::int64_t{sizeof(T)};
+                               std::int64_t{q} * params_.pixel_bytes + piece_start();
     // Rows of output from the first strip's on, of which this lane stores its pixel and channels.
-    const bool stores = q < params_.q && channel_ < params_.channel_stride;
+    const bool stores = q < params_.q && piece_start() < params_.pixel_bytes;
     const int rows = stores ? params_.p - p_ : 0;
     const Finish finish(
         params_.epilogue,
@@ -193,14 +191,14 @@ class DepthwiseProduct {
     // 16 times bit i: whether row i is inside.
     const std::uint32_t rows = kPieceBytes * (below(params_.h - y) & ~below(-y));
     // Columns that are inside, and have these channels.
-    const unsigned columns = channel_ < params_.channel_stride ? params_.w : 0;
+    const unsigned columns = piece_start() < params_.pixel_bytes ? params_.w : 0;
     const auto rows_inside = [&](int column) {
       return static_cast<unsigned>(column) < columns ? rows : 0;
     };
     // Where the column stands in the first row, were it inside.
     const std::byte* const first =
         params_.src + (std::int64_t{blockIdx.z} * params_.h + y) * params_.src_row_bytes +
-        std::int64_t{x} * params_.pixel_bytes + channel_ * std::int64_t{sizeof(T)};
+        std::int64_t{x} * params_.pixel_bytes + piece_start();
     const int to_edge = static_cast<int>(share.edge_column - column_);
     const std::uint32_t edge_inside = rows_inside(x + to_edge) >> share.edge_row;
     const std::byte* edge_from = first + std::int64_t{to_edge} * params_.pixel_bytes +
@@ -261,7 +259,8 @@ class DepthwiseProduct {
   __device__ __forceinline__ void spread(const float* vector,
                                          float (&values)[kPieceChannels]) const {
     const int channel = static_cast<int>(chunk_ * kProductChannels + threadIdx.x % kWarp);
-    const float own = channel < params_.channel_stride ? vector[channel] : 0.0F;
+    const float own =
+        channel * static_cast<int>(sizeof(T)) < params_.pixel_bytes ? vector[channel] : 0.0F;
 #pragma unroll
     for (int i = 0; i < kPieceChannels; ++i) {
       values[i] = __shfl_sync(~0U, own, static_cast<int>(piece_) * kPieceChannels + i);
@@ -304,6 +303,11 @@ class DepthwiseProduct {
       }
       multiply(x[2][0].word[i], x[2][1].word[i], weights[2], sums[i], T{});
     }
+  }
+
+  // Of a pixel, in bytes; behind its end where the tensor has no such channels.
+  __device__ __forceinline__ int piece_start() const {
+    return channel_ * static_cast<int>(sizeof(T));
   }
 
   // Whether all of the chunk's channels exist.

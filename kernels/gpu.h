@@ -77,7 +77,7 @@ float round_to_tf32(float value);
 
 // The GPU, as far as the choice of a tile depends on it.
 struct GpuInfo {
-  // 10 * major + minor of the compute capability that the code which it runs was compiled for.
+  // 10 * major + minor of the compute capability that its code was compiled for; it may have more.
   int arch = 80;
   int multiprocessors = 108;
   std::size_t shared_bytes_per_block = 48 << 10;  // with opt-in

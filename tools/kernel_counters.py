@@ -18,7 +18,6 @@ import tempfile
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 FLOAT_BYTES = 4
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
-RESULT_BYTES = 4  # of a logit
 COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
 TRAFFIC = 1.03  # most bytes from and to DRAM over the least
 CONFLICTS = 1.05  # most wavefronts of shared memory over the least
@@ -74,8 +73,8 @@ def least_bytes(layer, precision, device, is_result):
         read += layer["macs"] // (n * p * q) * weight_bytes(operation, precision, device)
         shift = "+bn" in operation or "depthwise" not in operation  # only those have no bias either
         second_norm = operation.partition("+relu")[2].count("+bn")
-        read += k * 4 * (shift + 2 * second_norm)  # scale and shift of a second norm
-    return read, output * (RESULT_BYTES if is_result else size)
+        read += k * FLOAT_BYTES * (shift + 2 * second_norm)  # scale and shift of a second norm
+    return read, output * (FLOAT_BYTES if is_result else size)
 
 
 def ratio(a, b):

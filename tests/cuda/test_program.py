@@ -1,7 +1,10 @@
 """The command line on CUDA devices, as the emulator of the tests has them."""
 
+import json
+import math
 import os
 import re
+import subprocess
 import unittest
 
 import numpy as np
@@ -164,6 +167,25 @@ class CudaProgramTest(program.ProgramTest):
         info, _ = self.run_demo("--info", "-d", "cuda", "--precision", "fp16")
         for kernel in ("pointwise", "depthwise", "conv3x3", "max_pool", "linear"):
             self.assertRegex(info, rf"(?m)^ *\d+ .* {kernel}")
+
+    def test_every_kernel_has_the_blocks_that_the_plan_names(self):
+        bench = os.path.join(os.environ["XCEPTION_BUILD_DIR"], "tools", "bench")
+        for precision in ("fp32", "fp16"):
+            counters = self.path(f"{precision}.jsonl")
+            command = [bench, "layer", "-m", DEMO, "-d", "cuda", "--precision", precision]
+            command += ["-r", "1", "--warmup-ms", "0", "-o", "json"]
+            options = environment(XC_EMULATOR_COUNTERS=counters)
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, **options)
+            layers = json.loads(done.stdout)["rows"]
+            with open(counters, encoding="utf-8") as f:
+                launches = [json.loads(line) for line in f][-len(layers) :]
+            compared = set()
+            for layer, launch in zip(layers, launches):
+                if named := re.search(r"([\d x]+) blocks", layer["implementation"]):
+                    blocks = math.prod(int(count) for count in named[1].split(" x "))
+                    self.assertEqual(math.prod(launch["grid"]), blocks, layer)
+                    compared.add(layer["implementation"].split()[0])
+            self.assertLessEqual({"depthwise", "pointwise"}, compared)
 
     def test_out_of_memory(self):
         asked = r"cannot allocate \d+ bytes for "

@@ -37,13 +37,6 @@ int sum_roundings(const ConvProblem& problem) {
 
 }  // namespace
 
-GpuInfo device_under_test() {
-  const Result<GpuInfo> gpu = current_gpu();
-  INFO(gpu.status().message());
-  REQUIRE(gpu.ok());
-  return *gpu;
-}
-
 std::vector<Numeric> dense_numerics() {
   std::vector<Numeric> result;
   for (const Numeric numeric : {Numeric::kFp32, Numeric::kTf32, Numeric::kFp16, Numeric::kBf16}) {

@@ -24,7 +24,6 @@ inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-GpuInfo device_under_test();
 // All numerics but what the device under test refuses: tf32 before sm_80.
 std::vector<Numeric> dense_numerics();
 

@@ -76,6 +76,13 @@ bool have_device() {
   return false;
 }
 
+GpuInfo device_under_test() {
+  const Result<GpuInfo> gpu = current_gpu();
+  INFO(gpu.status().message());
+  REQUIRE(gpu.ok());
+  return *gpu;
+}
+
 std::string device_error() {
   const cudaError_t error = cudaDeviceSynchronize();
   return error == cudaSuccess ? "" : cudaGetErrorString(error);

@@ -31,6 +31,8 @@ inline constexpr Window kHalf = {3, 2, {1, 1, 1, 1}};
 // says that one should.
 bool have_device();
 
+GpuInfo device_under_test();
+
 class DeviceBuffer {
  public:
   // Every byte is 0xFF: a NaN in every element type.

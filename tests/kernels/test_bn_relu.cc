@@ -12,16 +12,11 @@
 namespace xception {
 namespace {
 
-GpuInfo gpu() {
-  const Result<GpuInfo> info = current_gpu();
-  REQUIRE(info.ok());
-  return *info;
-}
-
 Values run(const Shape& shape, Numeric numeric, const Values& src, const DeviceEpilogue& epilogue) {
   const DeviceActivation activation(shape, numeric, src);
   return run_twice(shape, numeric, [&](void* dst) {
-    return bn_relu(shape, numeric, gpu(), {activation.data(), dst, epilogue}, nullptr);
+    return bn_relu(shape, numeric, device_under_test(), {activation.data(), dst, epilogue},
+                   nullptr);
   });
 }
 
@@ -80,7 +75,7 @@ TEST_CASE("a tensor that the grid goes through more than once") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
   const Shape shape = {1, 61, 67, 40};
-  GpuInfo small = gpu();
+  GpuInfo small = device_under_test();
   small.multiprocessors = 1;
   const Values src = random.integers(shape.elements());
   const EpilogueCase epilogue(random, {.second = true, .residual = true}, shape, Numeric::kFp16,
@@ -106,10 +101,13 @@ TEST_CASE("bn_relu may write over what it reads") {
     const DeviceActivation second(shape, numeric, b);
     DeviceEpilogue add;
     add.residual = second.data();
-    REQUIRE(bn_relu(shape, numeric, gpu(), {first.data(), first.data(), add}, nullptr).ok());
+    REQUIRE(bn_relu(shape, numeric, device_under_test(), {first.data(), first.data(), add}, nullptr)
+                .ok());
     check_equal(first.values(), sum, numeric);
     const DeviceActivation again(shape, numeric, a);
-    REQUIRE(bn_relu(shape, numeric, gpu(), {again.data(), second.data(), add}, nullptr).ok());
+    REQUIRE(
+        bn_relu(shape, numeric, device_under_test(), {again.data(), second.data(), add}, nullptr)
+            .ok());
     check_equal(second.values(), sum, numeric);
   }
 }

@@ -28,12 +28,6 @@ struct Case {
   Values weights;
 };
 
-GpuInfo device_under_test() {
-  const Result<GpuInfo> gpu = current_gpu();
-  REQUIRE(gpu.ok());
-  return *gpu;
-}
-
 bool is_product(const ConvProblem& problem, Numeric numeric) {
   return is_depthwise_product(problem, numeric, device_under_test());
 }

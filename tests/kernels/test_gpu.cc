@@ -1,0 +1,25 @@
+// What is asked of the GPU before a kernel is chosen.
+#include "kernels/gpu.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "device_fixture.h"
+#include "testing.h"
+
+namespace xception {
+namespace {
+
+TEST_CASE("the architecture is that of the code, not the GPU's own") {
+  // Of the tests' PTX, which has none for 8.6, that GPU runs that of 8.0.
+  const char* const emulated = std::getenv("XC_EMULATOR_DEVICE");
+  if (emulated == nullptr) {
+    WARN("skipped: it needs a GPU that this build has no code of its own for");
+    return;
+  }
+  REQUIRE(std::string(emulated) == "sm_86");
+  CHECK(device_under_test().arch == 80);
+}
+
+}  // namespace
+}  // namespace xception
