@@ -30,7 +30,8 @@ class Splitter {
       const std::size_t end = std::min(text.find(separator_), text.size());
       entry_ += text.substr(0, end);
       if (separator_ != '\0' && entry_.find('\0') != std::string::npos) {
-        return "has NUL bytes in its lines; a list of names that end in NUL takes -0";
+        return "has NUL bytes in its lines and is no text; names for --files-from that end in NUL "
+               "take -0";
       }
       if (entry_.size() > kMostEntryBytes) {
         return "has an entry of more than 1 MiB, which is no name";

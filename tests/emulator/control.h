@@ -4,7 +4,7 @@
 // a GPU alike: emulator_control() is null where the CUDA runtime is NVIDIA's. All are safe to call
 // from any thread.
 //
-// Environment, read once, when the first runtime call is made:
+// Environment, read once, when the first kernel registers itself, which is before main():
 //   XC_EMULATOR_DEVICE=sm_80,sm_75  devices, in this order (default sm_80); `none`: there is none;
 //                                   `no-driver`: the driver is too old
 //   XC_EMULATOR_MEMORY=BYTES        global memory of each device, instead of the board's
@@ -15,9 +15,9 @@
 //   XC_EMULATOR_COUNTERS=FILE       a JSON object a launch is appended
 //   XC_EMULATOR_FAIL_CALL=N         see xc_emulator_fail_call
 //   XC_EMULATOR_FAIL_ALLOC=N        see xc_emulator_fail_allocation
-//   XC_EMULATOR_LEAKS=error         what is still allocated at exit: `report` on standard error
-//   (the
-//                                   default), `error`: besides, the exit status is 99, or `ignore`
+//   XC_EMULATOR_LEAKS=error         what is still allocated at exit: `report`, the default, on
+//                                   standard error; `error`: the exit status is 99 besides;
+//                                   `ignore`
 #pragma once
 
 #include <dlfcn.h>

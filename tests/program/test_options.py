@@ -39,6 +39,8 @@ class OptionsTest(program.ProgramTest):
             (["-m", DEMO, picture, "-d", "gpu"], "'gpu'"),
             (["-m", DEMO, picture, "--labels", self.path("none")], "none"),
             (["-m", DEMO, picture, "--labels", self.write("two", "a\nb\n")], "10"),
+            (["-m", DEMO, picture, "--labels", DEMO], "no text"),
+            (["-m", DEMO, "--files-from", self.write("zero", "a\0b\0")], "-0"),
             (["-m", DEMO, picture, "-q", "-v"], "--verbose"),
             (["-m", DEMO, picture, "--info"], "--info"),
             (["-m", DEMO, "--info", "--profile"], "--profile"),
