@@ -87,6 +87,14 @@ Status Backend::time_steps(std::size_t /*slot*/, std::span<double> seconds) {
   });
 }
 
+Result<double> Backend::time_network(std::size_t /*slot*/) {
+  using Clock = std::chrono::steady_clock;
+  XC_RETURN_IF_ERROR(copy_staged());
+  const Clock::time_point start = Clock::now();
+  XC_RETURN_IF_ERROR(run(plan_.steps, nullptr));
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 void to_nhwc(const float* src, Layout layout, const Shape& shape, float* dst) {
   constexpr std::int64_t kChannels = 3;
   if (layout == Layout::kNHWC) {

@@ -163,6 +163,8 @@ class Backend {
   // Runs the plan on the pictures that stand in the slot, and times every step, in seconds: by the
   // host's clock, unless a device has one of its own.
   virtual Status time_steps(std::size_t slot, std::span<double> seconds);
+  // The same of the plan as a whole, run as start() runs it.
+  virtual Result<double> time_network(std::size_t slot);
 
  protected:
   const BoundPlan& plan() const { return plan_; }

@@ -69,6 +69,7 @@ class CudaBackend : public Backend {
   Status finish(std::size_t index, float* result) override;
   void drain() override;
   Status time_steps(std::size_t index, std::span<double> seconds) override;
+  Result<double> time_network(std::size_t index) override;
 
  private:
   Numeric numeric_of(bool is_wide) const { return is_wide ? Numeric::kFp32 : context_.numeric; }
@@ -88,6 +89,7 @@ class CudaBackend : public Backend {
   Status make_slot(Slot& slot);
   Status record_steps();
   Status feed(Slot& slot);
+  Status launch(const AfterStep& after);
   Status wait(const char* what) { return to_status(cudaStreamSynchronize(compute_.get()), what); }
 
   StepContext context_;
@@ -297,16 +299,17 @@ Status CudaBackend::feed(Slot& slot) {
   return normalize(plan().input, context_.numeric, args, compute_.get());
 }
 
+Status CudaBackend::launch(const AfterStep& after) {
+  return graph_ && !after
+             ? to_status(cudaGraphLaunch(graph_.get(), compute_.get()), "start the layers")
+             : run(plan().steps, after);
+}
+
 Status CudaBackend::start(std::size_t index, const AfterStep& after) {
   return on_device([&]() -> Status {
     Slot& slot = slots_[index];
     XC_RETURN_IF_ERROR(feed(slot));
-    if (graph_ && !after) {
-      XC_RETURN_IF_ERROR(
-          to_status(cudaGraphLaunch(graph_.get(), compute_.get()), "start the layers"));
-    } else {
-      XC_RETURN_IF_ERROR(run(plan().steps, after));
-    }
+    XC_RETURN_IF_ERROR(launch(after));
     XC_RETURN_IF_ERROR(to_status(cudaMemcpyAsync(slot.result.get(), plan().result_value,
                                                  device_bytes(plan().result, Numeric::kFp32),
                                                  cudaMemcpyDeviceToHost, compute_.get()),
@@ -331,6 +334,14 @@ void CudaBackend::drain() {
   ignore(cudaStreamSynchronize(compute_.get()));
 }
 
+// The seconds between two events, both of which have happened.
+Result<double> seconds_between(const OwnedEvent& begin, const OwnedEvent& end) {
+  float milliseconds = 0;
+  XC_RETURN_IF_ERROR(to_status(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()),
+                               "read the device's clock"));
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
 // By the device's clock: of an event before the first step and behind each.
 Status CudaBackend::time_steps(std::size_t index, std::span<double> seconds) {
   return on_device([&]() -> Status {
@@ -351,14 +362,34 @@ Status CudaBackend::time_steps(std::size_t index, std::span<double> seconds) {
     }
     XC_RETURN_IF_ERROR(wait("time the layers"));
     for (std::size_t i = 0; i < plan().steps.size(); ++i) {
-      float milliseconds = 0;
-      XC_RETURN_IF_ERROR(
-          to_status(cudaEventElapsedTime(&milliseconds, events[i].get(), events[i + 1].get()),
-                    "time a layer"));
-      seconds[i] = 1e-3 * static_cast<double>(milliseconds);
+      const Result<double> step = seconds_between(events[i], events[i + 1]);
+      XC_RETURN_IF_ERROR(step.status());
+      seconds[i] = *step;
     }
     return {};
   });
+}
+
+Result<double> CudaBackend::time_network(std::size_t index) {
+  double seconds = 0;
+  const Status status = on_device([&]() -> Status {
+    const Result<OwnedEvent> begin = make_event(cudaEventDefault);
+    XC_RETURN_IF_ERROR(begin.status());
+    const Result<OwnedEvent> end = make_event(cudaEventDefault);
+    XC_RETURN_IF_ERROR(end.status());
+    XC_RETURN_IF_ERROR(feed(slots_[index]));
+    XC_RETURN_IF_ERROR(
+        to_status(cudaEventRecord(begin->get(), compute_.get()), "time the network"));
+    XC_RETURN_IF_ERROR(launch(nullptr));
+    XC_RETURN_IF_ERROR(to_status(cudaEventRecord(end->get(), compute_.get()), "time the network"));
+    XC_RETURN_IF_ERROR(wait("time the network"));
+    const Result<double> elapsed = seconds_between(*begin, *end);
+    XC_RETURN_IF_ERROR(elapsed.status());
+    seconds = *elapsed;
+    return {};
+  });
+  XC_RETURN_IF_ERROR(status);
+  return seconds;
 }
 
 Numeric numeric_for(Precision precision) {

@@ -147,6 +147,7 @@ struct Session::Impl {
   void set_normalisation(const Preprocess& preprocess);
 
   std::size_t slots() const { return static_cast<std::size_t>(backend->slots()); }
+  std::size_t last_slot() const { return (submitted + slots() - 1) % slots(); }
   std::byte* at(std::size_t node) const { return arena.get() + offsets[node]; }
 };
 
@@ -461,15 +462,29 @@ Result<Profile> Session::profile(int runs) {
   Profile profile;
   const Status status = guarded([&]() -> Status {
     XC_RETURN_IF_ERROR(impl_->check_idle("a profile"));
-    const std::size_t last = (impl_->submitted + impl_->slots() - 1) % impl_->slots();
     for (int run = 0; run < runs; ++run) {
-      XC_RETURN_IF_ERROR(
-          impl_->backend->time_steps(last, profile.emplace_back(impl_->steps.size())));
+      XC_RETURN_IF_ERROR(impl_->backend->time_steps(impl_->last_slot(),
+                                                    profile.emplace_back(impl_->steps.size())));
     }
     return {};
   });
   XC_RETURN_IF_ERROR(status);
   return profile;
+}
+
+Result<std::vector<double>> Session::time_network(int runs) {
+  std::vector<double> times;
+  const Status status = guarded([&]() -> Status {
+    XC_RETURN_IF_ERROR(impl_->check_idle("a measurement"));
+    for (int run = 0; run < runs; ++run) {
+      const Result<double> seconds = impl_->backend->time_network(impl_->last_slot());
+      XC_RETURN_IF_ERROR(seconds.status());
+      times.push_back(*seconds);
+    }
+    return {};
+  });
+  XC_RETURN_IF_ERROR(status);
+  return times;
 }
 
 DeviceList list_devices() {

@@ -670,6 +670,23 @@ TEST_CASE("a profile has a row for each run and a time for each layer") {
   CHECK(same_bits(run(session, images), expected));
 }
 
+TEST_CASE("the network is timed as often as asked, and gives what it gave") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  for (const char* device : {"cpu", "reference"}) {
+    Session session = create(load(bytes), {.device = device, .threads = 1});
+    const Values images = pictures(random, session.info().input);
+    const Values expected = run(session, images);
+    for (const int runs : {0, 1, 3}) {
+      const Result<std::vector<double>> times = session.time_network(runs);
+      REQUIRE(times.ok());
+      CHECK(times->size() == static_cast<std::size_t>(runs));
+      CHECK(std::all_of(times->begin(), times->end(), [](double time) { return time > 0; }));
+    }
+    CHECK(same_bits(run(session, images), expected));
+  }
+}
+
 TEST_CASE("probabilities are those of the logits") {
   const Values logits = {0, std::log(2.0F), std::log(5.0F), 1000, 1000, -1000};
   Values probabilities(6);

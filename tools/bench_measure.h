@@ -20,6 +20,7 @@ struct Configuration {
   int height = 0;  // 0: the model's own size
   int width = 0;
   int threads = 0;  // 0: as many as OpenMP takes
+  bool network_only = false;  // time no copies of a run: Session::time_network
 };
 
 // What a figure was taken on: "cpu", or a GPU with its name and size.
@@ -45,6 +46,8 @@ struct Workload {
 
   // One run from host memory to host memory. Returns seconds.
   Result<double> run();
+  // What is to be timed, once, after a run: another one, or the network alone.
+  Result<double> time();
 
   std::shared_ptr<const Model> model;
   Session session;
@@ -53,6 +56,7 @@ struct Workload {
   std::vector<float> logits;
   double load_s = 0;    // Model::load
   double create_s = 0;  // Session::create
+  bool network_only = false;
 };
 
 // Linear interpolation between the closest ranks, as numpy.percentile has it. `percentile` in

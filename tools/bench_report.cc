@@ -189,7 +189,7 @@ std::string key_of(const ordered_json& row) {
   for (const char* member : {"device", "precision", "threads", "batch", "height", "width"}) {
     key += row.at(member).dump() + ' ';
   }
-  return key;
+  return key + row.value("timed", "run");
 }
 
 Status not_a_report(const std::string& path, const std::string& why) {

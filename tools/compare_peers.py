@@ -49,7 +49,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # By device, with the module that each needs.
 PEERS = {
     "cpu": {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"},
-    "cuda": {"cudnn": None, "torch": "torch"},
+    "cuda": {"cudnn": None, "torch": "torch", "inductor": "torch"},
 }
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "fp16", "bf16")}
 VENV = "/usr/bin/python3 -m venv --system-site-packages .venv"
@@ -94,8 +94,10 @@ class Contest:
         if engine in ("ours", "cudnn"):
             device = args.device if engine == "ours" else "cudnn"
             shape = ["-b", str(self.batch), "--size", str(args.size)]
-            return [args.bench, "model", "--step", "-d", device, "-m", model, *shape, *common]
+            step = ["--step", "--network-only"] if args.network_only else ["--step"]
+            return [args.bench, "model", *step, "-d", device, "-m", model, *shape, *common]
         common += ["--device", args.device]
+        common += ["--network-only"] if args.network_only else []
         return [sys.executable, WORKER, engine, "--arch", args.arch, "--model", model, *common]
 
     def open(self, engine):
@@ -115,14 +117,14 @@ def say(text):
 
 def open_all(contest, names):
     """The engines that start, by name, each after its first run; says which peers do not, and why."""
-    engines = {}
+    engines = {name: contest.open(name) for name in names}  # they load beside each other
     for name in names:
         try:
-            engines[name] = contest.open(name)
+            engines[name].wait_until_ready()
             engines[name].run()
         except EngineFailed as error:
+            del engines[name]
             leave_out(name, error)
-            engines.pop(name, None)
     return engines
 
 
@@ -170,6 +172,7 @@ def time_loads(contest, args):
             time.sleep(peer_process.PAUSE)
             try:
                 engine = contest.open(name)
+                engine.wait_until_ready()
                 first = engine.run()
             except EngineFailed as error:
                 leave_out(name, error)
@@ -200,9 +203,10 @@ def compare(args):
     import model_file
     import reference
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads if args.device == "cpu" else os.cpu_count())
     report = {"tool": "compare_peers", "arch": args.arch, "size": args.size}
     report |= {"device": args.device, "precision": args.precision, "threads": args.threads, "rounds": args.rounds}
+    report |= {"network_only": args.network_only}
     report |= {"machine": peer_report.describe_machine(), "rows": []}
     with tempfile.TemporaryDirectory() as folder:
         say(f"drawing the weights of {args.arch}")
@@ -261,6 +265,8 @@ def parse_arguments(argv):
                         help="of our engine alone (default: that of all)")  # fmt: skip
     parser.add_argument("--peers", help="of " + " or ".join(",".join(p) for p in PEERS.values()))
     parser.add_argument("--load", action="store_true", help="time loading and peak memory instead")
+    parser.add_argument("--network-only", action="store_true",
+                        help="time the network alone, by the GPU's clock, without copies")  # fmt: skip
     parser.add_argument("--bench", default=find_bench(), help="the program (%(default)s)")
     parser.add_argument("--ours-env", type=assignment, action="append", default=[],
                         metavar="NAME=VALUE", help="for our process alone")  # fmt: skip
@@ -279,7 +285,9 @@ def parse_arguments(argv):
         if precision not in PRECISIONS[args.device]:
             parser.error(f"argument --precision: {args.device} has no {precision}")
     peers = PEERS[args.device]
-    args.engines = ["ours", *(args.peers.split(",") if args.peers else peers)]
+    default = [name for name in peers if name != "inductor"]  # which compiles for minutes
+    args.engines = ["ours", *(default if args.peers is None else args.peers.split(","))]
+    args.engines = [name for name in args.engines if name]
     unknown = [name for name in args.engines[1:] if name not in peers]
     if unknown:
         parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(peers)}")

@@ -9,6 +9,7 @@ NAMES = {
     "ort": "ONNX Runtime",
     "openvino": "OpenVINO",
     "torch": "PyTorch",
+    "inductor": "PyTorch, compiled",
 }
 
 
@@ -44,6 +45,7 @@ def title(row, report):
 def print_markdown(report, load):
     machine = report["machine"]
     where = "on the GPU" if report["device"] == "cuda" else f"{report['threads']} threads"
+    where += ", the network alone" if report["network_only"] else ""
     print(
         f"{report['arch']}, {report['size']} px, {report['precision']}, {where}; "
         f"{machine['cpu']}, {machine['cores']} cores, load average {machine['load_average']:.2f}; "

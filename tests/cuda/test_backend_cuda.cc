@@ -255,6 +255,23 @@ TEST_CASE("a profile has a time for every layer, by the device's clock") {
   CHECK(same_bits(run(session, images), expected));
 }
 
+TEST_CASE("the network is timed by the device's clock, with a CUDA graph and without") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.03}).bytes();
+  for (const bool graph : {true, false}) {
+    Session session =
+        create(load(bytes), {.device = "cuda", .height = 17, .width = 17, .cuda_graph = graph});
+    const Values images = pictures(random, session.info().input);
+    const Values expected = run(session, images);
+    const auto times = session.time_network(2);
+    INFO(times.status().message());
+    REQUIRE(times.ok());
+    REQUIRE(times->size() == 2);
+    CHECK(std::min(times->front(), times->back()) >= 0);
+    CHECK(same_bits(run(session, images), expected));
+  }
+}
+
 TEST_CASE("sessions of a model share its packed weights") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();

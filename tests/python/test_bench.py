@@ -58,6 +58,7 @@ class Threads(Bench):
     def test_bound_threads_get_a_processor_each(self):
         command = [BENCH, "model", "--step", "-m", self.model, "--threads", "2"]
         engine = peer_process.Engine(command, {"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "2"})
+        engine.wait_until_ready()
         engine.run()
         processors = set()
         for thread in os.listdir(f"/proc/{engine.process.pid}/task"):
@@ -309,6 +310,13 @@ class Peers(Bench):
         self.assertGreater(rows[0]["max_difference"], 1e-4)
         self.assertLess(rows[1]["max_difference"], 1e-5)
 
+    def test_the_network_alone(self):
+        rows = self.compare("--size", "17", "--batch", "2", "--rounds", "1", "--runs", "1",
+                            "--peers", "", "--network-only")["rows"]  # fmt: skip
+        self.assertEqual([row["engine"] for row in rows], ["ours"])
+        self.assertGreater(rows[0]["ms"][0], 0)
+        self.assertLess(rows[0]["max_difference"], 1e-3)
+
     def test_loads(self):
         rows = self.compare("--size", "17", "--load", "--rounds", "1")["rows"]
         for row in rows:
@@ -317,7 +325,7 @@ class Peers(Bench):
 
     def test_an_engine_that_does_not_start(self):
         with self.assertRaisesRegex(peer_process.EngineFailed, "--model is required"):
-            peer_process.Engine([BENCH, "model", "--step"])
+            peer_process.Engine([BENCH, "model", "--step"]).wait_until_ready()
 
 
 class Scaling(Bench):
