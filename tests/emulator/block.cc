@@ -32,6 +32,7 @@ std::optional<Fault> Block::run(std::uint32_t index) {
                        .threads = threads,
                        .partial_barriers = context_.partial_barriers,
                        .seed = random()});
+  wgmma_log_.begin();
   const auto warps = static_cast<std::size_t>((threads + kLanes - 1) / kLanes);
   warps_.resize(warps);
   for (std::size_t w = 0; w < warps; ++w) {
@@ -52,7 +53,7 @@ std::optional<Fault> Block::run(std::uint32_t index) {
     }
     if (runnable.empty()) {
       if (done) {
-        return std::nullopt;
+        return finish();
       }
       return stuck();
     }
@@ -152,6 +153,16 @@ void Block::exited(Warp* warp, LaneMask lanes) {
       complete(static_cast<int>(id));
     }
   }
+}
+
+std::optional<Fault> Block::finish() const {
+  const std::string what = wgmma_log_.finish();
+  if (what.empty()) {
+    return std::nullopt;
+  }
+  return Fault{FaultKind::kDivergentBarrier,
+               context_.kernel_name + ", block " + std::to_string(position_.x) + "," +
+                   std::to_string(position_.y) + "," + std::to_string(position_.z) + ": " + what};
 }
 
 Fault Block::stuck() {

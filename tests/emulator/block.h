@@ -14,6 +14,7 @@
 #include "tests/emulator/launch.h"
 #include "tests/emulator/shared_memory.h"
 #include "tests/emulator/warp.h"
+#include "tests/emulator/wgmma_warp.h"
 
 namespace xception::emulator {
 
@@ -48,6 +49,7 @@ class Block {
   DeviceMemory& memory() { return *context_.memory; }
   SharedMemory& shared() { return shared_; }
   LaunchCounters& count() { return counters_; }
+  WgmmaLog& wgmma_log() { return wgmma_log_; }
   Accessor accessor() const { return {context_.request->launch, index_}; }
   std::uint32_t index() const { return index_; }
   Dim3 position() const { return position_; }
@@ -79,12 +81,14 @@ class Block {
   };
   void complete(int id);
   Fault stuck();
+  std::optional<Fault> finish() const;
 
   const LaunchContext& context_;
   std::uint32_t index_ = 0;
   Dim3 position_;
   int live_threads_ = 0;
   SharedMemory shared_;
+  WgmmaLog wgmma_log_;
   LaunchCounters counters_;
   std::vector<Warp> warps_;
   std::array<Barrier, 16> barriers_;

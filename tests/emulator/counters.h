@@ -9,7 +9,10 @@
 
 namespace xception::emulator {
 
-// Warp instructions by class.
+// Warp instructions by class. A wgmma counts as the mma.m16n8k16 (of tf32 m16n8k8) that do a warp's
+// part of it, N / 8 of them, so that the share of mma is one of work. Its reads of shared memory
+// are no wavefronts below: the tensor cores read each tile once for four warps, by a path of their
+// own.
 enum class InstructionClass { kMma, kFma, kMath, kMemory, kControl, kCount };
 
 struct LaunchCounters {

@@ -26,5 +26,6 @@ Handler decode_atomic(Statement* statement);
 Handler decode_async(Statement* statement);
 Handler decode_warp(Statement* statement);
 Handler decode_matrix(Statement* statement);
+Handler decode_wgmma(Statement* statement);
 
 }  // namespace xception::emulator

@@ -19,6 +19,8 @@ Flow execute_exit(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_barrier(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_warp_barrier(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_clock(Warp& warp, const Instruction& in, LaneMask mask);
+Flow execute_wgmma(Warp& warp, const Instruction& in, LaneMask mask);
+Flow execute_proxy_fence(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_local_address(Warp& warp, const Instruction& in, LaneMask mask);
 // The device's vprintf and __assertfail, of one lane's arguments.
 Flow execute_printf(Warp& warp, const Call& call, LaneMask mask);

@@ -209,6 +209,16 @@ Handler decode_control(Statement* s) {
   if (op == "trap") {
     return execute_trap;
   }
+  if (op == "fence" && s->take("proxy")) {
+    // Between the generic proxy and that of wgmma. What is said of global memory alone does nothing
+    // here: nothing that reads it by the async proxy is supported.
+    const bool elsewhere = s->take("global");
+    s->take("shared::cta");
+    if (!s->take("async")) {
+      return nullptr;
+    }
+    return elsewhere ? execute_nothing : execute_proxy_fence;
+  }
   if (op == "membar" || op == "fence") {
     // One host thread runs a block, and blocks that hand data to each other are reported anyway.
     for (const char* modifier :

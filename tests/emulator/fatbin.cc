@@ -145,7 +145,9 @@ const FatbinEntry* choose_ptx(std::span<const FatbinEntry> entries, int arch) {
   const FatbinEntry* best = nullptr;
   for (const FatbinEntry& entry : entries) {
     if (entry.kind == FatbinEntry::Kind::kPtx && can_take(entry, arch) &&
-        (best == nullptr || entry.arch > best->arch)) {
+        (best == nullptr || entry.arch > best->arch ||
+         // compute_90a before compute_90
+         (entry.arch == best->arch && entry.scope > best->scope))) {
       best = &entry;
     }
   }

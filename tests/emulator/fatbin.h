@@ -42,7 +42,7 @@ Result<std::vector<FatbinEntry>> parse_fatbin(std::span<const std::byte> image);
 Result<std::vector<FatbinEntry>> parse_fatbin_wrapper(const void* wrapper);
 
 // The PTX of the newest architecture that a device of `arch` can take, as the driver's compiler
-// chooses it; null where there is none.
+// chooses it, the narrowest scope first where there are several; null where there is none.
 const FatbinEntry* choose_ptx(std::span<const FatbinEntry> entries, int arch);
 
 // The payload, decompressed, as text. Fails with kInvalidArgument where it is damaged and with

@@ -18,6 +18,10 @@ const char* fault_name(FaultKind kind) {
       return "global race";
     case FaultKind::kAsyncCopyNotWaited:
       return "async copy not waited for";
+    case FaultKind::kWgmmaNotWaited:
+      return "wgmma not waited for";
+    case FaultKind::kMissingFence:
+      return "missing fence";
     case FaultKind::kDivergentBarrier:
       return "divergent barrier";
     case FaultKind::kDeadlock:

@@ -13,6 +13,8 @@ enum class FaultKind {
   kSharedRace,          // two threads, one location, no barrier between, one of them writing
   kGlobalRace,          // two blocks of one launch, one location, one of them writing
   kAsyncCopyNotWaited,  // cp.async data read before its wait, or overwritten in flight
+  kWgmmaNotWaited,      // registers or operands of a wgmma touched before its wait
+  kMissingFence,        // a wgmma without the wgmma.fence or fence.proxy.async that it needs
   kDivergentBarrier,
   kDeadlock,
   kInvalidFree,

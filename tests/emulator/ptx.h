@@ -120,6 +120,7 @@ struct Instruction {
   Collective collective = Collective::kNone;
   std::uint8_t member_mask = 0;  // index into slots
   bool guarded = false;
+  bool watched = false;  // touches registers that a wgmma has, and is none: Warp::wgmma()
   bool control = false;  // run even where no lane's guard holds
   Slot guard;
   Type type = Type::kNone;
@@ -223,6 +224,7 @@ class Program {
   std::vector<std::unique_ptr<Slot[]>> slots;
   std::vector<std::string> texts;
   std::vector<SourceLine> sources;
+  bool sm_90a = false;                           // the module's target
   std::unordered_map<std::string, int> entries;  // name to index into functions
 
   // Functions that a kernel may reach, itself first.

@@ -56,7 +56,7 @@ void ModuleParser::parse_directive() {
       lexer_.rest_of_line();
     } else if (name == "target") {
       do {
-        lexer_.word();
+        program_->sm_90a = lexer_.word() == "sm_90a" || program_->sm_90a;
       } while (lexer_.take(','));
     } else if (name == "file") {
       parse_file();

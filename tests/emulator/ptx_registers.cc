@@ -235,18 +235,46 @@ class Liveness {
   int most_alive_ = 0;
 };
 
+// Registers that are in the D or the A of a wgmma.
+std::vector<bool> wgmma_registers(const Program& program, const Function& function,
+                                  const std::vector<std::uint8_t>& widths,
+                                  const std::vector<std::vector<Slot>>& slots) {
+  std::vector<bool> result(widths.size(), false);
+  for (std::uint32_t i = 0; i < slots.size(); ++i) {
+    if (program.instructions[function.begin + i].handler != execute_wgmma) {
+      continue;
+    }
+    for (const Slot& slot : slots[i]) {
+      if (slot.bank == Bank::kRegisters && slot.width == 4) {
+        result[slot.offset] = true;
+      }
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 void assign_registers(Program* program, Function* function, const std::vector<std::uint8_t>& widths,
                       std::vector<std::vector<Slot>>* slots) {
   const Liveness liveness(*program, *function, widths, *slots);
+  std::vector<std::uint32_t> begins = liveness.first();
+  std::vector<std::uint32_t> ends = liveness.last();
+  const std::vector<bool> of_wgmma = wgmma_registers(*program, *function, widths, *slots);
+  for (std::uint32_t r = 0; r < widths.size(); ++r) {
+    if (of_wgmma[r]) {
+      // A wgmma has them until its wait, which liveness does not know: nobody shares their places.
+      begins[r] = 0;
+      ends[r] = ~0U;
+    }
+  }
   std::vector<std::uint32_t> order;
   for (std::uint32_t r = 0; r < widths.size(); ++r) {
-    if (liveness.first()[r] <= liveness.last()[r]) {
+    if (begins[r] <= ends[r]) {
       order.push_back(r);
     }
   }
-  std::ranges::sort(order, {}, [&](std::uint32_t r) { return liveness.first()[r]; });
+  std::ranges::sort(order, {}, [&](std::uint32_t r) { return begins[r]; });
 
   // Linear scan: a place is free again behind the last instruction of who held it.
   std::vector<std::uint32_t> places(widths.size(), 0);
@@ -256,7 +284,7 @@ void assign_registers(Program* program, Function* function, const std::vector<st
     const std::uint8_t width = widths[r];
     auto& of_width = held[width];
     const auto free = of_width.begin();
-    if (free != of_width.end() && free->first < liveness.first()[r]) {
+    if (free != of_width.end() && free->first < begins[r]) {
       places[r] = free->second;
       of_width.erase(free);
     } else {
@@ -265,7 +293,7 @@ void assign_registers(Program* program, Function* function, const std::vector<st
       places[r] = bytes;
       bytes += std::max<std::uint32_t>(std::uint32_t{width} * kLanes, 64);
     }
-    of_width.emplace(liveness.last()[r], places[r]);
+    of_width.emplace(ends[r], places[r]);
   }
   function->register_bytes = bytes;
   function->live_registers = liveness.most_alive();
@@ -281,6 +309,7 @@ void assign_registers(Program* program, Function* function, const std::vector<st
     in.slots = next;
     for (Slot slot : (*slots)[i]) {
       if (slot.bank == Bank::kRegisters && !slot.sink) {
+        in.watched = in.watched || (of_wgmma[slot.offset] && in.handler != execute_wgmma);
         slot.offset = places[slot.offset];
       }
       *next++ = slot;

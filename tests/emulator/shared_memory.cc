@@ -160,6 +160,23 @@ void SharedMemory::warp_sync(int warp, std::uint32_t mask) {
   impl_->cells.forget_if_exhausted();
 }
 
+void SharedMemory::proxy_fence(int warp, std::uint32_t mask) {
+  impl_->cells.proxy_fence(warp, mask);
+}
+
+std::optional<Fault> SharedMemory::begin_wgmma(int warp, std::span<const std::uint32_t> chunks) {
+  if (auto trouble = impl_->cells.begin_wgmma(warp, chunks)) {
+    return impl_->fault("wgmma reads", trouble->offset, *trouble);
+  }
+  return std::nullopt;
+}
+
+void SharedMemory::end_wgmma(int warp, std::span<const std::uint32_t> chunks, Stamp at_begin) {
+  impl_->cells.end_wgmma(warp, chunks, at_begin);
+}
+
+Stamp SharedMemory::now(int warp) const { return impl_->cells.clocks().now(warp); }
+
 void SharedMemory::exit(int warp, std::uint32_t lanes) { impl_->cells.clocks().exit(warp, lanes); }
 
 std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset, Address source,

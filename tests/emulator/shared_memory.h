@@ -10,6 +10,7 @@
 
 #include "tests/emulator/fault.h"
 #include "tests/emulator/memory.h"
+#include "tests/emulator/shared_memory_clocks.h"
 
 namespace xception::emulator {
 
@@ -54,6 +55,15 @@ class SharedMemory {
   void release(int id, std::span<const int> waiting);
   // bar.warp.sync: orders the lanes of `mask` among themselves.
   void warp_sync(int warp, std::uint32_t mask);
+  // fence.proxy.async of the lanes of `mask`.
+  void proxy_fence(int warp, std::uint32_t mask);
+  // What a wgmma of `warp` reads: 16 bytes at each of `chunks`, multiples of 16. Checked and
+  // recorded as the warp's reads; what fence.proxy.async has not handed to the async proxy is
+  // reported too. From begin to end, which is the wait, any write to the chunks is a fault.
+  std::optional<Fault> begin_wgmma(int warp, std::span<const std::uint32_t> chunks);
+  void end_wgmma(int warp, std::span<const std::uint32_t> chunks, Stamp at_begin);
+  // When a warp does what it does now.
+  Stamp now(int warp) const;
   // Lanes that have ended: barriers do not wait for them.
   void exit(int warp, std::uint32_t lanes);
 

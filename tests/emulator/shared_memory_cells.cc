@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "tests/emulator/memory_ranges.h"
+#include "tests/emulator/wgmma.h"
 
 namespace xception::emulator {
 namespace {
@@ -28,6 +29,11 @@ void SharedCells::begin_block(std::size_t bytes, int threads, bool partial_barri
   byte_cells_.clear();
   sets_.clear();
   clocks_.begin_block(threads);
+  for (std::vector<ProxyFence>& fences : proxy_fences_) {
+    fences.clear();
+  }
+  wgmma_readers_.clear();
+  wgmma_reads_ = 0;
 }
 
 // The common case, in which everything before lies beyond a synchronisation of the whole warp or
@@ -40,7 +46,7 @@ inline bool SharedCells::touch_ordered(std::size_t word, const Lane& me, Stamp n
     return false;
   }
   const bool reads_before = clocks_.before_warp(cell.read.stamp, me.warp);
-  const std::uint32_t lane = 1U << me.lane;
+  const std::uint32_t lane = me.bit();
   if (me.kind == Access::kRead) {
     if (state != kDefinedBits) {
       return false;
@@ -49,8 +55,11 @@ inline bool SharedCells::touch_ordered(std::size_t word, const Lane& me, Stamp n
       cell.read.lanes |= lane;
     } else if (reads_before) {
       cell.read = {now, lane};
-    } else {
-      return cell.read.stamp.warp() == Stamp::kManyWarps;
+    } else if (const int other = cell.read.stamp.warp(); other != Stamp::kManyWarps) {
+      if (partial_barriers_ || other == me.warp) {
+        return false;
+      }
+      cell.read = {clocks_.now_many(), 0};
     }
     return true;
   }
@@ -75,7 +84,7 @@ bool SharedCells::before(const AccessRecord& record, const Lane& me) const {
 // Adds an access to those of the same kind, which do not conflict with each other.
 void SharedCells::add(AccessRecord& record, const Lane& me) {
   const Stamp now = clocks_.now(me.warp);
-  const std::uint32_t lane = 1U << me.lane;
+  const std::uint32_t lane = me.bit();
   const int other = record.stamp.warp();
   if (record.stamp == now) {
     record.lanes |= lane;
@@ -112,8 +121,12 @@ SharedCells::Trouble SharedCells::race(const AccessRecord& record, const char* d
   }
   const std::uint32_t lanes =
       other.stamp.warp() == me.warp ? other.lanes & ~(1U << me.lane) : other.lanes;
-  std::string what = lanes == 0 ? "threads of several warps"
-                                : thread_text(other.stamp.warp(), __builtin_ctz(lanes));
+  std::string what = "threads of several warps";
+  if (lanes != 0) {
+    what = thread_text(other.stamp.warp(), __builtin_ctz(lanes));
+  } else if (other.stamp.warp() < kMostWarps) {
+    what = "a wgmma of warp " + std::to_string(other.stamp.warp());
+  }
   what += std::string(" ") + did + " it, and no ";
   what += other.stamp.warp() == me.warp ? "__syncwarp or barrier" : "barrier";
   return {FaultKind::kSharedRace, 0, what + " lies between"};
@@ -242,6 +255,12 @@ std::optional<SharedCells::Trouble> SharedCells::access(const WarpRequest& reque
   }
   const auto begin = static_cast<std::size_t>(address);
   const std::size_t end = begin + request.bytes;
+  if (wgmma_reads_ != 0 && me.kind != Access::kRead &&
+      wgmma_readers_[begin / kChunkBytes].count != 0) {
+    return Trouble{FaultKind::kWgmmaNotWaited, begin,
+                   "a wgmma that warp " + std::to_string(wgmma_readers_[begin / kChunkBytes].warp) +
+                       " has not waited for reads it"};
+  }
   const Stamp now = clocks_.now(me.warp);
   for (std::size_t at = begin; at < end;) {
     const std::size_t stop = std::min(end, (at / kWordBytes + 1) * kWordBytes);
@@ -274,11 +293,135 @@ void SharedCells::land_copy(std::size_t begin, std::size_t end, int warp, int la
   }
 }
 
+void SharedCells::proxy_fence(int warp, std::uint32_t lanes) {
+  proxy_fences_[static_cast<std::size_t>(warp)].push_back({clocks_.advance(warp), lanes});
+}
+
+std::uint32_t SharedCells::fenced_lanes(Stamp write, int reader) const {
+  const auto& fences = proxy_fences_[static_cast<std::size_t>(write.warp())];
+  const std::uint32_t known = clocks_.known_to(reader, write.warp());
+  std::uint32_t lanes = 0;
+  for (auto at = std::ranges::upper_bound(fences, write.clock(), {}, &ProxyFence::clock);
+       at != fences.end() && at->clock <= known && ~lanes != 0; ++at) {
+    lanes |= at->lanes;
+  }
+  return lanes;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::unfenced(const AccessRecord& write,
+                                                          int reader) const {
+  // Nothing is known of a write before the clocks began anew.
+  if (write.stamp.clock() == 0 || (write.lanes & ~fenced_lanes(write.stamp, reader)) == 0) {
+    return std::nullopt;
+  }
+  return Trouble{FaultKind::kMissingFence, 0,
+                 thread_text(write.stamp.warp(), __builtin_ctz(write.lanes)) +
+                     " wrote it, and has executed no fence.proxy.async between that and the "
+                     "barrier"};
+}
+
+// The common case: a word written as part of a tile that is known, and since then only read. False
+// where the case is another one, with nothing recorded.
+inline bool SharedCells::read_fenced(std::size_t word, const WgmmaReader& reader) {
+  Cell& cell = cells_[word];
+  const AccessRecord& fenced = reader.fenced[static_cast<std::size_t>(cell.write.stamp.warp())];
+  if (flags_[word] != kDefinedBits || !(cell.write.stamp == fenced.stamp) ||
+      (cell.write.lanes & ~fenced.lanes) != 0 || !(cell.atomic.stamp == Stamp())) {
+    return false;
+  }
+  if (cell.read.stamp == reader.now || cell.read.stamp == reader.now_many) {
+    return true;
+  }
+  if (clocks_.before_warp(cell.read.stamp, reader.warp)) {
+    cell.read = {reader.now, 0};
+  } else if (!partial_barriers_ && cell.read.stamp.warp() != reader.warp) {
+    cell.read = {reader.now_many, 0};
+  } else {
+    return false;
+  }
+  return true;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t word,
+                                                               WgmmaReader* reader) {
+  const Lane me{Access::kRead, reader->warp, 0, true};
+  if (!touch_ordered(word, me, reader->now)) {
+    if (auto trouble = touch_word(word, me)) {
+      return trouble;
+    }
+  }
+  if ((flags_[word] & kSplitBit) != 0) {
+    for (std::size_t byte = 0; byte < kWordBytes; ++byte) {
+      if (auto trouble = unfenced(byte_cells_[word * kWordBytes + byte].write, reader->warp)) {
+        return trouble;
+      }
+    }
+    return std::nullopt;
+  }
+  const AccessRecord& write = cells_[word].write;
+  if (auto trouble = unfenced(write, reader->warp)) {
+    return trouble;
+  }
+  if (clocks_.before_warp(write.stamp, reader->warp)) {
+    reader->fenced[static_cast<std::size_t>(write.stamp.warp())] = {
+        write.stamp, fenced_lanes(write.stamp, reader->warp)};
+  }
+  return std::nullopt;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::begin_wgmma(
+    int warp, std::span<const std::uint32_t> chunks) {
+  wgmma_readers_.resize((bytes_ + kChunkBytes - 1) / kChunkBytes);
+  WgmmaReader reader;
+  reader.warp = warp;
+  reader.now = clocks_.now(warp);
+  reader.now_many = clocks_.now_many();
+  for (const std::uint32_t chunk : chunks) {
+    if (chunk >= bytes_ || bytes_ - chunk < kChunkBytes) {
+      return Trouble{FaultKind::kOutOfBounds, chunk,
+                     "the block has " + bytes_text(bytes_) + " of shared memory"};
+    }
+    for (std::size_t word = chunk / kWordBytes; word < (chunk + kChunkBytes) / kWordBytes; ++word) {
+      if (read_fenced(word, reader)) {
+        continue;
+      }
+      if (auto trouble = read_of_wgmma(word, &reader)) {
+        trouble->offset = std::max(trouble->offset, word * kWordBytes);
+        return trouble;
+      }
+    }
+    WgmmaReaders& readers = wgmma_readers_[chunk / kChunkBytes];
+    ++readers.count;
+    readers.warp = static_cast<std::uint8_t>(warp);
+  }
+  wgmma_reads_ += chunks.size();
+  return std::nullopt;
+}
+
+void SharedCells::end_wgmma(int warp, std::span<const std::uint32_t> chunks, Stamp at_begin) {
+  // It has been reading until now, and nobody can have written in the meantime.
+  const Lane me{Access::kRead, warp, 0, true};
+  const Stamp now = clocks_.now(warp);
+  for (const std::uint32_t chunk : chunks) {
+    --wgmma_readers_[chunk / kChunkBytes].count;
+    for (std::size_t word = chunk / kWordBytes;
+         !(now == at_begin) && word < (chunk + kChunkBytes) / kWordBytes; ++word) {
+      if (!touch_ordered(word, me, now)) {
+        (void)touch_word(word, me);
+      }
+    }
+  }
+  wgmma_reads_ -= chunks.size();
+}
+
 void SharedCells::forget_if_exhausted() {
   if (!clocks_.exhausted()) {
     return;
   }
   clocks_.restart();
+  for (std::vector<ProxyFence>& fences : proxy_fences_) {
+    fences.clear();
+  }
   std::fill(cells_.begin(), cells_.end(), Cell{});
   std::fill(byte_cells_.begin(), byte_cells_.end(), Cell{});
   sets_.clear();

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -26,6 +27,10 @@ class SharedCells {
     Access kind = Access::kRead;
     int warp = 0;
     int lane = 0;
+    // A read by the warp's wgmma, which its lanes wait for together: it does not stand against
+    // what they do later.
+    bool of_wgmma = false;
+    std::uint32_t bit() const { return of_wgmma ? 0 : 1U << lane; }
   };
   // What stands against it, and at which byte.
   struct Trouble {
@@ -45,6 +50,15 @@ class SharedCells {
   void begin_copy(std::size_t begin, std::size_t end);
   void land_copy(std::size_t begin, std::size_t end, int warp, int lane);
 
+  // A wgmma of `warp` reads 16 bytes at each of `chunks`. Besides what any read must keep to,
+  // their writers must have executed fence.proxy.async between the write and the barrier that led
+  // here. Until end_wgmma() a write to the chunks is a fault.
+  std::optional<Trouble> begin_wgmma(int warp, std::span<const std::uint32_t> chunks);
+  // Its wait. `at_begin`: clocks().now(warp) at its begin.
+  void end_wgmma(int warp, std::span<const std::uint32_t> chunks, Stamp at_begin);
+  // fence.proxy.async of some lanes.
+  void proxy_fence(int warp, std::uint32_t lanes);
+
   WarpClocks& clocks() { return clocks_; }
   // To be called after a synchronisation: a clock that has come to its end (after 67 million
   // synchronisations of a warp) starts anew, with nothing remembered of who has touched what.
@@ -61,6 +75,24 @@ class SharedCells {
     AccessRecord atomic;
   };
   using Set = std::array<AccessRecord, kMostWarps>;
+
+  struct ProxyFence {
+    std::uint32_t clock = 0;  // writes of an earlier clock lie before it
+    std::uint32_t lanes = 0;
+  };
+  // The lanes of the writer whose fences after the write `reader` knows of.
+  std::uint32_t fenced_lanes(Stamp write, int reader) const;
+  // One wgmma while its reads are checked.
+  struct WgmmaReader {
+    int warp = 0;
+    Stamp now;
+    Stamp now_many;
+    // Of each warp: writes of this time lie before it, and those of these lanes have been fenced.
+    std::array<AccessRecord, kMostWarps> fenced{};
+  };
+  bool read_fenced(std::size_t word, const WgmmaReader& reader);
+  std::optional<Trouble> read_of_wgmma(std::size_t word, WgmmaReader* reader);
+  std::optional<Trouble> unfenced(const AccessRecord& write, int reader) const;
 
   bool touch_ordered(std::size_t word, const Lane& me, Stamp now);
   bool before(const AccessRecord& record, const Lane& me) const;
@@ -81,6 +113,13 @@ class SharedCells {
   // Where several warps are remembered one by one.
   std::unordered_map<const AccessRecord*, Set> sets_;
   WarpClocks clocks_;
+  std::array<std::vector<ProxyFence>, kMostWarps> proxy_fences_;  // of each warp, in order
+  struct WgmmaReaders {
+    std::uint16_t count = 0;
+    std::uint8_t warp = 0;  // one of them
+  };
+  std::vector<WgmmaReaders> wgmma_readers_;  // of each 16 bytes, empty until there is one
+  std::size_t wgmma_reads_ = 0;              // in flight, all together
 };
 
 }  // namespace xception::emulator

@@ -51,6 +51,16 @@ class WarpClocks {
   void release(int id, std::span<const int> waiting);
   void sync_lanes(int warp, std::uint32_t mask);
   void exit(int warp, std::uint32_t lanes);
+  // Moves a warp's clock on, to tell what it did before this from what follows: the new reading.
+  std::uint32_t advance(int warp) {
+    tick(warp);
+    return clock_[index(warp)];
+  }
+  // What `reader` has been told of a warp's clock by barriers; of its own it knows everything.
+  std::uint32_t known_to(int reader, int warp) const {
+    return reader == warp ? clock_[index(warp)]
+                          : known_[index(reader)][static_cast<std::size_t>(warp)];
+  }
 
   Stamp now(int warp) const { return {warp, clock_[index(warp)]}; }
   // Several warps, since the last barrier that the whole block waited at.

@@ -121,10 +121,28 @@ TEST_CASE("a device takes the newest PTX that is not newer than itself") {
       fatbin({entry(1, 75, "a"), entry(1, 90, "b", Compression::kNone, Scope::kExact)});
   CHECK(chosen(exact, 90) == 90);
   CHECK(chosen(exact, 100) == 75);
+  CHECK(chosen(exact, 120) == 75);
   const Bytes family =
       fatbin({entry(1, 75, "a"), entry(1, 100, "b", Compression::kNone, Scope::kFamily)});
   CHECK(chosen(family, 103) == 100);
   CHECK(chosen(family, 120) == 75);
+}
+
+TEST_CASE("compute_90a comes before compute_90 on its own device, wherever it stands") {
+  const Bytes narrow = entry(1, 90, "a", Compression::kNone, Scope::kExact);
+  for (const Bytes& image :
+       {fatbin({narrow, entry(1, 90, "b")}), fatbin({entry(1, 90, "b"), narrow})}) {
+    const auto entries = parse_fatbin(image);
+    REQUIRE(entries.ok());
+    for (const auto& [arch, scope] :
+         {std::pair(90, FatbinEntry::Scope::kExact), std::pair(100, FatbinEntry::Scope::kLater),
+          std::pair(120, FatbinEntry::Scope::kLater)}) {
+      const FatbinEntry* chosen = choose_ptx(*entries, arch);
+      REQUIRE(chosen != nullptr);
+      CHECK(chosen->arch == 90);
+      CHECK(chosen->scope == scope);
+    }
+  }
 }
 
 TEST_CASE("what is no fat binary, or cut off, is refused") {

@@ -29,7 +29,8 @@ constexpr const char* kNop = R"(
 // A registered binary with one PTX entry and one kernel, `nop`.
 class TestModule {
  public:
-  TestModule(const std::string& ptx, std::uint32_t arch) : image_(16 + 64 + ptx.size() + 8) {
+  TestModule(const std::string& ptx, std::uint32_t arch, std::uint64_t flags = 0)
+      : image_(16 + 64 + ptx.size() + 8) {
     const std::size_t stored = (ptx.size() + 8) / 8 * 8;
     image_.resize(16 + 64 + stored);
     put<std::uint32_t>(0, 0xBA55ED50);
@@ -40,6 +41,7 @@ class TestModule {
     put<std::uint32_t>(20, 64);
     put<std::uint64_t>(24, stored);
     put<std::uint32_t>(44, arch);
+    put<std::uint64_t>(56, flags);
     std::memcpy(image_.data() + 80, ptx.data(), ptx.size());
   }
   ~TestModule() {
@@ -63,6 +65,12 @@ class TestModule {
   cudaError_t launch() {
     const cudaError_t error = cudaLaunchKernel(&host_, dim3(1), dim3(1), nullptr, 0, nullptr);
     return error != cudaSuccess ? error : cudaDeviceSynchronize();
+  }
+
+  int ptx_version() {
+    cudaFuncAttributes attributes{};
+    CHECK_CUDA(cudaSuccess, cudaFuncGetAttributes(&attributes, &host_));
+    return attributes.ptxVersion;
   }
 
  private:
@@ -101,6 +109,26 @@ TEST_CASE("a binary without PTX for the device has no kernel image") {
   CHECK_CUDA(cudaErrorNoKernelImageForDevice, module.launch());
   CHECK_CUDA(cudaErrorNoKernelImageForDevice, cudaGetLastError());
   CHECK_CUDA(cudaSuccess, cudaGetLastError());
+}
+
+TEST_CASE("PTX of sm_90a is for a device of 9.0 alone") {
+  XC_NEEDS_EMULATOR();
+  int major = 0;
+  int minor = 0;
+  CHECK_CUDA(cudaSuccess, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  CHECK_CUDA(cudaSuccess, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
+  std::string ptx = kNop;
+  ptx.replace(ptx.find("sm_70"), 5, "sm_90a");
+  constexpr std::uint64_t kExactArch = 0x100000;  // as nvcc marks compute_90a
+  TestModule module(ptx, 90, kExactArch);
+  module.load();
+  if (10 * major + minor == 90) {
+    CHECK_CUDA(cudaSuccess, module.launch());
+    CHECK(module.ptx_version() == 90);
+  } else {
+    CHECK_CUDA(cudaErrorNoKernelImageForDevice, module.launch());
+  }
+  (void)cudaGetLastError();
 }
 
 TEST_CASE("PTX that cannot be read is an error that names the line") {

@@ -137,7 +137,10 @@ Warp::Status Warp::run(std::uint64_t budget) {
     counters.lane_instructions +=
         mask == kAllLanes ? kLanes : static_cast<std::uint64_t>(std::popcount(mask));
     Flow flow = Flow::kNext;
-    if (mask != 0) {
+    if (in.watched && mask != 0) {
+      flow = wgmma_.touch(*this, in, mask);
+    }
+    if (mask != 0 && flow == Flow::kNext) {
       flow =
           in.collective == Collective::kNone ? in.handler(*this, in, mask) : collective(in, mask);
     }

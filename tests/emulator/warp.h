@@ -12,6 +12,7 @@
 #include "tests/emulator/fault.h"
 #include "tests/emulator/ptx.h"
 #include "tests/emulator/ptx_statement.h"
+#include "tests/emulator/wgmma_warp.h"
 
 namespace xception::emulator {
 
@@ -109,6 +110,8 @@ class Warp {
   Flow fail(const Fault& fault, int lane) { return fail(fault.kind, fault.message, lane); }
   std::optional<Fault> take_fault() { return std::move(fault_); }
 
+  WgmmaWarp& wgmma() { return wgmma_; }
+
   // Control flow of the current fragment; each returns Flow::kMoved.
   Flow jump(std::uint32_t pc, LaneMask taken) { return jump_some(pc, taken, 0); }
   // Lanes of `again` stay and execute the instruction again; so in enter().
@@ -146,6 +149,7 @@ class Warp {
   std::uint64_t executed_ = 0;
   std::uint64_t turn_begin_ = 0;  // when the warp last was together, or gave a turn
   std::optional<Fault> fault_;
+  WgmmaWarp wgmma_;
 };
 
 }  // namespace xception::emulator

@@ -21,6 +21,7 @@ void Warp::begin(Block* block, int index, int threads) {
   executed_ = 0;
   turn_begin_ = 0;
   fault_.reset();
+  wgmma_.begin();
   fragments_.clear();
   free_frames_.clear();
   for (const std::unique_ptr<Frame>& frame : frames_) {
