@@ -12,6 +12,11 @@ namespace {
 
 Flow execute_nothing(Warp&, const Instruction&, LaneMask) { return Flow::kNext; }
 
+Flow execute_grid_wait(Warp& warp, const Instruction&, LaneMask mask) {
+  warp.await_previous_kernel(mask);
+  return Flow::kNext;
+}
+
 Flow execute_trap(Warp& warp, const Instruction&, LaneMask mask) {
   return warp.fail(FaultKind::kTrap, "trap", std::countr_zero(mask));
 }
@@ -237,9 +242,11 @@ Handler decode_control(Statement* s) {
     return execute_nothing;
   }
   if (op == "griddepcontrol") {
-    s->take("wait");
-    s->take("launch_dependents");
-    return execute_nothing;
+    if (s->take("wait")) {
+      return execute_grid_wait;
+    }
+    // When the next kernel starts shows nowhere: it always finds this one at its end.
+    return s->take("launch_dependents") ? execute_nothing : nullptr;
   }
   return nullptr;
 }

@@ -6,6 +6,7 @@
 #include "tests/emulator/decode.h"
 #include "tests/emulator/execute.h"
 #include "tests/emulator/execute_memory.h"
+#include "tests/emulator/memory_ranges.h"
 
 namespace xception::emulator {
 namespace {
@@ -27,12 +28,49 @@ Space space_of(Address* address) {
   }
 }
 
+// A read by a dependent launch of what an earlier kernel has written, which `how` says is wrong.
+Flow check_written_before(Warp& warp, const WarpRequest& request, const std::string& how) {
+  const DeviceMemory& memory = warp.block().memory();
+  const auto found = memory.find_written_before(request);
+  if (!found) {
+    return Flow::kNext;
+  }
+  return warp.fail(FaultKind::kDependentLaunch,
+                   std::to_string(request.bytes) + "-byte read at " +
+                       hex(request.addresses[static_cast<std::size_t>(found->lane)]) + " " + how +
+                       ": " + memory.describe(found->address) +
+                       ", which an earlier kernel has written, perhaps not before this one began",
+                   found->lane);
+}
+
+// What lanes of a dependent launch do before they have waited for the kernel before it.
+Flow check_early(Warp& warp, Access access, const WarpRequest& request) {
+  if (access == Access::kRead) {
+    return check_written_before(warp, request, "before griddepcontrol.wait");
+  }
+  const int lane = std::countr_zero(request.active);
+  const Address address = request.addresses[static_cast<std::size_t>(lane)];
+  return warp.fail(FaultKind::kDependentLaunch,
+                   std::to_string(request.bytes) + "-byte " +
+                       (access == Access::kWrite ? "write" : "atomic access") + " at " +
+                       hex(address) +
+                       " before griddepcontrol.wait: " + warp.block().memory().describe(address) +
+                       ", which the kernel before may still use",
+                   lane);
+}
+
 Flow touch_global(Warp& warp, Access access, const WarpRequest& request) {
   Block& block = warp.block();
   int lane = 0;
   if (std::optional<Fault> fault =
           block.memory().access(access, request, block.accessor(), &lane)) {
     return warp.fail(*fault, lane);
+  }
+  if (const LaneMask early = request.active & warp.early(); early != 0) {
+    const Flow flow = check_early(warp, access, {early, request.addresses, request.bytes});
+    if (flow != Flow::kNext) {
+      return flow;
+    }
   }
   const GlobalCost cost = global_cost(request);
   LaunchCounters& counters = block.count();
@@ -179,6 +217,10 @@ Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask m
 
 namespace {
 
+// A load's variant: of memory that nobody writes while the kernel runs. A dependent launch begins
+// while the kernel before it still may.
+constexpr std::uint8_t kNonCoherent = 1;
+
 template <class Element, class Register>
 Flow load(Warp& warp, const Instruction& in, LaneMask mask) {
   Address addresses[kLanes];
@@ -188,6 +230,13 @@ Flow load(Warp& warp, const Instruction& in, LaneMask mask) {
                           addresses, sources, nullptr);
   if (flow != Flow::kNext) {
     return flow;
+  }
+  if (in.variant == kNonCoherent && warp.block().context().request->dependent) {
+    const WarpRequest request{mask, {addresses, kLanes}, sizeof(Element) * in.destinations};
+    const Flow allowed = check_written_before(warp, request, "by ld.global.nc");
+    if (allowed != Flow::kNext) {
+      return allowed;
+    }
   }
   for (std::size_t i = 0; i < in.destinations; ++i) {
     if (in.slots[i].sink) {
@@ -331,7 +380,7 @@ Space take_space(Statement* s) {
 bool take_memory_hints(Statement* s) {
   for (const char* modifier :
        {"weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "cta", "cluster", "gpu",
-        "sys", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc"}) {
+        "sys", "ca", "cg", "cs", "lu", "cv", "wb", "wt"}) {
     s->take(modifier);
   }
   const bool hint = s->take("L2::cache_hint");
@@ -357,6 +406,12 @@ Handler decode_memory(Statement* s) {
   }
   s->in.kind = InstructionClass::kMemory;
   s->in.space = take_space(s);
+  if (load && s->take("nc")) {
+    if (s->in.space != Space::kGlobal) {
+      return nullptr;
+    }
+    s->in.variant = kNonCoherent;
+  }
   take_memory_hints(s);  // of an L2::cache_hint: the policy, a last operand that is not read
   const std::size_t count = take_vector(s);
   const Type type = s->take_type();

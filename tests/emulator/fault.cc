@@ -22,6 +22,8 @@ const char* fault_name(FaultKind kind) {
       return "wgmma not waited for";
     case FaultKind::kMissingFence:
       return "missing fence";
+    case FaultKind::kDependentLaunch:
+      return "dependent launch";
     case FaultKind::kDivergentBarrier:
       return "divergent barrier";
     case FaultKind::kDeadlock:

@@ -15,6 +15,7 @@ enum class FaultKind {
   kAsyncCopyNotWaited,  // cp.async data read before its wait, or overwritten in flight
   kWgmmaNotWaited,      // registers or operands of a wgmma touched before its wait
   kMissingFence,        // a wgmma without the wgmma.fence or fence.proxy.async that it needs
+  kDependentLaunch,     // touches early what the kernel before may still use
   kDivergentBarrier,
   kDeadlock,
   kInvalidFree,

@@ -69,6 +69,9 @@ struct LaunchRequest {
   Dim3 grid;
   Dim3 block;
   std::size_t dynamic_shared_bytes = 0;
+  // May start while the kernel before it in its stream still runs, and is checked for keeping to
+  // what that allows.
+  bool dependent = false;
   std::span<const std::byte> parameters;  // parameters_total bytes
   std::span<const GlobalAddress> globals;
   std::uint32_t launch = 0;  // DeviceMemory's Accessor::launch

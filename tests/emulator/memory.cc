@@ -50,13 +50,14 @@ struct DeviceMemory::Impl {
       : capacity_bytes(capacity),
         data(reserved),
         defined(data.size()),
+        from_kernel(data.size()),
         races(data.size()),
         stamps(data.size() / kSectorBytes * sizeof(SectorStamp)),
         allocations(reinterpret_cast<Address>(data.data()), data.size()) {}
 
   bool reserved() const {
-    return data.data() != nullptr && defined.reserved() && races.reserved() &&
-           stamps.data() != nullptr;
+    return data.data() != nullptr && defined.reserved() && from_kernel.reserved() &&
+           races.reserved() && stamps.data() != nullptr;
   }
   std::size_t offset(Address address) const {
     return address - reinterpret_cast<Address>(data.data());
@@ -72,13 +73,19 @@ struct DeviceMemory::Impl {
   std::optional<Trouble> check_bounds(Address begin, Address end) const;
   std::optional<Trouble> check_run(Access kind, Address begin, Address end, std::uint32_t block);
   void count_sector(Access kind, std::size_t sector, bool written_before);
+  // The runtime itself has given [begin, end) what stands there.
+  void set_by_runtime(std::size_t begin, std::size_t end) {
+    defined.set(begin, end);
+    from_kernel.clear(begin, end);
+  }
   // A fault of the runtime's own copies: `what` is "copy to".
   std::optional<Fault> copy_fault(const char* what, Address address, std::size_t bytes) const;
 
   std::size_t capacity_bytes;
   std::size_t used_bytes = 0;
   Pages data;
-  DefinedBits defined;
+  ByteFlags defined;
+  ByteFlags from_kernel;  // a kernel wrote the byte, and since then no copy or fill
   RaceShadow races;
   Pages stamps;  // SectorStamp for each sector
   Allocations allocations;
@@ -117,7 +124,7 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access 
   const std::size_t first = offset(begin);
   const std::size_t last = offset(end);
   if (kind != Access::kWrite) {
-    const std::size_t undefined = defined.first_undefined(first, last);
+    const std::size_t undefined = defined.first_clear(first, last);
     if (undefined != last) {
       const Address address = begin + (undefined - first);
       return Trouble{FaultKind::kUninitialised, address,
@@ -139,7 +146,8 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access 
     at = stop;
   }
   if (kind != Access::kRead) {
-    defined.mark(first, last);
+    defined.set(first, last);
+    from_kernel.set(first, last);
   }
   return std::nullopt;
 }
@@ -201,6 +209,7 @@ std::optional<Fault> DeviceMemory::free(Address address) {
   impl_->data.release(begin, end);
   impl_->races.release(begin, end);
   impl_->defined.clear(impl_->offset(address), impl_->offset(address) + span->bytes);
+  impl_->from_kernel.clear(impl_->offset(address), impl_->offset(address) + span->bytes);
   return std::nullopt;
 }
 
@@ -230,7 +239,7 @@ std::optional<Fault> DeviceMemory::copy_in(Address dst, const void* src, std::si
   }
   if (bytes > 0) {
     std::memcpy(impl_->host(dst), src, bytes);
-    impl_->defined.mark(impl_->offset(dst), impl_->offset(dst) + bytes);
+    impl_->set_by_runtime(impl_->offset(dst), impl_->offset(dst) + bytes);
   }
   return std::nullopt;
 }
@@ -246,8 +255,8 @@ std::optional<Fault> DeviceMemory::copy_out(void* dst, Address src, std::size_t 
   auto* out = static_cast<std::byte*>(dst);
   const std::size_t begin = impl_->offset(src);
   const std::size_t end = begin + bytes;
-  for (std::size_t at = impl_->defined.first_undefined(begin, end); at < end;
-       at = impl_->defined.first_undefined(at + 1, end)) {
+  for (std::size_t at = impl_->defined.first_clear(begin, end); at < end;
+       at = impl_->defined.first_clear(at + 1, end)) {
     out[at - begin] = std::byte{0xFF};
   }
   return std::nullopt;
@@ -268,11 +277,11 @@ std::optional<Fault> DeviceMemory::copy(Address dst, Address src, std::size_t by
   const std::size_t to = impl_->offset(dst);
   // Collected first: the two may overlap.
   std::vector<std::size_t> undefined;
-  for (std::size_t at = impl_->defined.first_undefined(from, from + bytes); at < from + bytes;
-       at = impl_->defined.first_undefined(at + 1, from + bytes)) {
+  for (std::size_t at = impl_->defined.first_clear(from, from + bytes); at < from + bytes;
+       at = impl_->defined.first_clear(at + 1, from + bytes)) {
     undefined.push_back(to + (at - from));
   }
-  impl_->defined.mark(to, to + bytes);
+  impl_->set_by_runtime(to, to + bytes);
   for (const std::size_t at : undefined) {
     impl_->defined.clear(at, at + 1);
   }
@@ -285,7 +294,7 @@ std::optional<Fault> DeviceMemory::fill(Address dst, int value, std::size_t byte
   }
   if (bytes > 0) {
     std::memset(impl_->host(dst), value, bytes);
-    impl_->defined.mark(impl_->offset(dst), impl_->offset(dst) + bytes);
+    impl_->set_by_runtime(impl_->offset(dst), impl_->offset(dst) + bytes);
   }
   return std::nullopt;
 }
@@ -358,6 +367,23 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     }
   }
   return finish_run();
+}
+
+std::optional<DeviceMemory::LaneByte> DeviceMemory::find_written_before(
+    const WarpRequest& request) const {
+  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
+    const int lane = __builtin_ctz(rest);
+    const Address address = request.addresses[static_cast<std::size_t>(lane)];
+    const std::size_t begin = impl_->offset(address);
+    const std::size_t end = begin + request.bytes;
+    for (std::size_t at = impl_->from_kernel.first_set(begin, end); at < end;
+         at = impl_->from_kernel.first_set(at + 1, end)) {
+      if (!impl_->races.written(at)) {
+        return LaneByte{lane, address + (at - begin)};
+      }
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace xception::emulator

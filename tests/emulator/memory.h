@@ -1,4 +1,4 @@
-// Device memory with its shadow: what is allocated, what has been written, and by which block.
+// Device memory with its shadow: what is allocated, what has been written, and by whom.
 #pragma once
 
 #include <cstddef>
@@ -40,8 +40,8 @@ struct DistinctBytes {
   std::uint64_t written = 0;
 };
 
-// Safe to use from the threads that run blocks of one launch, for access(); everything else is
-// called with no launch running on this memory.
+// Safe to use from the threads that run blocks of one launch, for access() and
+// find_written_before(); everything else is called with no launch running on this memory.
 class DeviceMemory {
  public:
   // Reserves address space, not memory: pages are taken as they are first touched.
@@ -73,7 +73,8 @@ class DeviceMemory {
   // "64 bytes past the end of allocation 3 (0x7f0000000100, 1024 bytes)".
   std::string describe(Address address) const;
 
-  // Copies and fills of the runtime. They check bounds; copying undefined bytes within the device
+  // Copies and fills of the runtime, whose bytes are then the runtime's, whoever wrote them before:
+  // a stream orders them fully. They check bounds; copying undefined bytes within the device
   // copies that they are undefined, and reading them to the host is allowed, as on a GPU: they
   // arrive as 0xFF, a NaN in every floating type.
   std::optional<Fault> copy_in(Address dst, const void* src, std::size_t bytes);
@@ -100,6 +101,14 @@ class DeviceMemory {
   // `lane` is a lane at fault.
   std::optional<Fault> access(Access kind, const WarpRequest& request, Accessor accessor,
                               int* lane);
+
+  // Of lanes whose bytes are allocated: the first byte that a kernel of an earlier launch wrote
+  // last, and not the running one, a copy or a fill; nothing where there is none.
+  struct LaneByte {
+    int lane = 0;
+    Address address = 0;
+  };
+  std::optional<LaneByte> find_written_before(const WarpRequest& request) const;
 
  private:
   struct Impl;

@@ -73,9 +73,9 @@ void Pages::populate(std::size_t begin, std::size_t end) {
 #endif
 }
 
-DefinedBits::DefinedBits(std::size_t bytes) : pages_(bytes / 8) {}
+ByteFlags::ByteFlags(std::size_t bytes) : pages_(bytes / 8) {}
 
-void DefinedBits::mark(std::size_t begin, std::size_t end) {
+void ByteFlags::set(std::size_t begin, std::size_t end) {
   auto* words = reinterpret_cast<std::uint64_t*>(pages_.data());
   while (begin < end) {
     const std::size_t word_begin = begin / kWordBits * kWordBits;
@@ -90,25 +90,37 @@ void DefinedBits::mark(std::size_t begin, std::size_t end) {
   }
 }
 
-void DefinedBits::clear(std::size_t begin, std::size_t end) {
+void ByteFlags::clear(std::size_t begin, std::size_t end) {
   auto* words = reinterpret_cast<std::uint64_t*>(pages_.data());
   while (begin < end) {
     const std::size_t word_begin = begin / kWordBits * kWordBits;
     const std::size_t stop = std::min(end, word_begin + kWordBits);
-    words[begin / kWordBits] &= ~mask_of(begin - word_begin, stop - word_begin);
+    const std::uint64_t mask = mask_of(begin - word_begin, stop - word_begin);
+    // A page that only says no stays one that costs no memory.
+    if ((words[begin / kWordBits] & mask) != 0) {
+      words[begin / kWordBits] &= ~mask;
+    }
     begin = stop;
   }
 }
 
-std::size_t DefinedBits::first_undefined(std::size_t begin, std::size_t end) const {
+std::size_t ByteFlags::first_set(std::size_t begin, std::size_t end) const {
+  return first(begin, end, 0);
+}
+
+std::size_t ByteFlags::first_clear(std::size_t begin, std::size_t end) const {
+  return first(begin, end, ~std::uint64_t{0});
+}
+
+std::size_t ByteFlags::first(std::size_t begin, std::size_t end, std::uint64_t flip) const {
   const auto* words = reinterpret_cast<const std::uint64_t*>(pages_.data());
   while (begin < end) {
     const std::size_t word_begin = begin / kWordBits * kWordBits;
     const std::size_t stop = std::min(end, word_begin + kWordBits);
-    const std::uint64_t missing =
-        ~load(words[begin / kWordBits]) & mask_of(begin - word_begin, stop - word_begin);
-    if (missing != 0) {
-      return word_begin + static_cast<std::size_t>(__builtin_ctzll(missing));
+    const std::uint64_t found =
+        (load(words[begin / kWordBits]) ^ flip) & mask_of(begin - word_begin, stop - word_begin);
+    if (found != 0) {
+      return word_begin + static_cast<std::size_t>(__builtin_ctzll(found));
     }
     begin = stop;
   }
@@ -140,6 +152,15 @@ void RaceShadow::release(std::size_t begin, std::size_t end) {
 
 bool RaceShadow::is_split(std::uint64_t word) const {
   return (word & kSplitBit) != 0 && reader_of(word) >= first_;
+}
+
+bool RaceShadow::written(std::size_t offset) const {
+  std::uint64_t word = load(*word_at(offset));
+  if (is_split(word)) {
+    const std::lock_guard<std::mutex> lock(split_mutex_);
+    word = *byte_word_at(offset);
+  }
+  return writer_of(word) >= first_;
 }
 
 RaceShadow::Change RaceShadow::change(Access kind, std::uint64_t word, std::uint32_t me) const {

@@ -1,5 +1,6 @@
-// What device memory remembers of each byte beside its value: whether it has been written, and
-// which blocks of the running launch have touched it. Both lie at a fixed ratio to the data.
+// What device memory remembers of each byte beside its value: whether it has been written, whether
+// by a kernel, and which blocks of the running launch have touched it. All lie at a fixed ratio to
+// the data.
 #pragma once
 
 #include <atomic>
@@ -37,19 +38,22 @@ class Pages {
   std::size_t bytes_ = 0;
 };
 
-// One bit a byte. Offsets count from the start of the memory. Marking and asking are safe from
-// several threads at once.
-class DefinedBits {
+// One bit a byte, at first none of them set. Offsets count from the start of the memory. Setting
+// and asking are safe from several threads at once.
+class ByteFlags {
  public:
-  explicit DefinedBits(std::size_t bytes);
+  explicit ByteFlags(std::size_t bytes);
   bool reserved() const { return pages_.data() != nullptr; }
-  void mark(std::size_t begin, std::size_t end);
+  void set(std::size_t begin, std::size_t end);
   void clear(std::size_t begin, std::size_t end);
-  // The first byte of [begin, end) that is not defined, or `end`.
-  std::size_t first_undefined(std::size_t begin, std::size_t end) const;
-  bool defined(std::size_t offset) const { return first_undefined(offset, offset + 1) != offset; }
+  // The first byte of [begin, end) whose bit is set, or is not; `end` where there is none.
+  std::size_t first_set(std::size_t begin, std::size_t end) const;
+  std::size_t first_clear(std::size_t begin, std::size_t end) const;
 
  private:
+  // The first bit that is set after an exclusive or with `flip`.
+  std::size_t first(std::size_t begin, std::size_t end, std::uint64_t flip) const;
+
   Pages pages_;
 };
 
@@ -78,6 +82,8 @@ class RaceShadow {
   // `all_written` tells whether this launch had written every byte of it before.
   std::optional<Conflict> touch(Access kind, std::size_t begin, std::size_t end,
                                 std::uint32_t block, bool* all_written);
+  // Whether this launch has written the byte.
+  bool written(std::size_t offset) const;
 
  private:
   struct Change {
@@ -100,9 +106,9 @@ class RaceShadow {
 
   Pages words_;
   Pages bytes_;
-  std::mutex split_mutex_;   // guards every word of bytes_
-  std::uint32_t first_ = 1;  // number of this launch's block 0
-  std::uint32_t many_ = 1;   // stands for several blocks of this launch
+  mutable std::mutex split_mutex_;  // guards every word of bytes_
+  std::uint32_t first_ = 1;         // number of this launch's block 0
+  std::uint32_t many_ = 1;          // stands for several blocks of this launch
   bool several_threads_ = true;
 };
 

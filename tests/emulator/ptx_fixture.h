@@ -55,6 +55,7 @@ class PtxMachine {
     request.grid = grid;
     request.block = block;
     request.dynamic_shared_bytes = dynamic_shared_bytes;
+    request.dependent = dependent;
     request.parameters = std::as_bytes(std::span(parameters));
     std::vector<GlobalAddress> addresses;
     for (const GlobalInfo& global : globals(*parsed.program)) {
@@ -89,6 +90,7 @@ class PtxMachine {
   Dim3 grid{1, 1, 1};
   Dim3 block{32, 1, 1};
   std::size_t dynamic_shared_bytes = 0;
+  bool dependent = false;
   std::uint64_t seed = 0;
   int threads = 1;
 

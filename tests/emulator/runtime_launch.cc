@@ -68,7 +68,7 @@ cudaError_t check_limits(const Device& device, const Kernel& kernel, const Kerne
 
 cudaError_t launch_kernel(Runtime& runtime, const void* function, const dim3& grid,
                           const dim3& block, void** arguments, std::size_t shared_bytes,
-                          cudaStream_t handle, Lock& lock) {
+                          cudaStream_t handle, bool dependent, Lock& lock) {
   const Kernel* kernel = find_kernel(function);
   if (kernel == nullptr) {
     return cudaErrorInvalidDeviceFunction;
@@ -90,6 +90,7 @@ cudaError_t launch_kernel(Runtime& runtime, const void* function, const dim3& gr
   operation.grid = {grid.x, grid.y, grid.z};
   operation.block = {block.x, block.y, block.z};
   operation.dynamic_shared_bytes = shared_bytes;
+  operation.dependent = dependent;
   operation.parameters.resize(info.parameters_total);
   for (std::size_t i = 0; i < info.parameter_bytes.size(); ++i) {
     std::memcpy(operation.parameters.data() + info.parameter_offsets[i], arguments[i],
@@ -101,7 +102,8 @@ cudaError_t launch_kernel(Runtime& runtime, const void* function, const dim3& gr
 cudaError_t launch_call(const void* function, const dim3& grid, const dim3& block, void** arguments,
                         std::size_t shared_bytes, cudaStream_t stream) {
   return runtime_call(kOrdinary, [&](Runtime& runtime, Lock& lock) {
-    return launch_kernel(runtime, function, grid, block, arguments, shared_bytes, stream, lock);
+    return launch_kernel(runtime, function, grid, block, arguments, shared_bytes, stream, false,
+                         lock);
   });
 }
 
@@ -113,7 +115,6 @@ cudaError_t check_attribute(const cudaLaunchAttribute& attribute) {
     case cudaLaunchAttributeAccessPolicyWindow:
     case cudaLaunchAttributeMemSyncDomain:
     case cudaLaunchAttributeMemSyncDomainMap:
-    // Allows the kernel to start early, and does not make it.
     case cudaLaunchAttributeProgrammaticStreamSerialization:
       return cudaSuccess;
     case cudaLaunchAttributeCooperative:
@@ -214,11 +215,17 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* configuration, const v
     if (configuration == nullptr) {
       return cudaErrorInvalidValue;
     }
+    bool dependent = false;
     for (unsigned i = 0; i < configuration->numAttrs; ++i) {
-      XC_RETURN_IF_CUDA(check_attribute(configuration->attrs[i]));
+      const cudaLaunchAttribute& attribute = configuration->attrs[i];
+      XC_RETURN_IF_CUDA(check_attribute(attribute));
+      if (attribute.id == cudaLaunchAttributeProgrammaticStreamSerialization) {
+        dependent = attribute.val.programmaticStreamSerializationAllowed != 0;
+      }
     }
     return launch_kernel(runtime, function, configuration->gridDim, configuration->blockDim,
-                         arguments, configuration->dynamicSmemBytes, configuration->stream, lock);
+                         arguments, configuration->dynamicSmemBytes, configuration->stream,
+                         dependent, lock);
   });
 }
 

@@ -32,6 +32,8 @@ void execute_kernel(Runtime& runtime, Device& device, const KernelOperation& ope
   request.grid = operation.grid;
   request.block = operation.block;
   request.dynamic_shared_bytes = operation.dynamic_shared_bytes;
+  // Older devices start every kernel behind the one before it, and pass the attribute over.
+  request.dependent = operation.dependent && device.profile.arch >= 90;
   request.parameters = operation.parameters;
   request.globals = loaded.module->globals;
   request.launch = ++device.launches;

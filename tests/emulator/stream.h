@@ -37,6 +37,7 @@ struct KernelOperation {
   Dim3 grid;
   Dim3 block;
   std::size_t dynamic_shared_bytes = 0;
+  bool dependent = false;  // has the attribute of a programmatic dependent launch
   std::vector<std::byte> parameters;
 };
 

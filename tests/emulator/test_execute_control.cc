@@ -365,7 +365,8 @@ TEST_CASE("what is not supported is a fault where it is executed") {
         "mov.u32 %r2, %envreg3;", "add.u64 %r2, %r1, %r1;", "st.global.u32 [%rd1], %p1;",
         "shfl.idx.b32 %r2, %r1, 0, 31;", "cp.async.bulk.commit_group;",
         "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%r2,%r2,%r2,%r2}, {%r2}, {%r2}, {%r2};",
-        "barrier.cluster.arrive;", "ld.global.weird.u32 %r2, [%rd1];", "add.u32 %r2, %r1;"}) {
+        "barrier.cluster.arrive;", "ld.global.weird.u32 %r2, [%rd1];", "add.u32 %r2, %r1;",
+        "griddepcontrol;", "griddepcontrol.wait.launch_dependents;"}) {
     INFO(text);
     const Fault fault = machine.fault_of(kernel(text), {0, 0});
     CHECK(fault.kind == FaultKind::kUnsupported);

@@ -110,8 +110,11 @@ TEST_CASE("freed addresses come back late, and undefined", "[emulator]") {
     memory.begin_launch(++launch, 1, 1);
     REQUIRE(has(memory.access(Access::kRead, address + 512, 4, {launch, 0}),
                 FaultKind::kUninitialised, "which nobody has written"));
+    const std::array<Address, kWarpLanes> addresses{address + 512};
+    REQUIRE_FALSE(memory.find_written_before({1, addresses, 4}));
     REQUIRE_FALSE(memory.fill(address, 1, kMebi));
     REQUIRE_FALSE(memory.access(Access::kRead, address + 512, 4, {launch, 0}));
+    REQUIRE_FALSE(memory.access(Access::kWrite, address + 512, 4, {launch, 0}));
     REQUIRE_FALSE(memory.free(address));
     REQUIRE(has(memory.access(Access::kRead, address + 512, 4, {launch, 0}),
                 FaultKind::kUseAfterFree, "512 bytes into allocation " + std::to_string(i + 1)));
@@ -191,9 +194,10 @@ TEST_CASE("copies of the runtime keep to allocations", "[emulator]") {
 struct Bytes {
   std::vector<unsigned char> value;
   std::vector<bool> defined;
+  std::vector<bool> from_kernel;
 };
 
-TEST_CASE("each byte knows whether it has been written", "[emulator]") {
+TEST_CASE("each byte knows whether it has been written, and whether by a kernel", "[emulator]") {
   XC_RANDOM(random);
   constexpr int kSize = 400;
   Launched m;
@@ -201,8 +205,10 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
   std::array<Bytes, 2> model;
   for (std::size_t i = 0; i < 2; ++i) {
     base[i] = m.memory.allocate(kSize);
-    model[i] = {std::vector<unsigned char>(kSize), std::vector<bool>(kSize)};
+    model[i] = {std::vector<unsigned char>(kSize), std::vector<bool>(kSize),
+                std::vector<bool>(kSize)};
   }
+  std::array<int, 2> answers{};
   for (int step = 0; step < 20000; ++step) {
     m.next_launch();
     const auto to = static_cast<std::size_t>(random.integer(0, 1));
@@ -212,13 +218,14 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
         random.integer(0, random.integer(0, 9) == 0 ? kSize - at : std::min(kSize - at, 40));
     const auto bytes = static_cast<std::size_t>(count);
     CAPTURE(step, to, from, at, count);
-    switch (random.integer(0, 9)) {
+    switch (random.integer(0, 11)) {
       case 0: {  // fill
         const int value = random.integer(0, 255);
         REQUIRE_FALSE(m.memory.fill(base[to] + static_cast<Address>(at), value, bytes));
         for (int i = at; i < at + count; ++i) {
           model[to].value[static_cast<std::size_t>(i)] = static_cast<unsigned char>(value);
           model[to].defined[static_cast<std::size_t>(i)] = true;
+          model[to].from_kernel[static_cast<std::size_t>(i)] = false;
         }
         break;
       }
@@ -229,6 +236,7 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
         const Bytes old = model[from];
         std::copy_n(old.value.begin() + source, count, model[to].value.begin() + at);
         std::copy_n(old.defined.begin() + source, count, model[to].defined.begin() + at);
+        std::fill_n(model[to].from_kernel.begin() + at, count, false);
         break;
       }
       case 2: {  // to the host
@@ -247,7 +255,32 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
           base[to] = m.memory.allocate(kSize);
           REQUIRE(base[to] != 0);
           model[to].defined.assign(kSize, false);
+          model[to].from_kernel.assign(kSize, false);
         }
+        break;
+      }
+      case 4: {  // from the host
+        const std::vector<unsigned char> host(bytes, static_cast<unsigned char>(step));
+        REQUIRE_FALSE(m.memory.copy_in(base[to] + static_cast<Address>(at), host.data(), bytes));
+        std::copy_n(host.begin(), count, model[to].value.begin() + at);
+        std::fill_n(model[to].defined.begin() + at, count, true);
+        std::fill_n(model[to].from_kernel.begin() + at, count, false);
+        break;
+      }
+      case 5: {  // does a vector hold what a kernel wrote
+        const int size = 1 << random.integer(0, 4);
+        const int place = random.integer(0, kSize / size - 1) * size;
+        const std::array<Address, kWarpLanes> addresses{base[to] + static_cast<Address>(place)};
+        const auto first = model[to].from_kernel.begin() + place;
+        const auto expected = std::find(first, first + size, true);
+        const auto found =
+            m.memory.find_written_before({1, addresses, static_cast<std::size_t>(size)});
+        REQUIRE(found.has_value() == (expected != first + size));
+        if (found) {
+          REQUIRE(found->lane == 0);
+          REQUIRE(found->address == addresses[0] + static_cast<Address>(expected - first));
+        }
+        ++answers[found.has_value() ? 1 : 0];
         break;
       }
       default: {  // one access of a kernel
@@ -269,11 +302,74 @@ TEST_CASE("each byte knows whether it has been written", "[emulator]") {
           for (int i = place; i < place + size; ++i) {
             model[to].value[static_cast<std::size_t>(i)] = static_cast<unsigned char>(step);
             model[to].defined[static_cast<std::size_t>(i)] = true;
+            model[to].from_kernel[static_cast<std::size_t>(i)] = true;
           }
         }
       }
     }
   }
+  REQUIRE(answers[0] > 100);
+  REQUIRE(answers[1] > 100);
+}
+
+TEST_CASE("what the running launch has written itself was not written before it", "[emulator]") {
+  XC_RANDOM(random);
+  constexpr std::size_t kSize = 512;
+  Launched m;
+  const Address base = m.memory.allocate(kSize);
+  REQUIRE_FALSE(m.memory.fill(base, 0, kSize));
+  std::vector<bool> before(kSize, false);
+  int found_some = 0;
+  int skipped_own = 0;
+  for (int round = 0; round < 200; ++round) {
+    m.next_launch();
+    std::vector<bool> own(kSize, false);
+    for (int step = 0; step < 30; ++step) {
+      const auto bytes = static_cast<std::size_t>(1) << random.integer(0, 4);
+      const auto place = [&] {
+        return static_cast<std::size_t>(random.integer(0, static_cast<int>(kSize / bytes) - 1)) *
+               bytes;
+      };
+      const std::size_t at = place();
+      const auto kind = static_cast<Access>(random.integer(0, 2));
+      REQUIRE_FALSE(m.access(kind, base + at, bytes));
+      if (kind != Access::kRead) {
+        std::fill_n(own.begin() + static_cast<std::ptrdiff_t>(at), bytes, true);
+      }
+      // Three lanes, of which the middle one takes no part.
+      std::array<Address, kWarpLanes> addresses{};
+      for (std::size_t lane = 0; lane < 3; ++lane) {
+        addresses[lane] = base + place();
+      }
+      std::optional<DeviceMemory::LaneByte> expected;
+      for (const std::size_t lane : {0, 2}) {
+        for (Address byte = addresses[lane]; byte < addresses[lane] + bytes; ++byte) {
+          const std::size_t i = byte - base;
+          skipped_own += before[i] && own[i] && !expected ? 1 : 0;
+          if (before[i] && !own[i] && !expected) {
+            expected = {static_cast<int>(lane), byte};
+          }
+        }
+      }
+      const auto found = m.memory.find_written_before({0b101, addresses, bytes});
+      CAPTURE(round, step, bytes);
+      REQUIRE(found.has_value() == expected.has_value());
+      if (found) {
+        REQUIRE(found->lane == expected->lane);
+        REQUIRE(found->address == expected->address);
+        ++found_some;
+      }
+    }
+    for (std::size_t i = 0; i < kSize; ++i) {
+      before[i] = before[i] || own[i];
+    }
+    // So that there is always some of each.
+    const auto cleared = static_cast<std::size_t>(random.integer(0, 3)) * (kSize / 4);
+    REQUIRE_FALSE(m.memory.fill(base + cleared, 0, kSize / 4));
+    std::fill_n(before.begin() + static_cast<std::ptrdiff_t>(cleared), kSize / 4, false);
+  }
+  REQUIRE(found_some > 1000);
+  REQUIRE(skipped_own > 1000);
 }
 
 // Which blocks have done what to a byte in this launch.

@@ -45,6 +45,7 @@ TEST_CASE("every planted fault is caught and named, and nothing else is", "[faul
         CHECK_CUDA(fault.error, error);
         CHECK(report.substr(0, fault.kind.size()) == fault.kind);
         CHECK(report.empty() == fault.kind.empty());
+        CHECK(report.find(fault.says) != std::string::npos);
         ++seen;
       }
       // The device is usable again after this, and only after this.
@@ -56,6 +57,23 @@ TEST_CASE("every planted fault is caught and named, and nothing else is", "[faul
     caught += seen > 0 ? 1 : 0;
   }
   REQUIRE(caught >= 25);
+}
+
+TEST_CASE("a GPU before sm_90 starts a dependent launch behind the kernel before it", "[faults]") {
+  XC_NEEDS_EMULATOR();
+  if (arch() >= 90) {
+    return;
+  }
+  int ran = 0;
+  for (const PlantedFault& fault : planted_faults()) {
+    if (fault.kind == "dependent launch") {
+      CAPTURE(fault.name);
+      CHECK_CUDA(cudaSuccess, fault.run(true));
+      CHECK(std::string(emulator_control()->last_fault()).empty());
+      ++ran;
+    }
+  }
+  REQUIRE(ran >= 8);
 }
 
 TEST_CASE("a report says which kernel, thread and line", "[faults]") {

@@ -509,6 +509,102 @@ cudaError_t missing_event(bool faulty) {
   return error;
 }
 
+// --- Dependent launches
+
+enum class EarlyFault {
+  kNone,
+  kStore,
+  kAtomic,
+  kLoad,
+  kAsyncCopy,
+  kReadOnlyLoad,
+  kNoWait,
+};
+
+// The weights are there long before; the kernel that fills the input may still be running.
+template <EarlyFault kFault>
+__global__ void starts_early(const int* weights, const int* input, int* dst) {
+  __shared__ alignas(16) int tile[4 * kThreads];
+  const unsigned i = threadIdx.x;
+  int sum = weights[i] + __ldg(&weights[i + 1]);
+  if (kFault == EarlyFault::kStore) {
+    dst[i] = 0;
+  }
+  if (kFault == EarlyFault::kAtomic) {
+    atomicAdd(&dst[i], 1);
+  }
+  if (kFault == EarlyFault::kLoad) {
+    sum += input[i];
+  }
+#if __CUDA_ARCH__ >= 900
+  copy_async(&tile[4 * i], kFault == EarlyFault::kAsyncCopy ? &input[4 * i] : &weights[4 * i]);
+  commit();
+  if (kFault == EarlyFault::kNoWait && i % 32 == 5) {
+    return;
+  }
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  wait_group<0>();
+#else
+  tile[4 * i] = 0;
+#endif
+  sum += kFault == EarlyFault::kReadOnlyLoad ? __ldg(&input[i]) : input[i];
+  dst[i] = sum + tile[4 * i];
+}
+
+// A kernel and the one behind it, twice, by themselves or as a graph.
+template <EarlyFault kFault>
+cudaError_t run_behind_another(bool early, bool captured) {
+  const Array weights(kCount);
+  const Array input(kCount, false);
+  const Array dst(kCount);
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  cudaStreamCreate(&stream);
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = early ? 1 : 0;
+  cudaLaunchConfig_t configuration{};
+  configuration.gridDim = dim3(1);
+  configuration.blockDim = dim3(kThreads);
+  configuration.stream = stream;
+  configuration.attrs = &attribute;
+  configuration.numAttrs = 1;
+  const auto launch_both = [&] {
+    fill<<<1, kCount, 0, stream>>>(input.data, 1);
+    cudaLaunchKernelEx(&configuration, starts_early<kFault>, static_cast<const int*>(weights.data),
+                       static_cast<const int*>(input.data), dst.data);
+  };
+  if (captured) {
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed);
+    launch_both();
+    cudaStreamEndCapture(stream, &graph);
+    cudaGraphInstantiate(&exec, graph, 0);
+  }
+  for (int turn = 0; turn < 2; ++turn) {
+    captured ? static_cast<void>(cudaGraphLaunch(exec, stream)) : launch_both();
+  }
+  const cudaError_t error = finish();
+  if (captured) {
+    cudaGraphExecDestroy(exec);
+    cudaGraphDestroy(graph);
+  }
+  cudaStreamDestroy(stream);
+  return error;
+}
+
+// What is a fault in a dependent launch is none in a plain one.
+template <EarlyFault kFault, bool kCaptured>
+cudaError_t run_early(bool faulty) {
+  if (faulty) {
+    return run_behind_another<kFault>(true, kCaptured);
+  }
+  const cudaError_t right = run_behind_another<EarlyFault::kNone>(true, kCaptured);
+  const cudaError_t plain = run_behind_another<kFault>(false, kCaptured);
+  return right != cudaSuccess ? right : plain;
+}
+
 // --- The kernel gives up, or never ends
 
 template <bool kFaulty>
@@ -591,6 +687,7 @@ constexpr const char* kBounds = "out of bounds";
 constexpr const char* kAlignment = "misaligned address";
 constexpr const char* kUninitialised = "uninitialised read";
 constexpr const char* kGlobal = "global race";
+constexpr const char* kDependent = "dependent launch";
 constexpr const char* kDivergent = "divergent barrier";
 constexpr const char* kDeadlock = "deadlock";
 constexpr const char* kTrap = "trap";
@@ -600,6 +697,11 @@ constexpr cudaError_t kIllegal = cudaErrorIllegalAddress;
 
 #define XC_FAULT(kernel, kind, error, ...) \
   { #kernel, kind, error, 75, false, run_two < kernel < true>, kernel < false>, ##__VA_ARGS__> }
+
+#define XC_EARLY_FAULT(name, fault, says)                                                       \
+  {name, kDependent, kFailed, 90, false, run_early<EarlyFault::fault, false>, says}, {          \
+    name ", captured", kDependent, kFailed, 90, false, run_early<EarlyFault::fault, true>, says \
+  }
 
 constexpr PlantedFault kFaults[] = {
     XC_FAULT(missing_barrier, kRace, kFailed),
@@ -648,6 +750,12 @@ constexpr PlantedFault kFaults[] = {
     XC_FAULT(reads_a_running_sum, kGlobal, kFailed, 4),
     XC_FAULT(neighbours_in_a_word, kGlobal, kFailed, 4),
     {"missing_event", kUninitialised, kFailed, 75, true, missing_event},
+    XC_EARLY_FAULT("early store", kStore, "write at"),
+    XC_EARLY_FAULT("early atomic", kAtomic, "atomic access at"),
+    XC_EARLY_FAULT("early load", kLoad, "before griddepcontrol.wait"),
+    XC_EARLY_FAULT("early cp.async", kAsyncCopy, "before griddepcontrol.wait"),
+    XC_EARLY_FAULT("read-only load", kReadOnlyLoad, "by ld.global.nc"),
+    XC_EARLY_FAULT("exit without a wait", kNoWait, "exits without griddepcontrol.wait"),
     XC_FAULT(failed_assertion, kTrap, cudaErrorAssert),
     XC_FAULT(trapped, kTrap, kFailed),
     XC_FAULT(endless_loop, kDeadlock, cudaErrorLaunchTimeout),

@@ -19,6 +19,7 @@ struct PlantedFault {
   // Runs the kernel with the fault or without, waits for it, and gives the first error. Frees what
   // it has allocated, if the device still lets it.
   cudaError_t (*run)(bool faulty) = nullptr;
+  std::string_view says = {};  // what else is in the report
 };
 
 std::span<const PlantedFault> planted_faults();

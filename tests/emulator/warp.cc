@@ -275,6 +275,12 @@ Flow Warp::jump_some(std::uint32_t pc, LaneMask taken, LaneMask again) {
 }
 
 Flow Warp::exit(LaneMask lanes) {
+  if ((lanes & early_) != 0) {
+    return fail(FaultKind::kDependentLaunch,
+                "exits without griddepcontrol.wait: the next kernel would not wait for the one "
+                "before this, which may still run",
+                std::countr_zero(lanes & early_));
+  }
   live_ &= ~lanes;
   for (Frame* frame = frame_; frame != nullptr; frame = frame->parent) {
     frame->lanes &= ~lanes;

@@ -87,6 +87,9 @@ class Warp {
   Block& block() { return *block_; }
   int index() const { return index_; }
   LaneMask live() const { return live_; }
+  // Lanes of a dependent launch that have not waited for the kernel before it.
+  LaneMask early() const { return early_; }
+  void await_previous_kernel(LaneMask lanes) { early_ &= ~lanes; }
   Frame& frame() { return *frame_; }
   LaneMask fragment_mask() const { return fragments_[current_].mask; }
   std::byte* bytes(const Slot& slot) {
@@ -136,6 +139,7 @@ class Warp {
   Block* block_ = nullptr;
   int index_ = 0;
   LaneMask live_ = 0;
+  LaneMask early_ = 0;
   Status status_ = Status::kDone;
   std::array<std::byte*, 3> banks_{};
   Frame* frame_ = nullptr;

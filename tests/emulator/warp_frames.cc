@@ -18,6 +18,7 @@ void Warp::begin(Block* block, int index, int threads) {
   block_ = block;
   index_ = index;
   live_ = threads >= kLanes ? kAllLanes : (LaneMask{1} << threads) - 1;
+  early_ = block->context().request->dependent ? live_ : 0;
   executed_ = 0;
   turn_begin_ = 0;
   fault_.reset();
