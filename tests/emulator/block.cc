@@ -7,6 +7,18 @@
 #include "tests/emulator/execute.h"
 
 namespace xception::emulator {
+namespace {
+
+// Rounds in which every wait ends in vain and nothing else happens, until they are taken for a
+// deadlock.
+constexpr int kMostTimeOuts = 4;
+// Instructions of a turn that is more than a few.
+constexpr std::uint64_t kLongTurn = 4096;
+// As many turns of each warp with mbarrier.test_wait in vain, and no turn of anybody without it
+// between: one that has other work would have been drawn.
+constexpr std::uint64_t kMostIdleTurns = 64;
+
+}  // namespace
 
 Dim3 Block::thread(int warp, int lane) const {
   const Dim3& size = context_.request->block;
@@ -27,6 +39,12 @@ std::optional<Fault> Block::run(std::uint32_t index) {
   const int threads = static_cast<int>(request.block.x * request.block.y * request.block.z);
   live_threads_ = threads;
   barriers_ = {};
+  mbarrier_waiting_.clear();
+  exits_ = 0;
+  polls_ = 0;
+  idle_turns_ = 0;
+  progress_at_time_out_ = ~std::uint64_t{0};
+  time_outs_ = 0;
   std::mt19937_64 random(request.seed * 0x9E3779B97F4A7C15U + index);
   shared_.begin_block({.bytes = context_.shared_bytes,
                        .threads = threads,
@@ -51,17 +69,40 @@ std::optional<Fault> Block::run(std::uint32_t index) {
       }
       done = done && warps_[w].status() == Warp::Status::kDone;
     }
+    if (done) {
+      const std::optional<Fault> fault = shared_.mbarriers().at_end();
+      return fault ? std::optional(fault_of_block(*fault)) : finish();
+    }
+    // A bulk copy is like one more warp, which lands it.
+    const std::size_t in_flight = shared_.mbarriers().in_flight();
+    if (in_flight != 0 && (runnable.empty() || random() % (runnable.size() + 1) == 0)) {
+      if (const std::optional<Fault> fault = shared_.mbarriers().land(random() % in_flight)) {
+        return fault_of_block(*fault);
+      }
+      settle_mbarriers();
+      continue;
+    }
     if (runnable.empty()) {
-      if (done) {
-        return finish();
+      if (end_time_of_waits()) {
+        continue;
       }
       return stuck();
     }
     Warp& warp = warps_[runnable[random() % runnable.size()]];
     const std::uint64_t draw = random();
-    const std::uint64_t budget = draw % 8 == 0 ? 1 + draw / 8 % 256 : 4096 + draw / 8 % 65536;
+    const std::uint64_t budget = draw % 8 == 0 ? 1 + draw / 8 % 256 : kLongTurn + draw / 8 % 65536;
+    const std::uint64_t polls = polls_;
+    const std::uint64_t before = progress();
     if (warp.run(budget) == Warp::Status::kFault) {
       return warp.take_fault();
+    }
+    if (progress() != before || (polls_ == polls && budget >= kLongTurn)) {
+      idle_turns_ = 0;
+    } else {
+      idle_turns_ += polls_ != polls ? 1 : 0;
+    }
+    if (idle_turns_ > kMostIdleTurns * warps && in_flight == 0) {
+      return stuck();
     }
   }
 }
@@ -146,6 +187,7 @@ void Block::complete(int id) {
 
 void Block::exited(Warp* warp, LaneMask lanes) {
   live_threads_ -= std::popcount(lanes);
+  ++exits_;
   shared_.exit(warp->index(), lanes);
   for (std::size_t id = 0; id < barriers_.size(); ++id) {
     const Barrier& barrier = barriers_[id];
@@ -157,24 +199,74 @@ void Block::exited(Warp* warp, LaneMask lanes) {
 
 std::optional<Fault> Block::finish() const {
   const std::string what = wgmma_log_.finish();
-  if (what.empty()) {
-    return std::nullopt;
+  return what.empty() ? std::nullopt
+                      : std::optional(fault_of_block({FaultKind::kDivergentBarrier, what}));
+}
+
+void Block::wait_at_mbarrier(Warp* warp, const Instruction& in, LaneMask lanes, Address mbarrier) {
+  mbarrier_waiting_.push_back({warp, lanes, &in, warp->frame().registers.data(), mbarrier});
+}
+
+void Block::settle_mbarriers() {
+  for (const Address completed : shared_.mbarriers().take_completed()) {
+    std::vector<MbarrierWaiting> waiting;
+    std::swap(waiting, mbarrier_waiting_);
+    for (const MbarrierWaiting& one : waiting) {
+      // It waits for the phase that was current when it came, which this is the end of.
+      if (one.mbarrier == completed) {
+        release(one, true);
+      } else {
+        mbarrier_waiting_.push_back(one);
+      }
+    }
   }
-  return Fault{FaultKind::kDivergentBarrier,
-               context_.kernel_name + ", block " + std::to_string(position_.x) + "," +
-                   std::to_string(position_.y) + "," + std::to_string(position_.z) + ": " + what};
+}
+
+void Block::release(const MbarrierWaiting& waiting, bool complete) {
+  const Slot& slot = waiting.instruction->slots[0];
+  if (!slot.sink) {
+    LaneMask word = 0;
+    std::memcpy(&word, waiting.result + slot.offset, sizeof word);
+    word = complete ? word | waiting.lanes : word & ~waiting.lanes;
+    std::memcpy(waiting.result + slot.offset, &word, sizeof word);
+  }
+  if (complete) {
+    shared_.mbarriers().waited(waiting.warp->index(), waiting.lanes, waiting.mbarrier);
+  }
+  waiting.warp->release(waiting.lanes);
+}
+
+bool Block::end_time_of_waits() {
+  if (mbarrier_waiting_.empty()) {
+    return false;
+  }
+  time_outs_ = progress() == progress_at_time_out_ ? time_outs_ + 1 : 0;
+  progress_at_time_out_ = progress();
+  if (time_outs_ == kMostTimeOuts) {
+    return false;
+  }
+  const std::vector<MbarrierWaiting> waiting = std::move(mbarrier_waiting_);
+  mbarrier_waiting_.clear();
+  for (const MbarrierWaiting& one : waiting) {
+    release(one, false);
+  }
+  return true;
+}
+
+Fault Block::fault_of_block(const Fault& fault) const {
+  return {fault.kind, context_.kernel_name + ", block " + std::to_string(position_.x) + "," +
+                          std::to_string(position_.y) + "," + std::to_string(position_.z) + ": " +
+                          fault.message};
 }
 
 Fault Block::stuck() {
-  std::string text = context_.kernel_name + ", block " + std::to_string(position_.x) + "," +
-                     std::to_string(position_.y) + "," + std::to_string(position_.z) +
-                     ": no warp can go on";
+  std::string text = "no warp can go on";
   for (const Warp& warp : warps_) {
-    if (warp.status() == Warp::Status::kBarrier) {
+    if (warp.status() != Warp::Status::kDone) {
       text += "; " + warp.describe_waiting();
     }
   }
-  return {FaultKind::kDeadlock, text};
+  return fault_of_block({FaultKind::kDeadlock, text});
 }
 
 }  // namespace xception::emulator

@@ -63,8 +63,26 @@ class Block {
   Flow barrier(Warp* warp, const Instruction& in, int id, int threads, LaneMask lanes, bool wait,
                LaneMask values);
   void exited(Warp* warp, LaneMask lanes);
+  // mbarrier.try_wait: `lanes`, which the caller has made to wait, do so for the end of the
+  // object's current phase. Their predicate becomes true then, and false where nothing else can go
+  // on, as when the instruction's time is over.
+  void wait_at_mbarrier(Warp* warp, const Instruction& in, LaneMask lanes, Address mbarrier);
+  // After whatever may have completed a phase: lets the waiting lanes go.
+  void settle_mbarriers();
+  // mbarrier.test_wait has found an incomplete phase.
+  void polled() { ++polls_; }
 
  private:
+  struct MbarrierWaiting {
+    Warp* warp = nullptr;
+    LaneMask lanes = 0;
+    const Instruction* instruction = nullptr;
+    std::byte* result = nullptr;  // registers of its frame
+    Address mbarrier = 0;
+  };
+  void release(const MbarrierWaiting& waiting, bool complete);
+  bool end_time_of_waits();
+  std::uint64_t progress() { return shared_.mbarriers().changes() + counters_.barriers + exits_; }
   struct Waiting {
     Warp* warp = nullptr;
     LaneMask lanes = 0;
@@ -82,6 +100,7 @@ class Block {
   void complete(int id);
   Fault stuck();
   std::optional<Fault> finish() const;
+  Fault fault_of_block(const Fault& fault) const;
 
   const LaunchContext& context_;
   std::uint32_t index_ = 0;
@@ -92,6 +111,12 @@ class Block {
   LaunchCounters counters_;
   std::vector<Warp> warps_;
   std::array<Barrier, 16> barriers_;
+  std::vector<MbarrierWaiting> mbarrier_waiting_;
+  std::uint64_t exits_ = 0;
+  std::uint64_t polls_ = 0;       // of mbarriers in vain
+  std::uint64_t idle_turns_ = 0;  // of warps, with polls and nothing else
+  std::uint64_t progress_at_time_out_ = 0;
+  int time_outs_ = 0;  // without any progress between
 };
 
 }  // namespace xception::emulator

@@ -8,9 +8,9 @@ namespace xception::emulator {
 
 void decode(Statement* statement) {
   constexpr std::array kFamilies = {
-      decode_move,  decode_carry,  decode_integer, decode_product, decode_bits,    decode_float,
-      decode_half,  decode_memory, decode_compare, decode_control, decode_convert, decode_atomic,
-      decode_async, decode_warp,   decode_matrix,  decode_wgmma,
+      decode_move,     decode_carry,  decode_integer, decode_product, decode_bits,    decode_float,
+      decode_half,     decode_memory, decode_compare, decode_control, decode_convert, decode_atomic,
+      decode_mbarrier, decode_bulk,   decode_async,   decode_warp,    decode_matrix,  decode_wgmma,
   };
   Handler handler = nullptr;
   for (const auto family : kFamilies) {

@@ -23,6 +23,8 @@ Handler decode_convert(Statement* statement);
 Handler decode_move(Statement* statement);
 Handler decode_memory(Statement* statement);
 Handler decode_atomic(Statement* statement);
+Handler decode_mbarrier(Statement* statement);
+Handler decode_bulk(Statement* statement);
 Handler decode_async(Statement* statement);
 Handler decode_warp(Statement* statement);
 Handler decode_matrix(Statement* statement);

@@ -18,6 +18,10 @@ Flow execute_return(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_exit(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_barrier(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_warp_barrier(Warp& warp, const Instruction& in, LaneMask mask);
+bool is_mbarrier_init(Handler handler);
+// A fault on devices before sm_90.
+Flow needs_sm90(Warp& warp, LaneMask mask);
+Flow execute_nothing_sm90(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_clock(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_wgmma(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_proxy_fence(Warp& warp, const Instruction& in, LaneMask mask);

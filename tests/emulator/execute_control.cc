@@ -215,20 +215,24 @@ Handler decode_control(Statement* s) {
     return execute_trap;
   }
   if (op == "fence" && s->take("proxy")) {
-    // Between the generic proxy and that of wgmma. What is said of global memory alone does nothing
-    // here: nothing that reads it by the async proxy is supported.
+    // Between the generic proxy and that of wgmma and bulk copies. What is said of global memory
+    // alone does nothing here: copies read there what earlier launches wrote.
     const bool elsewhere = s->take("global");
     s->take("shared::cta");
+    s->take("shared::cluster");
     if (!s->take("async")) {
       return nullptr;
     }
-    return elsewhere ? execute_nothing : execute_proxy_fence;
+    return elsewhere ? execute_nothing_sm90 : execute_proxy_fence;
   }
   if (op == "membar" || op == "fence") {
     // One host thread runs a block, and blocks that hand data to each other are reported anyway.
     for (const char* modifier :
          {"acq_rel", "acquire", "release", "sc", "cta", "gpu", "gl", "sys", "cluster"}) {
       s->take(modifier);
+    }
+    if (op == "fence" && s->take("mbarrier_init")) {
+      return execute_nothing_sm90;
     }
     return execute_nothing;
   }

@@ -18,6 +18,9 @@ void read_addresses(Warp& warp, const Slot& slot, std::int64_t displacement, Add
 Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask mask,
            Address* addresses, std::byte** targets, const std::byte* values);
 
+// Addresses of shared memory, or generic ones that lie there, as offsets in it.
+Flow to_shared_offsets(Warp& warp, Space space, LaneMask mask, Address* addresses);
+
 Space take_space(Statement* statement);
 // Cache operators, eviction and prefetch hints, scopes and orders, which change nothing here. True
 // where a cache policy comes as a further operand.

@@ -142,7 +142,11 @@ Flow execute_wgmma(Warp& warp, const Instruction& in, LaneMask) {
   return warp.wgmma().issue(warp, in);
 }
 
-Flow execute_proxy_fence(Warp& warp, const Instruction&, LaneMask mask) {
+Flow execute_proxy_fence(Warp& warp, const Instruction& in, LaneMask mask) {
+  const Flow flow = execute_nothing_sm90(warp, in, mask);
+  if (flow != Flow::kNext) {
+    return flow;
+  }
   warp.block().shared().proxy_fence(warp.index(), mask);
   return Flow::kNext;
 }

@@ -24,6 +24,8 @@ const char* fault_name(FaultKind kind) {
       return "missing fence";
     case FaultKind::kDependentLaunch:
       return "dependent launch";
+    case FaultKind::kMbarrier:
+      return "mbarrier misuse";
     case FaultKind::kDivergentBarrier:
       return "divergent barrier";
     case FaultKind::kDeadlock:

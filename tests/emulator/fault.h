@@ -16,6 +16,7 @@ enum class FaultKind {
   kWgmmaNotWaited,      // registers or operands of a wgmma touched before its wait
   kMissingFence,        // a wgmma without the wgmma.fence or fence.proxy.async that it needs
   kDependentLaunch,     // touches early what the kernel before may still use
+  kMbarrier,            // an mbarrier used against its rules
   kDivergentBarrier,
   kDeadlock,
   kInvalidFree,

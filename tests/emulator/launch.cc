@@ -140,12 +140,15 @@ std::optional<Fault> fill_initial_addresses(const Program& program,
   return std::nullopt;
 }
 
-// Barriers that not every warp waits at.
+// Barriers that not every warp waits at; mbarriers are such.
 bool has_partial_barriers(const Program& program, int kernel) {
   for (const int index : program.reachable(kernel)) {
     const Function& function = program.functions[static_cast<std::size_t>(index)];
     for (std::uint32_t i = function.begin; i < function.end; ++i) {
       const Instruction& in = program.instructions[i];
+      if (is_mbarrier_init(in.handler)) {
+        return true;
+      }
       if (in.handler == execute_barrier &&
           ((in.variant & (kBarrierArrive | kBarrierCounted)) != 0 ||
            in.collective == Collective::kNone)) {

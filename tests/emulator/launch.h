@@ -76,7 +76,9 @@ struct LaunchRequest {
   std::span<const GlobalAddress> globals;
   std::uint32_t launch = 0;  // DeviceMemory's Accessor::launch
   std::uint64_t seed = 0;    // order of blocks and warps, landing of async copies
-  int threads = 1;           // of the host, among which blocks are spread
+  bool waits_end_early =
+      false;        // mbarrier.try_wait is false now and then, as when its time is over
+  int threads = 1;  // of the host, among which blocks are spread
 };
 
 struct LaunchResult {

@@ -80,6 +80,7 @@ struct Instruction;
 enum class Flow : std::uint8_t {
   kNext,   // goes on behind it
   kMoved,  // the handler has set program counters
+  kYield,  // goes on behind it, and others have a turn before
   kFault,  // the handler has called Warp::fail
 };
 using Handler = Flow (*)(Warp&, const Instruction&, LaneMask);
@@ -135,6 +136,7 @@ struct Instruction {
   std::uint8_t variant = 0;     // what else its family distinguishes
   std::int64_t immediate = 0;   // displacement of the address, or what its family needs
   std::int64_t immediate2 = 0;  // displacement of a second address
+  std::int64_t immediate3 = 0;  // and of a third
   std::uint32_t target = 0;     // program counter of a branch, index of a call
   std::uint32_t line = 0;       // of the PTX text, from 1
   std::uint32_t source = 0;     // index into Program::sources, 0: none

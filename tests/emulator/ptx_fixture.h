@@ -66,6 +66,7 @@ class PtxMachine {
     request.globals = addresses;
     request.launch = ++launches_;
     request.seed = seed;
+    request.waits_end_early = seed != 0;
     request.threads = threads;
     return launch(request, profile, memory);
   }

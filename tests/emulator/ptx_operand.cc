@@ -179,6 +179,10 @@ Operand FunctionParser::parse_address() {
       }
       address.displacement += static_cast<std::int64_t>(number.bits);
     }
+    // [map, {coordinates}]
+    if (lexer_.take(',')) {
+      address.elements.push_back(parse_operand());
+    }
   }
   if (!lexer_.take(']')) {
     module_->fail("']' expected");

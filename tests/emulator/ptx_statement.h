@@ -19,7 +19,7 @@ struct Operand {
     kNone,
     kRegister,  // also special registers that are plain data
     kNumber,
-    kAddress,  // [base + displacement], base in `elements[0]` or none
+    kAddress,  // [base + displacement], base in `elements[0]` or none; `elements[1]`: {coordinates}
     kVector,   // {a, b, ...}
     kPair,     // a|b
     kSymbol,   // of the module: `index` into Program::symbols

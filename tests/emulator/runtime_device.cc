@@ -162,21 +162,6 @@ cudaError_t attribute_of(const Device& device, cudaDeviceAttr attribute, int* va
   return cudaErrorNotSupported;
 }
 
-// There is no driver API to give out functions of.
-cudaError_t find_driver_function(void** function, cudaDriverEntryPointQueryResult* status) {
-  return runtime_call(kNoContext, [&](Runtime&, Lock&) {
-    if (function == nullptr) {
-      return cudaErrorInvalidValue;
-    }
-    *function = nullptr;
-    if (status == nullptr) {
-      return cudaErrorSymbolNotFound;
-    }
-    *status = cudaDriverEntryPointSymbolNotFound;
-    return cudaSuccess;
-  });
-}
-
 }  // namespace
 
 extern "C" {
@@ -341,18 +326,4 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
-
-cudaError_t cudaGetDriverEntryPoint(const char* /*symbol*/, void** function,
-                                    unsigned long long /*flags*/,
-                                    cudaDriverEntryPointQueryResult* status) {
-  return find_driver_function(function, status);
-}
-
-#if CUDART_VERSION >= 12050
-cudaError_t cudaGetDriverEntryPointByVersion(const char* /*symbol*/, void** function,
-                                             unsigned /*version*/, unsigned long long /*flags*/,
-                                             cudaDriverEntryPointQueryResult* status) {
-  return find_driver_function(function, status);
-}
-#endif
 }

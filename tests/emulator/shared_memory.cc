@@ -63,6 +63,7 @@ struct SharedMemory::Impl {
   Options options;
   std::vector<std::byte> data;
   SharedCells cells;
+  Mbarriers mbarriers;
   std::array<AsyncWarp, kMostWarps> async{};
   std::uint64_t async_count = 0;
 };
@@ -81,6 +82,10 @@ Fault SharedMemory::Impl::fault(const std::string& access, Address address,
             (copy.group <= of_warp.committed[copy.lane] ? "not waited for" : "not even committed");
       }
     }
+  }
+  if (trouble.kind == FaultKind::kAsyncCopyNotWaited) {
+    const std::string bulk = mbarriers.describe(trouble.offset);
+    what = bulk.empty() ? what : bulk;
   }
   return {trouble.kind, access + " shared address " + hex(address) + ": " + what};
 }
@@ -129,7 +134,10 @@ void SharedMemory::begin_block(const Options& options) {
     warp.committed = {};
   }
   m.async_count = 0;
+  m.mbarriers.begin_block(&m.cells, m.data.data(), options.seed);
 }
+
+Mbarriers& SharedMemory::mbarriers() { return impl_->mbarriers; }
 
 std::byte* SharedMemory::data() { return impl_->data.data(); }
 

@@ -11,6 +11,7 @@
 #include "tests/emulator/fault.h"
 #include "tests/emulator/memory.h"
 #include "tests/emulator/shared_memory_clocks.h"
+#include "tests/emulator/shared_memory_mbarriers.h"
 
 namespace xception::emulator {
 
@@ -78,6 +79,8 @@ class SharedMemory {
   void wait(int warp, std::uint32_t active, int left);
   // cp.async.wait_all: all copies, committed or not.
   void wait_all(int warp, std::uint32_t active);
+
+  Mbarriers& mbarriers();
 
  private:
   struct Impl;

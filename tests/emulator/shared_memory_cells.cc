@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::uint8_t kDefinedBits = 0x0F;  // one a byte
 constexpr std::uint8_t kSplitBit = 0x10;     // the bytes have cells of their own
-constexpr std::uint8_t kInFlightBit = 0x20;  // the target of a cp.async not waited for
+constexpr std::uint8_t kInFlightBit = 0x20;  // the target of a copy not waited for
+constexpr std::uint8_t kMbarrierBit = 0x40;  // with kInFlightBit: part of an mbarrier object
 
 }  // namespace
 
@@ -119,6 +120,11 @@ SharedCells::Trouble SharedCells::race(const AccessRecord& record, const char* d
       }
     }
   }
+  if (other.stamp.warp() >= Stamp::kFirstMbarrier) {
+    return {FaultKind::kAsyncCopyNotWaited, 0,
+            "a bulk copy wrote it, and " + thread_text(me.warp, me.lane) +
+                " has not waited for its mbarrier"};
+  }
   const std::uint32_t lanes =
       other.stamp.warp() == me.warp ? other.lanes & ~(1U << me.lane) : other.lanes;
   std::string what = "threads of several warps";
@@ -179,6 +185,9 @@ void SharedCells::split(std::size_t word) {
 std::optional<SharedCells::Trouble> SharedCells::touch_bytes(std::size_t begin, std::size_t end,
                                                              const Lane& me) {
   const std::size_t word = begin / kWordBytes;
+  if ((flags_[word] & kMbarrierBit) != 0) {
+    return Trouble{FaultKind::kMbarrier, begin, "an mbarrier object lives there"};
+  }
   if ((flags_[word] & kInFlightBit) != 0) {
     return Trouble{FaultKind::kAsyncCopyNotWaited, begin, "a cp.async to it is in flight"};
   }
@@ -298,6 +307,9 @@ void SharedCells::proxy_fence(int warp, std::uint32_t lanes) {
 }
 
 std::uint32_t SharedCells::fenced_lanes(Stamp write, int reader) const {
+  if (write.warp() >= kMostWarps) {
+    return 0;  // a bulk copy's, which is of no lane
+  }
   const auto& fences = proxy_fences_[static_cast<std::size_t>(write.warp())];
   const std::uint32_t known = clocks_.known_to(reader, write.warp());
   std::uint32_t lanes = 0;
@@ -414,10 +426,30 @@ void SharedCells::end_wgmma(int warp, std::span<const std::uint32_t> chunks, Sta
   wgmma_reads_ -= chunks.size();
 }
 
+void SharedCells::land_bulk(std::size_t begin, std::size_t end, Stamp stamp) {
+  for (std::size_t at = begin; at < end; at += kWordBytes) {
+    cells_[at / kWordBytes] = {{stamp, 0}, {}, {}};
+    flags_[at / kWordBytes] = kDefinedBits;
+  }
+}
+
+void SharedCells::begin_mbarrier(std::size_t begin) {
+  for (std::size_t i = 0; i < 8 / kWordBytes; ++i) {
+    flags_[begin / kWordBytes + i] = kInFlightBit | kMbarrierBit;
+  }
+}
+
+void SharedCells::end_mbarrier(std::size_t begin) {
+  for (std::size_t i = 0; i < 8 / kWordBytes; ++i) {
+    flags_[begin / kWordBytes + i] = 0;
+  }
+}
+
 void SharedCells::forget_if_exhausted() {
   if (!clocks_.exhausted()) {
     return;
   }
+  ++times_forgotten_;
   clocks_.restart();
   for (std::vector<ProxyFence>& fences : proxy_fences_) {
     fences.clear();

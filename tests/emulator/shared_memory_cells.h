@@ -58,11 +58,21 @@ class SharedCells {
   void end_wgmma(int warp, std::span<const std::uint32_t> chunks, Stamp at_begin);
   // fence.proxy.async of some lanes.
   void proxy_fence(int warp, std::uint32_t lanes);
+  // The words of [begin, end) have been written by a bulk copy, as of `stamp`.
+  void land_bulk(std::size_t begin, std::size_t end, Stamp stamp);
+  // An mbarrier object lives at the 8 bytes of `begin`, which no other access may touch; or no
+  // longer, and what is there is undefined.
+  void begin_mbarrier(std::size_t begin);
+  void end_mbarrier(std::size_t begin);
+  // Whether the access to the place lies before what the lane does now.
+  bool ordered(const AccessRecord& record, const Lane& me) const { return before(record, me); }
 
   WarpClocks& clocks() { return clocks_; }
   // To be called after a synchronisation: a clock that has come to its end (after 67 million
   // synchronisations of a warp) starts anew, with nothing remembered of who has touched what.
   void forget_if_exhausted();
+  // How often that has happened.
+  std::uint32_t times_forgotten() const { return times_forgotten_; }
 
   static constexpr std::size_t kWordBytes = 4;
 
@@ -88,7 +98,7 @@ class SharedCells {
     Stamp now;
     Stamp now_many;
     // Of each warp: writes of this time lie before it, and those of these lanes have been fenced.
-    std::array<AccessRecord, kMostWarps> fenced{};
+    std::array<AccessRecord, 1 << Stamp::kWarpBits> fenced{};
   };
   bool read_fenced(std::size_t word, const WgmmaReader& reader);
   std::optional<Trouble> read_of_wgmma(std::size_t word, WgmmaReader* reader);
@@ -120,6 +130,7 @@ class SharedCells {
   };
   std::vector<WgmmaReaders> wgmma_readers_;  // of each 16 bytes, empty until there is one
   std::size_t wgmma_reads_ = 0;              // in flight, all together
+  std::uint32_t times_forgotten_ = 0;
 };
 
 }  // namespace xception::emulator

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ class Stamp {
   // clock counts; and several warps of which each is remembered.
   static constexpr int kManyWarps = kMostWarps;
   static constexpr int kSetOfWarps = kMostWarps + 1;
+  // Bulk copies that count at one mbarrier; the clock counts its phases. One such "warp" for each
+  // of the mbarriers that may live at once.
+  static constexpr int kFirstMbarrier = kMostWarps + 2;
+  static constexpr int kMostMbarriers = (1 << kWarpBits) - kFirstMbarrier;
 
  private:
   std::uint32_t value_ = 0;
@@ -38,6 +43,18 @@ class Stamp {
 struct AccessRecord {
   Stamp stamp;
   std::uint32_t lanes = 0;
+};
+
+// What somebody knows of the clocks: of whole warps (and phases of mbarriers), and besides of
+// single lanes, which have told of themselves without their warp.
+struct ClockKnowledge {
+  using Lanes = std::array<std::array<std::uint32_t, kWarpLanes>, kMostWarps>;
+  std::array<std::uint32_t, 1 << Stamp::kWarpBits> warps{};
+  std::unique_ptr<Lanes> lanes;  // null: nothing of single lanes
+
+  void join(const ClockKnowledge& other);
+  void join_lane(int warp, int lane, std::uint32_t clock);
+  std::uint32_t of_lane(int warp, int lane) const;
 };
 
 // Vector clocks, one component a warp. A warp's own clock goes on at each of its synchronisations;
@@ -62,6 +79,21 @@ class WarpClocks {
                           : known_[index(reader)][static_cast<std::size_t>(warp)];
   }
 
+  // Mbarriers, by number below Stamp::kMostMbarriers. What lanes tell one when they arrive is
+  // handed to the lanes that wait for the phase which their arrivals complete, or for a later one.
+  // A lane speaks and learns for itself, all live lanes together for their warp.
+  void mbarrier_begin(int mbarrier);
+  void mbarrier_arrive(int mbarrier, int warp, std::uint32_t lanes);
+  void mbarrier_complete(int mbarrier);
+  void mbarrier_wait(int mbarrier, int warp, std::uint32_t lanes);
+  // Of bytes that a copy has written and counted at the mbarrier's current phase: known to those
+  // who have waited for it.
+  Stamp mbarrier_now(int mbarrier) const {
+    return {Stamp::kFirstMbarrier + mbarrier, mbarriers_[index(mbarrier)].phase};
+  }
+  // Whether anybody has waited for the last phase that had copies, or there was none.
+  bool mbarrier_waited(int mbarrier, std::uint32_t phase) const;
+
   Stamp now(int warp) const { return {warp, clock_[index(warp)]}; }
   // Several warps, since the last barrier that the whole block waited at.
   Stamp now_many() const { return {Stamp::kManyWarps, phase_}; }
@@ -72,7 +104,8 @@ class WarpClocks {
   // Whether every access of the record lies before what this lane does now.
   bool before_lane(const AccessRecord& record, int warp, int lane) const {
     return before_warp(record.stamp, warp) ||
-           (record.stamp.warp() == warp && before_lane_of_warp(record, warp, lane));
+           (record.stamp.warp() == warp && before_lane_of_warp(record, warp, lane)) ||
+           (lanes_speak_ && before_lane_alone(record, warp, lane));
   }
   // Some of the warp's lanes have synchronised without the others since all of them last did.
   bool partly_synced(int warp) const { return partly_synced_[index(warp)]; }
@@ -83,17 +116,35 @@ class WarpClocks {
  private:
   static std::size_t index(int warp) { return static_cast<std::size_t>(warp); }
   bool before_lane_of_warp(const AccessRecord& record, int warp, int lane) const;
+  bool before_lane_alone(const AccessRecord& record, int warp, int lane) const;
   void tick(int warp);
+  void tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) const;
+  void learn(int warp, std::uint32_t lanes, const ClockKnowledge& from);
+  void gather_lanes(int warp, std::uint32_t mask);
+  bool whole(int warp, std::uint32_t lanes) const {
+    return (live_lanes_[index(warp)] & ~lanes) == 0;
+  }
 
   struct Barrier {
-    std::array<std::uint32_t, kMostWarps> clock{};
+    ClockKnowledge known;
+  };
+  struct Mbarrier {
+    ClockKnowledge arriving;
+    ClockKnowledge completed;
+    std::uint32_t phase = 1;
   };
   using LaneClocks = std::array<std::array<std::uint32_t, kWarpLanes>, kWarpLanes>;
 
   std::array<std::uint32_t, kMostWarps> clock_{};
   // What each warp knows of each other one's clock, of its own as the last synchronisation of all
   // its lanes left it, and of the block's phase.
-  std::array<std::array<std::uint32_t, kMostWarps + 2>, kMostWarps> known_{};
+  std::array<std::array<std::uint32_t, 1 << Stamp::kWarpBits>, kMostWarps> known_{};
+  // What each warp knows of single lanes, and what single lanes know beside their warp: see
+  // ClockKnowledge. Null, and lanes_speak_ false, until a lane has spoken or learnt alone.
+  std::array<ClockKnowledge, kMostWarps> known_lanes_{};
+  std::array<std::unique_ptr<ClockKnowledge>, std::size_t{kMostWarps} * kWarpLanes> alone_;
+  bool lanes_speak_ = false;
+  std::array<Mbarrier, Stamp::kMostMbarriers> mbarriers_{};
   std::array<Barrier, 16> barriers_{};
   std::array<std::uint32_t, kMostWarps> live_lanes_{};
   std::array<bool, kMostWarps> partly_synced_{};

@@ -144,9 +144,9 @@ Warp::Status Warp::run(std::uint64_t budget) {
       flow =
           in.collective == Collective::kNone ? in.handler(*this, in, mask) : collective(in, mask);
     }
-    if (flow == Flow::kNext) {
+    if (flow == Flow::kNext || flow == Flow::kYield) {
       fragments_[current_].pc = ++pc_;
-      if (pc_ < limit_) {
+      if (flow == Flow::kNext && pc_ < limit_) {
         continue;
       }
     } else if (flow == Flow::kFault) {
@@ -160,6 +160,13 @@ Warp::Status Warp::run(std::uint64_t budget) {
     }
     if (fragments_.empty()) {
       return status_ = Status::kDone;
+    }
+    if (flow == Flow::kYield) {
+      turn_begin_ = executed_;
+      if (fragments_.size() > 1 && next_turn()) {
+        continue;
+      }
+      return status_;
     }
     if (fragments_.size() == 1 && fragments_[0].state == Fragment::State::kReady) {
       select(0);
