@@ -56,8 +56,8 @@ Params common_params(const ConvProblem& problem, Numeric numeric, const Depthwis
 }
 
 // `across` counts the blocks that lie side by side in the grid.
-Result<LaunchShape> launch_shape(const ConvProblem& problem, std::int64_t across, int bands,
-                                 int threads) {
+Result<LaunchShape> launch_shape(const ConvProblem& problem, const GpuInfo& gpu,
+                                 std::int64_t across, int bands, int threads) {
   const int pictures = problem.src.n;
   constexpr int kMostBlocks = 65535;  // in the second and the third dimension of a grid
   if (across > std::numeric_limits<int>::max() / threads ||
@@ -68,7 +68,7 @@ Result<LaunchShape> launch_shape(const ConvProblem& problem, std::int64_t across
   }
   return LaunchShape{dim3(static_cast<unsigned>(across), static_cast<unsigned>(bands),
                           static_cast<unsigned>(pictures)),
-                     dim3(static_cast<unsigned>(threads))};
+                     dim3(static_cast<unsigned>(threads)), 0, has_dependent_launch(gpu.arch)};
 }
 
 template <class T>
@@ -77,7 +77,7 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
   const DepthwiseTile tile = pick_depthwise_tile(problem, gpu);
   const int threads = tile.warps * 32;
   Result<LaunchShape> shape =
-      launch_shape(problem, std::int64_t{tile.chunks} * tile.groups, tile.bands, threads);
+      launch_shape(problem, gpu, std::int64_t{tile.chunks} * tile.groups, tile.bands, threads);
   XC_RETURN_IF_ERROR(shape.status());
   shape->shared_bytes = static_cast<std::size_t>(product_rows(tile.strip_rows)) *
                         product_columns(static_cast<unsigned>(tile.warps)) * kProductPixelBytes;
@@ -105,7 +105,8 @@ Status launch_strips(const ConvProblem& problem, Numeric numeric, const GpuInfo&
                      const DepthwiseArgs& args, Stream stream) {
   const DepthwiseStrips strips = pick_depthwise_strips(problem, gpu);
   const Result<LaunchShape> shape =
-      launch_shape(problem, ceil_div(strips.items, strips.threads), strips.bands, strips.threads);
+      launch_shape(problem, gpu, ceil_div(strips.items, strips.threads), strips.bands,
+                   strips.threads);
   XC_RETURN_IF_ERROR(shape.status());
   auto params = common_params<DepthwiseStripParams>(problem, numeric, args);
   const Shape out = problem.dst();

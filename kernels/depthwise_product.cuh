@@ -107,9 +107,15 @@ class DepthwiseProduct {
     share.edge_column = blockDim.x / kProductPieces + column_ % kEdgeColumns;
     share.edge = tile_ + share.edge_row * row_bytes_ + share.edge_column * kProductPixelBytes +
                  piece_ * kPieceBytes;
+    if constexpr (kHasDependentLaunch) {
+      read_weights();
+    }
+    await_previous_kernel();
     fetch(share);
     commit_copies();
-    read_weights();
+    if constexpr (!kHasDependentLaunch) {
+      read_weights();
+    }
     wait_for_copies<0>();
     if constexpr (kRelu) {
       rectify(share);

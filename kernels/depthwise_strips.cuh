@@ -376,6 +376,7 @@ __global__ void __launch_bounds__(kStripThreads, kStripBlocks)
     depthwise_strips(const __grid_constant__ DepthwiseStripParams params) {
   if constexpr (!is_depthwise_product(kStride, sizeof(T), kHasMma<T>)) {
     const int item = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+    await_previous_kernel();
     if (item < params.items) {
       Strip<T, kStride, kRelu>(params).compute(static_cast<int>(blockIdx.z),
                                                static_cast<int>(blockIdx.y), item);

@@ -70,11 +70,19 @@ class DirectLoader {
   // it; zeros where not.
   template <int kTile>
   __device__ __forceinline__ void load(DirectOperands<Sums>& to, bool wanted = true) const {
+    load_pixels<kTile>(to, wanted);
+    load_weights<kTile>(to);
+  }
+  template <int kTile>
+  __device__ __forceinline__ void load_pixels(DirectOperands<Sums>& to, bool wanted = true) const {
     unrolled<Sums::kPixels>([&](auto index) {
       constexpr int i = decltype(index)::value;
-      to.pixels[i] = wanted ? load_global<kTile * kDepthBytes>(pixels_[i]) : Words<4>{};
+      to.pixels[i] = wanted ? load_activation<kTile * kDepthBytes>(pixels_[i]) : Words<4>{};
       return true;
     });
+  }
+  template <int kTile>
+  __device__ __forceinline__ void load_weights(DirectOperands<Sums>& to) const {
     unrolled<Sums::kFragments>([&](auto index) {
       constexpr int i = decltype(index)::value;
       to.weights[i] = load_global<kTile * kBlockBytes + i * kFragmentBytes>(weights_);
@@ -115,7 +123,12 @@ __device__ __forceinline__ int add_whole_tiles(int whole, DirectLoader<Sums, kSt
   DirectOperands<Sums> stages[kStages];
   each_inside<kStages>(whole, [&](auto index) {
     constexpr int i = decltype(index)::value;
-    loader.template load<i>(stages[i]);
+    loader.template load_weights<i>(stages[i]);
+  });
+  await_previous_kernel();
+  each_inside<kStages>(whole, [&](auto index) {
+    constexpr int i = decltype(index)::value;
+    loader.template load_pixels<i>(stages[i]);
   });
   add_tile<true>(stages[0], sums);
   if (kStages < whole) {
@@ -175,6 +188,7 @@ __global__ void __launch_bounds__(tile_threads(Sums::kTile), 1)
       add_tile<kFirst>(operands, sums);
     };
     if (kHalves && whole == 0) {
+      await_previous_kernel();
       add_rest.template operator()<true>();
     } else {
       const int ahead = add_whole_tiles(whole, loader, sums);

@@ -85,6 +85,7 @@ __global__ void __launch_bounds__(tile_threads(Product::kTile), 1)
     const int first_channel = tile % geometry.column_tiles * kTile.columns;
     OperandLoader<T, Product::kIndex, Product::kScalar, kSize, kGroup, kSlots> operands(
         geometry, src, weights, first_pixel, first_channel, slots);
+    await_previous_kernel();
     const int first_tiles = (kSize * kSize * geometry.depth_tiles - 1) % kGroup + 1;
     int ended = 0;  // groups that could not be fetched, for there were none
     unrolled<kGroups - 1>([&](auto index) {

@@ -16,14 +16,14 @@ namespace xception {
 template <int kSize, class Product>
 [[nodiscard]] Status launch_product(const std::string& operation, const ConvProblem& problem,
                                     Numeric numeric, const MatrixChoice& choice, bool async_copy,
-                                    const DenseArgs& args, Stream stream) {
+                                    bool dependent, const DenseArgs& args, Stream stream) {
   using T = typename Product::Element;
   ConvGeometry geometry = conv_geometry(problem, numeric);
   geometry.column_tiles = choice.column_tiles;
   const auto run = [&](auto* kernel, int shared) {
     const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
                                dim3(tile_threads(Product::kTile)),
-                               static_cast<std::size_t>(shared)};
+                               static_cast<std::size_t>(shared), dependent};
     return launch([&] { return dense_name(operation, problem, numeric); }, kernel, shape, stream,
                   geometry, static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
                   static_cast<T*>(args.dst), with_final_relu(args.epilogue));
@@ -46,14 +46,14 @@ template <int kSize, class Product>
 template <int kSize, int kIndex, template <int> class ProductOf>
 [[nodiscard]] Status launch_tile(const std::string& operation, const ConvProblem& problem,
                                  Numeric numeric, const MatrixChoice& choice, bool async_copy,
-                                 const DenseArgs& args, Stream stream) {
+                                 bool dependent, const DenseArgs& args, Stream stream) {
   if constexpr (kIndex < kMatrixTileCount) {
     if (choice.tile != kIndex) {
       return launch_tile<kSize, kIndex + 1, ProductOf>(operation, problem, numeric, choice,
-                                                       async_copy, args, stream);
+                                                       async_copy, dependent, args, stream);
     }
     return launch_product<kSize, ProductOf<kIndex>>(operation, problem, numeric, choice, async_copy,
-                                                    args, stream);
+                                                    dependent, args, stream);
   } else {
     return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
   }
@@ -81,9 +81,10 @@ template <int kSize>
             dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
   }
   const bool async_copy = has_async_copy(gpu.arch);
+  const bool dependent = has_dependent_launch(gpu.arch);
   const auto with = [&]<int kFirst, template <int> class ProductOf>() {
     return launch_tile<kSize, kFirst, ProductOf>(operation, problem, numeric, choice, async_copy,
-                                                 args, stream);
+                                                 dependent, args, stream);
   };
   switch (choice.math) {
     case MatrixMath::kTensorFp16:

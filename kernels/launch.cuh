@@ -25,7 +25,13 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   std::size_t shared_bytes = 0;  // dynamic, a block
+  // A dependent launch: the kernel may start while the one before it in the stream still runs, and
+  // calls await_previous_kernel().
+  bool dependent = false;
 };
+
+// From sm_90 on; code for an older GPU has nothing that would wait.
+constexpr bool has_dependent_launch(int arch) { return arch >= 90; }
 
 // Enqueues `kernel`. `name` makes the operation and its shape for a message and is called only
 // then. The error is that of this launch: one that an earlier call left behind stays where it is.
@@ -42,8 +48,18 @@ template <class Name, class... Params>
   }
   // The driver copies the parameters before it returns and writes none of them.
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&params))...};
-  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), shape.grid,
-                                             shape.block, pointers, shape.shared_bytes, stream);
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t configuration = {};
+  configuration.gridDim = shape.grid;
+  configuration.blockDim = shape.block;
+  configuration.dynamicSmemBytes = shape.shared_bytes;
+  configuration.stream = stream;
+  configuration.attrs = &early;
+  configuration.numAttrs = shape.dependent ? 1 : 0;
+  const cudaError_t error =
+      cudaLaunchKernelExC(&configuration, reinterpret_cast<const void*>(kernel), pointers);
   return error == cudaSuccess ? Status() : cuda_failure(name(), error);
 }
 

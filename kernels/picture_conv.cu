@@ -45,6 +45,7 @@ __device__ __forceinline__ void load_patch(const PictureGeometry& geometry, cons
                                            const PicturePosition& position, std::uint32_t patch) {
   constexpr int kWidth = kVectorWidth<T>;
   const int begin = picture_begin(geometry, position.q);
+  await_previous_kernel();
 #pragma unroll
   for (int r = 0; r < kPictureSize; ++r) {
     const int y = position.p * geometry.stride - geometry.pad_top + r;
@@ -274,11 +275,12 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 // As many warps as leave none without a unit of pixels.
-LaunchShape launch_shape(const PictureGeometry& geometry, int images, int unit) {
+LaunchShape launch_shape(const PictureGeometry& geometry, int arch, int images, int unit) {
   const std::int64_t blocks = std::int64_t{images} * geometry.dst_h * geometry.column_tiles;
   const int warps = std::min(geometry.columns / unit, kPictureWarps);
   return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(32 * warps)),
-          static_cast<std::size_t>(kPictureSize * geometry.patch_bytes)};
+          static_cast<std::size_t>(kPictureSize * geometry.patch_bytes),
+          has_dependent_launch(arch)};
 }
 
 }  // namespace
@@ -301,13 +303,13 @@ Status picture_conv(const ConvProblem& problem, Numeric numeric, const GpuInfo& 
     if constexpr (sizeof(T) == 2) {
       if (picture_uses_mma(numeric, gpu.arch)) {
         return launch(name, picture_conv_mma<T>,
-                      launch_shape(geometry, problem.src.n, kPicturePixels), stream, geometry, src,
-                      fragments, dst, args.epilogue);
+                      launch_shape(geometry, gpu.arch, problem.src.n, kPicturePixels), stream,
+                      geometry, src, fragments, dst, args.epilogue);
       }
     }
     return launch(name, picture_conv_fma<T>,
-                  launch_shape(geometry, problem.src.n, 2 * kPicturePixels), stream, geometry, src,
-                  scalar, dst, args.epilogue);
+                  launch_shape(geometry, gpu.arch, problem.src.n, 2 * kPicturePixels), stream,
+                  geometry, src, scalar, dst, args.epilogue);
   });
 }
 

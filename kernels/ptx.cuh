@@ -20,6 +20,13 @@ inline constexpr bool kHasAsyncCopy = false;
 inline constexpr bool kHasAsyncCopy = true;
 #endif
 
+// Whether await_previous_kernel() waits.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kHasDependentLaunch = true;
+#else
+inline constexpr bool kHasDependentLaunch = false;
+#endif
+
 // Byte offset of a pointer within shared memory, as the instructions below take it.
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
@@ -161,6 +168,16 @@ __device__ __forceinline__ Words<4> load_global(std::uint64_t address) {
   return bits;
 }
 
+// The same of what an earlier kernel wrote, which in a dependent launch is not constant.
+template <int kOffset>
+__device__ __forceinline__ Words<4> load_activation(std::uint64_t address) {
+  Words<4> bits;
+  asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
+               : "=r"(bits.word[0]), "=r"(bits.word[1]), "=r"(bits.word[2]), "=r"(bits.word[3])
+               : "l"(address), "n"(kOffset));
+  return bits;
+}
+
 // 16 bytes of shared memory at `address` + kOffset. It stays where it stands among volatile
 // statements, and the compiler moves none of them over a barrier.
 template <int kOffset>
@@ -224,6 +241,17 @@ class ChunkCopy {
   Words<4> bits_;
 #endif
 };
+
+// In a dependent launch (launch.cuh) the kernel before this one may still be running: what it writes
+// may be read, and what it reads be written, behind this. Lets the kernel behind this one start as
+// soon as all blocks of this one have. To be called by every thread, before any access but to
+// weights.
+__device__ __forceinline__ void await_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 // Closes the group of all copies fetched since the last one.
 __device__ __forceinline__ void commit_copies() {
