@@ -236,7 +236,10 @@ StepMaker::Made StepMaker::prepare(const Conv2d& conv) {
                                   describe_conv3x3(problem, context_.numeric, context_.gpu));
   }
   if (!conv.depthwise && conv.size == 1) {
-    return convolution<DenseArgs>("pointwise", conv, problem, pack_pointwise, pointwise,
+    const auto pack_weights = [this](const ConvProblem& p, Numeric numeric, const float* weights) {
+      return pack_pointwise(p, numeric, context_.gpu, weights);
+    };
+    return convolution<DenseArgs>("pointwise", conv, problem, pack_weights, pointwise,
                                   describe_pointwise(problem, context_.numeric, context_.gpu));
   }
   return Status(Code::kUnsupported, describe(request_.node.op) + " has no CUDA kernel");

@@ -67,7 +67,7 @@ std::string targets_text(std::string_view targets) {
     if (arch != before) {  // of the last one there is machine code and PTX
       text += (text.empty() ? "" : ", ") + capability(arch);
     }
-    text += target.ends_with("-virtual") ? " and later" : "";
+    text += target.ends_with("-virtual") && !target.ends_with("a-virtual") ? " and later" : "";
     before = arch;
   }
   return text;
@@ -90,6 +90,12 @@ bool has_code_for(std::string_view targets, int arch) {
     targets.remove_prefix(std::min(target.size() + 1, targets.size()));
     int made_for = 0;
     std::from_chars(target.data(), target.data() + target.size(), made_for);
+    if (target.ends_with("a-virtual")) {
+      if (arch == made_for) {
+        return true;
+      }
+      continue;
+    }
     const bool any_major = target.ends_with("-virtual");
     if (arch >= made_for && (any_major || arch / 10 == made_for / 10)) {
       return true;

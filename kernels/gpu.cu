@@ -3,11 +3,15 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/launch.cuh"
+#include "kernels/ptx.cuh"
 
 namespace xception {
 namespace {
 
-__global__ void no_kernel() {}
+// How many threads it may have says what its code was compiled for.
+constexpr int kWithWgmma = 128;
+constexpr int kWithout = 256;
+__global__ void __launch_bounds__(kHasWgmma ? kWithWgmma : kWithout) no_kernel() {}
 
 }  // namespace
 
@@ -36,7 +40,8 @@ Result<GpuInfo> current_gpu() {
   XC_RETURN_IF_ERROR(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, shared_block));
   XC_RETURN_IF_ERROR(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, shared_multiprocessor));
   return GpuInfo{code.ptxVersion, multiprocessors, static_cast<std::size_t>(shared_block),
-                 static_cast<std::size_t>(shared_multiprocessor)};
+                 static_cast<std::size_t>(shared_multiprocessor),
+                 code.maxThreadsPerBlock == kWithWgmma};
 }
 
 }  // namespace xception

@@ -82,6 +82,7 @@ struct GpuInfo {
   int multiprocessors = 108;
   std::size_t shared_bytes_per_block = 48 << 10;  // with opt-in
   std::size_t shared_bytes_per_multiprocessor = 164 << 10;
+  bool has_wgmma = false;  // the code is that of sm_90a: warpgroups multiply matrices
 };
 
 // The current device of the calling thread. Fails with kDevice.

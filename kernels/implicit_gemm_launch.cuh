@@ -22,8 +22,8 @@ template <int kSize, class Product>
   geometry.column_tiles = choice.column_tiles;
   const auto run = [&](auto* kernel, int shared) {
     const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
-                               dim3(tile_threads(Product::kTile)),
-                               static_cast<std::size_t>(shared), dependent};
+                               dim3(tile_threads(Product::kTile)), static_cast<std::size_t>(shared),
+                               dependent};
     return launch([&] { return dense_name(operation, problem, numeric); }, kernel, shape, stream,
                   geometry, static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
                   static_cast<T*>(args.dst), with_final_relu(args.epilogue));
@@ -70,6 +70,12 @@ using ScalarFp32 = ScalarProduct<float, kTileIndex>;
 template <int kTileIndex>
 using ScalarBf16 = ScalarProduct<__nv_bfloat16, kTileIndex>;
 
+inline Status too_many_blocks(const std::string& operation, const ConvProblem& problem,
+                              Numeric numeric) {
+  return {Code::kInvalidArgument,
+          dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
+}
+
 // After check_dense().
 template <int kSize>
 [[nodiscard]] Status launch_implicit_gemm(const std::string& operation, const ConvProblem& problem,
@@ -77,8 +83,7 @@ template <int kSize>
                                           const DenseArgs& args, Stream stream) {
   const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
   if (choice.blocks() > std::numeric_limits<int>::max()) {
-    return {Code::kInvalidArgument,
-            dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
+    return too_many_blocks(operation, problem, numeric);
   }
   const bool async_copy = has_async_copy(gpu.arch);
   const bool dependent = has_dependent_launch(gpu.arch);

@@ -1,10 +1,13 @@
 #include "kernels/pointwise.h"
 
+#include "kernels/warpgroup_gemm.h"
+
 namespace xception {
 
 std::vector<std::byte> pack_pointwise(const ConvProblem& problem, Numeric numeric,
-                                      const float* weights) {
-  return pack_dense(problem, numeric, weights);
+                                      const GpuInfo& gpu, const float* weights) {
+  return is_warpgroup_product(problem, numeric, gpu) ? pack_warpgroup(problem, numeric, weights)
+                                                     : pack_dense(problem, numeric, weights);
 }
 
 std::string describe_pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu) {

@@ -4,13 +4,25 @@
 // division finds it.
 #include "kernels/pointwise.h"
 
+#include "kernels/dispatch.cuh"
 #include "kernels/implicit_gemm_launch.cuh"
+#include "kernels/warpgroup_gemm_launch.cuh"
 
 namespace xception {
 
 Status pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                  const DenseArgs& args, Stream stream) {
   XC_RETURN_IF_ERROR(check_dense("pointwise", problem, 1, numeric, gpu, args));
+  if (is_warpgroup_product(problem, numeric, gpu)) {
+    const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
+    if (choice.blocks() > std::numeric_limits<int>::max()) {
+      return too_many_blocks("pointwise", problem, numeric);
+    }
+    return numeric == Numeric::kFp16
+               ? launch_warpgroup_gemm<__half>("pointwise", problem, numeric, choice, args, stream)
+               : launch_warpgroup_gemm<__nv_bfloat16>("pointwise", problem, numeric, choice, args,
+                                                      stream);
+  }
   return launch_implicit_gemm<1>("pointwise", problem, numeric, gpu, args, stream);
 }
 

@@ -17,7 +17,7 @@ namespace xception {
 
 // Weights [k][c], float32, scale multiplied in, as pointwise() reads them on the device.
 std::vector<std::byte> pack_pointwise(const ConvProblem& problem, Numeric numeric,
-                                      const float* weights);
+                                      const GpuInfo& gpu, const float* weights);
 
 // The tile that pointwise() chooses, in words.
 std::string describe_pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu);

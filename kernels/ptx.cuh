@@ -27,6 +27,13 @@ inline constexpr bool kHasDependentLaunch = true;
 inline constexpr bool kHasDependentLaunch = false;
 #endif
 
+// sm_90a has instructions that no other architecture has, before or after: wgmma.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr bool kHasWgmma = true;
+#else
+inline constexpr bool kHasWgmma = false;
+#endif
+
 // Byte offset of a pointer within shared memory, as the instructions below take it.
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
@@ -178,6 +185,11 @@ __device__ __forceinline__ Words<4> load_activation(std::uint64_t address) {
   return bits;
 }
 
+// To the second-level cache.
+__device__ __forceinline__ void prefetch(const void* place) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global_address(place)));
+}
+
 // 16 bytes of shared memory at `address` + kOffset. It stays where it stands among volatile
 // statements, and the compiler moves none of them over a barrier.
 template <int kOffset>
@@ -242,10 +254,10 @@ class ChunkCopy {
 #endif
 };
 
-// In a dependent launch (launch.cuh) the kernel before this one may still be running: what it writes
-// may be read, and what it reads be written, behind this. Lets the kernel behind this one start as
-// soon as all blocks of this one have. To be called by every thread, before any access but to
-// weights.
+// In a dependent launch (launch.cuh) the kernel before this one may still be running: what it
+// writes may be read, and what it reads be written, behind this. Lets the kernel behind this one
+// start as soon as all blocks of this one have. To be called by every thread, before any access but
+// to weights.
 __device__ __forceinline__ void await_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -28,21 +28,28 @@ std::optional<MatrixMath> pick_matrix_math(Numeric numeric, int arch) {
   return std::nullopt;
 }
 
+bool is_warpgroup_product(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu) {
+  const std::optional<MatrixMath> math = pick_matrix_math(numeric, gpu.arch);
+  return gpu.has_wgmma && (math == MatrixMath::kTensorFp16 || math == MatrixMath::kTensorBf16) &&
+         problem.window.size == 1 && problem.window.stride == 1;
+}
+
 MatrixChoice pick_matrix_tile(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu) {
   const Shape dst = problem.dst();
   const std::int64_t pixels = std::int64_t{dst.n} * dst.h * dst.w;
   const int columns = channel_stride(problem.k);
   MatrixChoice choice;
   choice.math = pick_matrix_math(numeric, gpu.arch).value_or(MatrixMath::kScalarFp32);
-  for (int tile = 0; tile < kMatrixTileCount; ++tile) {
-    if (!has_instance(choice.math, tile)) {
+  choice.warpgroups = is_warpgroup_product(problem, numeric, gpu);
+  const int tiles = choice.warpgroups ? kWarpgroupTileCount : kMatrixTileCount;
+  for (int tile = 0; tile < tiles; ++tile) {
+    if (!choice.warpgroups && !has_instance(choice.math, tile)) {
       continue;
     }
-    const MatrixTile& candidate = kMatrixTiles[tile];
     choice.tile = tile;
-    choice.row_tiles = divide_up(pixels, candidate.rows);
-    choice.column_tiles = static_cast<int>(divide_up(columns, candidate.columns));
-    const std::int64_t computed = std::int64_t{choice.column_tiles} * candidate.columns;
+    choice.row_tiles = divide_up(pixels, choice.rows());
+    choice.column_tiles = static_cast<int>(divide_up(columns, choice.columns()));
+    const std::int64_t computed = std::int64_t{choice.column_tiles} * choice.columns();
     if (10 * choice.blocks() >= 8 * std::int64_t{gpu.multiprocessors} &&
         2 * computed <= 3 * columns) {
       return choice;
@@ -52,6 +59,12 @@ MatrixChoice pick_matrix_tile(const ConvProblem& problem, Numeric numeric, const
 }
 
 std::string to_string(const MatrixChoice& choice, int arch) {
+  if (choice.warpgroups) {
+    return std::to_string(choice.rows()) + "x" + std::to_string(choice.columns()) + "x64 wgmma " +
+           (choice.math == MatrixMath::kTensorFp16 ? "fp16, " : "bf16, ") +
+           std::to_string(choice.row_tiles) + " x " + std::to_string(choice.column_tiles) +
+           " blocks";
+  }
   const auto math = [&]() -> std::string {
     switch (choice.math) {
       case MatrixMath::kTensorFp16:

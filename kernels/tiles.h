@@ -93,13 +93,34 @@ enum class MatrixMath { kTensorFp16, kTensorBf16, kTensorTf32, kScalarFp32, kSca
 // sm_75 has tensor cores for fp16 only: bf16 is multiplied there one by one, and tf32 is nothing.
 std::optional<MatrixMath> pick_matrix_math(Numeric numeric, int arch);
 
+// Tiles of warpgroup_gemm(), largest first: a warpgroup, four warps, has 64 rows. `stages` tiles of
+// operands of 128 bytes of k lie in shared memory at once, and so that one block's beginning and
+// end go on beside another's middle, a multiprocessor holds `blocks` of them.
+struct WarpgroupTile {
+  int rows;
+  int columns;
+  int stages;
+  int blocks;
+};
+inline constexpr WarpgroupTile kWarpgroupTiles[] = {
+    {128, 128, 3, 2}, {128, 64, 4, 2}, {64, 64, 4, 3}, {64, 32, 6, 3}};
+inline constexpr int kWarpgroupTileCount = 4;
+
+// Whether warpgroups compute it: a 1x1 convolution without a stride in 16 bits.
+bool is_warpgroup_product(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu);
+
 struct MatrixChoice {
   MatrixMath math = MatrixMath::kScalarFp32;
-  int tile = 0;  // index into kMatrixTiles
+  bool warpgroups = false;
+  int tile = 0;  // index into kMatrixTiles, or kWarpgroupTiles
   std::int64_t row_tiles = 0;
   int column_tiles = 0;
 
   std::int64_t blocks() const { return row_tiles * column_tiles; }
+  int rows() const { return warpgroups ? kWarpgroupTiles[tile].rows : kMatrixTiles[tile].rows; }
+  int columns() const {
+    return warpgroups ? kWarpgroupTiles[tile].columns : kMatrixTiles[tile].columns;
+  }
 };
 
 // The largest tile that gives at least 0.8 of the multiprocessors a block and computes no more than

@@ -81,6 +81,10 @@ TEST_CASE("machine code runs on its own major version, PTX on everything later")
     CHECK_FALSE(has_code_for(kTargets, arch));
   }
   CHECK(has_code_for("75-virtual", 103));
+  CHECK(has_code_for("80-virtual,90a-virtual", 90));
+  CHECK(has_code_for("90a-virtual", 90));  // which no other GPU runs
+  CHECK_FALSE(has_code_for("90a-virtual", 89));
+  CHECK_FALSE(has_code_for("90a-virtual", 100));
   CHECK_FALSE(has_code_for("", 80));
 }
 

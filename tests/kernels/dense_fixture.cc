@@ -47,8 +47,18 @@ std::vector<Numeric> dense_numerics() {
   return result;
 }
 
-std::optional<GpuInfo> gpu_choosing(int tile, const ConvProblem& problem, Numeric numeric) {
-  GpuInfo gpu = device_under_test();
+std::vector<GpuInfo> dense_devices() {
+  const GpuInfo device = device_under_test();
+  std::vector<GpuInfo> devices = {device};
+  if (device.has_wgmma) {
+    devices.front().has_wgmma = false;
+    devices.push_back(device);
+  }
+  return devices;
+}
+
+std::optional<GpuInfo> gpu_choosing(int tile, GpuInfo gpu, const ConvProblem& problem,
+                                    Numeric numeric) {
   // More multiprocessors never mean a larger tile; each step skips none that has two blocks.
   for (int count = 1; count < 1'000'000; count += 1 + count / 16) {
     gpu.multiprocessors = count;
@@ -80,7 +90,7 @@ Values run_dense(const DenseOperation& operation, const ConvProblem& problem, Nu
   const DeviceBuffer src = operation.reads_pictures
                                ? device_pictures(problem.src, numeric, operands.src)
                                : device_activation(problem.src, numeric, operands.src);
-  const DeviceBuffer weights(operation.pack(problem, numeric, operands.weights.data()));
+  const DeviceBuffer weights(operation.pack(problem, numeric, gpu, operands.weights.data()));
   return run_twice(problem.dst(), numeric, [&](void* dst) {
     return operation.run(problem, numeric, gpu, {src.data(), weights.data(), dst, epilogue},
                          nullptr);
@@ -119,8 +129,10 @@ void check_dense_case(Random& random, const DenseOperation& operation, const Con
   }
 }
 
-void check_batch(Random& random, const DenseOperation& operation, ConvProblem problem,
-                 Numeric numeric) {
+namespace {
+
+void check_batch_on(const GpuInfo& device, Random& random, const DenseOperation& operation,
+                    ConvProblem problem, Numeric numeric) {
   constexpr int kBatch = 3;
   problem.src.n = kBatch;
   INFO(describe(problem, numeric));
@@ -128,13 +140,13 @@ void check_batch(Random& random, const DenseOperation& operation, ConvProblem pr
   const EpilogueCase epilogue(random, steps, problem.dst(), numeric, false);
   const DenseOperands operands = draw_operands(random, problem, numeric, false);
   const auto run = [&](const ConvProblem& p, int multiprocessors, const DenseOperands& own) {
-    GpuInfo gpu = device_under_test();
+    GpuInfo gpu = device;
     gpu.multiprocessors = multiprocessors;
     return run_dense(operation, p, numeric, gpu, own, epilogue.device());
   };
   const Values together = run(problem, 1, operands);  // in the largest tile
   for (int tile = 0; tile < kMatrixTileCount; ++tile) {
-    if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
+    if (const auto gpu = gpu_choosing(tile, device, problem, numeric)) {
       CHECK(same_bits(run(problem, gpu->multiprocessors, operands), together));
     }
   }
@@ -144,6 +156,15 @@ void check_batch(Random& random, const DenseOperation& operation, ConvProblem pr
     const DenseOperands own = {images(operands.src, kBatch, n, 1), operands.weights};
     const Values alone = run(single, 1'000'000, own);  // in the smallest
     CHECK(same_bits(alone, images(together, kBatch, n, 1)));
+  }
+}
+
+}  // namespace
+
+void check_batch(Random& random, const DenseOperation& operation, ConvProblem problem,
+                 Numeric numeric) {
+  for (const GpuInfo& device : dense_devices()) {
+    check_batch_on(device, random, operation, problem, numeric);
   }
 }
 

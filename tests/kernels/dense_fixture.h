@@ -16,7 +16,7 @@ inline constexpr EpilogueSteps kNone = {};
 // pointwise, conv3x3 or picture_conv.
 struct DenseOperation {
   Status (*run)(const ConvProblem&, Numeric, const GpuInfo&, const DenseArgs&, Stream);
-  std::vector<std::byte> (*pack)(const ConvProblem&, Numeric, const float*);
+  std::vector<std::byte> (*pack)(const ConvProblem&, Numeric, const GpuInfo&, const float*);
   bool reads_pictures = false;
 };
 
@@ -27,9 +27,13 @@ inline bool contains(const std::string& text, const std::string& part) {
 // All numerics but what the device under test refuses: tf32 before sm_80.
 std::vector<Numeric> dense_numerics();
 
-// The device with as many multiprocessors, in name, as make the kernels choose tile `tile`; nothing
+// The device under test as one without wgmma, and as it is where it has that.
+std::vector<GpuInfo> dense_devices();
+
+// `gpu` with as many multiprocessors, in name, as make the kernels choose tile `tile`; nothing
 // where this problem is never cut into it.
-std::optional<GpuInfo> gpu_choosing(int tile, const ConvProblem& problem, Numeric numeric);
+std::optional<GpuInfo> gpu_choosing(int tile, GpuInfo gpu, const ConvProblem& problem,
+                                    Numeric numeric);
 
 // Source and weights as the kernel has them, in float32.
 struct DenseOperands {
@@ -52,7 +56,8 @@ void check_dense_case(Random& random, const DenseOperation& operation, const Con
                       Numeric numeric, const GpuInfo& gpu, const EpilogueSteps& steps,
                       bool exact_only = false);
 
-// Each image of a batch of three gives bit by bit what it gives alone, whatever the tiles are.
+// Each image of a batch of three gives bit by bit what it gives alone, whatever the tiles are, on
+// each of dense_devices().
 void check_batch(Random& random, const DenseOperation& operation, ConvProblem problem,
                  Numeric numeric);
 

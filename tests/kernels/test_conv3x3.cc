@@ -15,7 +15,11 @@
 namespace xception {
 namespace {
 
-constexpr DenseOperation kConv3x3 = {conv3x3, pack_conv3x3};
+std::vector<std::byte> pack(const ConvProblem& problem, Numeric numeric, const GpuInfo& /*gpu*/,
+                            const float* weights) {
+  return pack_conv3x3(problem, numeric, weights);
+}
+constexpr DenseOperation kConv3x3 = {conv3x3, pack};
 
 }  // namespace
 
@@ -31,7 +35,7 @@ TEST_CASE("conv3x3: every tile at its edges") {
         for (const int k : {shape.columns - 1, shape.columns + 1}) {
           const int c = random.integer(5, 2 * tile_depth(numeric) + 16);
           const ConvProblem problem = {{1, 1, rows, c}, k, kSame};
-          if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
+          if (const auto gpu = gpu_choosing(tile, device_under_test(), problem, numeric)) {
             ++reached;
             check_dense_case(random, kConv3x3, problem, numeric, *gpu, kNone);
           }

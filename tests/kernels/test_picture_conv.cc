@@ -17,7 +17,11 @@
 namespace xception {
 namespace {
 
-constexpr DenseOperation kPictureConv = {picture_conv, pack_picture, true};
+std::vector<std::byte> pack(const ConvProblem& problem, Numeric numeric, const GpuInfo& /*gpu*/,
+                            const float* weights) {
+  return pack_picture(problem, numeric, weights);
+}
+constexpr DenseOperation kPictureConv = {picture_conv, pack, true};
 
 }  // namespace
 

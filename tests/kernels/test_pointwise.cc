@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "dense_fixture.h"
+#include "kernels/warpgroup_gemm.h"
 #include "random.h"
 #include "shapes.h"
 #include "testing.h"
@@ -26,6 +27,7 @@ ConvProblem pointwise_problem(const Shape& src, int k, int stride = 1) {
 TEST_CASE("pointwise: every tile at its edges") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
+  const GpuInfo plain = dense_devices().front();
   for (const Numeric numeric : dense_numerics()) {
     for (int tile = 0; tile < kMatrixTileCount; ++tile) {
       const MatrixTile& shape = kMatrixTiles[tile];
@@ -36,7 +38,7 @@ TEST_CASE("pointwise: every tile at its edges") {
         for (const int k : {shape.columns - 1, shape.columns, shape.columns + 1}) {
           const int c = random.integer(5, 3 * depth);
           const ConvProblem problem = pointwise_problem({1, 1, rows, c}, k);
-          if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
+          if (const auto gpu = gpu_choosing(tile, plain, problem, numeric)) {
             ++reached;
             check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone);
           }
@@ -48,7 +50,7 @@ TEST_CASE("pointwise: every tile at its edges") {
       for (const int c : {1, 2, depth, depth + 1, (slots - 1) * depth, slots * depth,
                           (slots + 1) * depth, (slots + 1) * depth + 16}) {
         const ConvProblem problem = pointwise_problem({1, 1, 3 * shape.rows - 1, c}, shape.columns);
-        if (const auto gpu = gpu_choosing(tile, problem, numeric)) {
+        if (const auto gpu = gpu_choosing(tile, plain, problem, numeric)) {
           ++reached;
           check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone);
         }
@@ -65,13 +67,48 @@ TEST_CASE("pointwise: every tile at its edges") {
 TEST_CASE("pointwise: every number of tiles along k") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
+  const GpuInfo plain = dense_devices().front();
   for (const Numeric numeric : dense_numerics()) {
     for (int c = 16; c <= 20 * tile_depth(numeric); c += 16) {
       const int stride = 1 + c / tile_depth(numeric) % 2;
       const ConvProblem problem = pointwise_problem({1, 1, 33 * stride, c}, 33, stride);
-      const auto gpu = gpu_choosing(kDirectTile, problem, numeric);
+      const auto gpu = gpu_choosing(kDirectTile, plain, problem, numeric);
       REQUIRE(gpu.has_value());
       check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone, true);
+    }
+  }
+}
+
+TEST_CASE("pointwise: warpgroups, every tile at its edges") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  const GpuInfo device = device_under_test();
+  if (!device.has_wgmma) {
+    return;
+  }
+  for (const Numeric numeric : {Numeric::kFp16, Numeric::kBf16}) {
+    for (int tile = 0; tile < kWarpgroupTileCount; ++tile) {
+      const WarpgroupTile& shape = kWarpgroupTiles[tile];
+      int reached = 0;
+      const auto check = [&](int rows, int c, int k) {
+        const ConvProblem problem = pointwise_problem({1, 1, rows, c}, k);
+        if (const auto gpu = gpu_choosing(tile, device, problem, numeric)) {
+          ++reached;
+          check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone);
+        }
+      };
+      for (const int rows : {1, shape.rows - 1, shape.rows + 1, 3 * shape.rows}) {
+        for (const int k : {shape.columns - 1, shape.columns, 3 * shape.columns + 1}) {
+          check(rows, random.integer(5, 2 * kWarpgroupDepth), k);
+        }
+      }
+      // Tiles of k: fewer and more than there are slots, twice around the ring, and last ones of
+      // one to four steps.
+      for (const int tiles : {1, shape.stages, shape.stages + 1, 2 * shape.stages + 1}) {
+        const int steps = random.integer(0, 3);
+        check(shape.rows + 1, tiles * kWarpgroupDepth - 16 * steps, shape.columns);
+      }
+      CHECK(reached >= 10);
     }
   }
 }
@@ -79,12 +116,16 @@ TEST_CASE("pointwise: every number of tiles along k") {
 TEST_CASE("pointwise: every epilogue") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : dense_numerics()) {
-    for (unsigned index = 0; index < 32; ++index) {
-      const int k = std::vector<int>{3, 29, 40, 136}[index % 4];
-      const ConvProblem problem = pointwise_problem({2, 3, 7, random.integer(5, 40)}, k);
-      check_dense_case(random, kPointwise, problem, numeric, device_under_test(),
-                       epilogue_steps(index));
+  for (const GpuInfo& device : dense_devices()) {
+    for (const Numeric numeric : dense_numerics()) {
+      if (device.has_wgmma && element_bytes(numeric) != 2) {
+        continue;  // as without
+      }
+      for (unsigned index = 0; index < 32; ++index) {
+        const int k = std::vector<int>{3, 29, 40, 136}[index % 4];
+        const ConvProblem problem = pointwise_problem({2, 3, 7, random.integer(5, 40)}, k);
+        check_dense_case(random, kPointwise, problem, numeric, device, epilogue_steps(index));
+      }
     }
   }
 }
@@ -126,7 +167,8 @@ TEST_CASE("pointwise: the residual may be the destination") {
   const Values residual = random.integers(problem.dst().elements());
   const DeviceActivation src(problem.src, Numeric::kFp16, operands.src);
   const DeviceActivation dst(problem.dst(), Numeric::kFp16, residual);
-  const DeviceBuffer weights(pack_pointwise(problem, Numeric::kFp16, operands.weights.data()));
+  const DeviceBuffer weights(
+      pack_pointwise(problem, Numeric::kFp16, device_under_test(), operands.weights.data()));
   DenseArgs args = {src.data(), weights.data(), dst.data(), {}};
   args.epilogue.residual = dst.data();
   REQUIRE(pointwise(problem, Numeric::kFp16, device_under_test(), args, nullptr).ok());

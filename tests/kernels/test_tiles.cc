@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "kernels/implicit_gemm.h"
+#include "kernels/numeric.h"
+#include "kernels/warpgroup_gemm.h"
 #include "random.h"
 #include "shapes.h"
 #include "testing.h"
@@ -19,6 +21,7 @@ namespace xception {
 namespace {
 
 constexpr GpuInfo kH100 = {90, 132, 227 << 10, 228 << 10};
+constexpr GpuInfo kHopper = {90, 132, 227 << 10, 228 << 10, /*has_wgmma=*/true};
 constexpr GpuInfo kT4 = {75, 40, 64 << 10, 64 << 10};
 
 // Banks of four bytes that 16 bytes at each of these places occupy, each bank once.
@@ -94,6 +97,23 @@ TEST_CASE("tiles: batches take the large ones") {
         "128x64x32 mma.m16n8k16 fp16, 1351 x 1 blocks");
 }
 
+TEST_CASE("tiles: warpgroups take 1x1 convolutions without a stride, in 16 bits") {
+  ConvProblem problem = {{8, 19, 19, 728}, 728, {1, 1, {}}};
+  const auto text = [&](Numeric numeric, const GpuInfo& gpu) {
+    return to_string(pick_matrix_tile(problem, numeric, gpu), gpu.arch);
+  };
+  CHECK(text(Numeric::kFp16, kHopper) == "128x128x64 wgmma fp16, 23 x 6 blocks");
+  CHECK(text(Numeric::kBf16, kHopper) == "128x128x64 wgmma bf16, 23 x 6 blocks");
+  CHECK(text(Numeric::kTf32, kHopper) == text(Numeric::kTf32, kH100));
+  CHECK(text(Numeric::kFp32, kHopper) == text(Numeric::kFp32, kH100));
+  problem.src.n = 1;
+  CHECK(text(Numeric::kFp16, kHopper) == "64x32x64 wgmma fp16, 6 x 23 blocks");
+  problem.window.stride = 2;
+  CHECK(text(Numeric::kFp16, kHopper) == text(Numeric::kFp16, kH100));
+  problem.window = {3, 1, {1, 1, 1, 1}};
+  CHECK(text(Numeric::kFp16, kHopper) == text(Numeric::kFp16, kH100));
+}
+
 TEST_CASE("tiles: every choice covers its product and fits the GPU") {
   XC_RANDOM(random);
   for (int i = 0; i < 2000; ++i) {
@@ -102,16 +122,18 @@ TEST_CASE("tiles: every choice covers its product and fits the GPU") {
         random.integer(1, 3000),
         {1, random.integer(1, 2), {}}};
     const Shape dst = problem.dst();
-    for (const GpuInfo& gpu : {kH100, kT4}) {
+    for (const GpuInfo& gpu : {kH100, kT4, kHopper}) {
       for (const Numeric numeric : {Numeric::kFp32, Numeric::kFp16, Numeric::kBf16}) {
         const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
-        const MatrixTile& tile = kMatrixTiles[choice.tile];
         const std::int64_t pixels = std::int64_t{dst.n} * dst.h * dst.w;
-        CHECK(choice.row_tiles * tile.rows >= pixels);
-        CHECK((choice.row_tiles - 1) * tile.rows < pixels);
-        CHECK(choice.column_tiles * tile.columns >= channel_stride(dst.c));
-        CHECK((choice.column_tiles - 1) * tile.columns < channel_stride(dst.c));
-        CHECK(shared_bytes(tile, has_async_copy(gpu.arch), false) <= 48 << 10);
+        CHECK(choice.row_tiles * choice.rows() >= pixels);
+        CHECK((choice.row_tiles - 1) * choice.rows() < pixels);
+        CHECK(choice.column_tiles * choice.columns() >= channel_stride(dst.c));
+        CHECK((choice.column_tiles - 1) * choice.columns() < channel_stride(dst.c));
+        if (!choice.warpgroups) {
+          const MatrixTile& tile = kMatrixTiles[choice.tile];
+          CHECK(shared_bytes(tile, has_async_copy(gpu.arch), false) <= 48 << 10);
+        }
       }
     }
   }
@@ -188,6 +210,44 @@ TEST_CASE("tiles: weights are packed as the fragments of mma") {
               const float expected =
                   k < kChannels && c < 50 ? static_cast<float>(50 * k + c + 1) : 0.0F;
               CHECK(*word++ == expected);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// PTX ISA, "Strides" and "Swizzling modes" of wgmma's shared memory: of a row's 128 bytes the 16 at
+// place p are chunk p XOR (row % 8); "Register fragments for wgmma.mma_async.m64nNk16": a thread
+// with t = lane % 4 has columns 8 * j + 2 * t and the next one.
+TEST_CASE("tiles: weights are packed as warpgroups multiply them") {
+  constexpr int kChannels = 40;  // two blocks, the second in part
+  constexpr int kInputs = 100;   // two tiles of k, the same
+  const ConvProblem problem = {{1, 1, 1, kInputs}, kChannels, {1, 1, {}}};
+  std::vector<float> weights;
+  for (int i = 0; i < kChannels * kInputs; ++i) {
+    weights.push_back(static_cast<float>(i % 1999 + 1));  // exact in fp16
+  }
+  const std::vector<std::byte> bytes = pack_warpgroup(problem, Numeric::kFp16, weights.data());
+  REQUIRE(bytes.size() == 2UL * 2 * kBlockColumns * 128);
+  std::vector<float> packed(bytes.size() / 2);
+  from_numeric(bytes.data(), Numeric::kFp16, packed);
+  for (int block = 0; block < 2; ++block) {
+    for (int tile = 0; tile < 2; ++tile) {
+      for (int t = 0; t < 4; ++t) {
+        for (int j = 0; j < 4; ++j) {
+          for (int e = 0; e < 2; ++e) {
+            const int column = 8 * j + 2 * t + e;
+            const int k = 32 * block + 8 * t + 2 * j + e;  // so a thread's are neighbours
+            for (int i = 0; i < 64; ++i) {
+              const int c = 64 * tile + i;
+              const int place = (i / 8 ^ column % 8) * 8 + i % 8;
+              const float expected = k < kChannels && c < kInputs
+                                         ? weights[static_cast<std::size_t>(k * kInputs + c)]
+                                         : 0.0F;
+              CHECK(packed[static_cast<std::size_t>(((block * 2 + tile) * 32 + column) * 64 +
+                                                    place)] == expected);
             }
           }
         }

@@ -39,7 +39,7 @@ execute_process(COMMAND ${command} OUTPUT_VARIABLE text ERROR_VARIABLE text RESU
 if(result EQUAL 0)
   file(READ "${BINARY_DIR}/build.ninja" rules)
   # Those of one generation from one PTX.
-  foreach(code IN ITEMS 75,code=[sm_75] 80,code=[sm_80,sm_86,sm_89] 90,code=[sm_90] 100,code=[sm_100]
+  foreach(code IN ITEMS 75,code=[sm_75] 80,code=[sm_80,sm_86,sm_89] 90a,code=[sm_90a] 100,code=[sm_100]
       120,code=[sm_120,compute_120])
     string(FIND "${rules}" "arch=compute_${code}" at)
     if(at EQUAL -1)

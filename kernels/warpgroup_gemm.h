@@ -1,0 +1,38 @@
+// The 1x1 convolution of Hopper GPUs on the host: when it is taken, and how its weights lie. The
+// kernel stands in warpgroup_gemm.cuh.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "kernels/gpu.h"
+#include "kernels/problem.h"
+#include "kernels/tiles.h"
+
+namespace xception {
+
+// Elements of k in a tile of operands: a row of 128 bytes.
+inline constexpr int kWarpgroupDepth = 64;
+
+// Channel of a block of kBlockColumns that stands in column `column` of the product. A thread has
+// columns 8 * j + 2 * t and the one behind it of every j; so they are eight neighbours.
+XC_HOST_DEVICE constexpr int warpgroup_channel(int column) {
+  return column % 8 / 2 * 8 + column / 8 * 2 + column % 2;
+}
+
+// Where chunk `chunk` (16 bytes) of k of row `row` lies in its 128 bytes: what wgmma calls the
+// 128-byte swizzle. Eight rows at one k touch all banks.
+XC_HOST_DEVICE constexpr int warpgroup_chunk(int row, int chunk) { return chunk ^ (row % 8); }
+
+// Tiles of k.
+constexpr int warpgroup_tiles(const ConvProblem& problem) {
+  return static_cast<int>(ceil_div(channel_stride(problem.src.c), kWarpgroupDepth));
+}
+
+// Weights [k][c], float32 with the scale multiplied in, as the kernel's bulk copies take them:
+// [k in blocks of 32][tile of k][column, see warpgroup_channel()][64, see warpgroup_chunk()], of
+// `numeric` (16 bits), zero behind the last channel of either side.
+std::vector<std::byte> pack_warpgroup(const ConvProblem& problem, Numeric numeric,
+                                      const float* weights);
+
+}  // namespace xception

@@ -1,0 +1,48 @@
+// From a problem to the instance of warpgroup_gemm() that runs it.
+#pragma once
+
+#include <cstddef>
+#include <limits>
+#include <string>
+
+#include "kernels/epilogue.cuh"
+#include "kernels/launch.cuh"
+#include "kernels/tensor_map.h"
+#include "kernels/warpgroup_gemm.cuh"
+
+namespace xception {
+
+// After check_dense(), where is_warpgroup_product().
+template <class T, int kIndex = 0>
+[[nodiscard]] Status launch_warpgroup_gemm(const std::string& operation, const ConvProblem& problem,
+                                           Numeric numeric, const MatrixChoice& choice,
+                                           const DenseArgs& args, Stream stream) {
+  if constexpr (kIndex < kWarpgroupTileCount) {
+    if (choice.tile != kIndex) {
+      return launch_warpgroup_gemm<T, kIndex + 1>(operation, problem, numeric, choice, args,
+                                                  stream);
+    }
+    constexpr WarpgroupTile kTile = kWarpgroupTiles[kIndex];
+    const auto name = [&] { return dense_name(operation, problem, numeric); };
+    ConvGeometry geometry = conv_geometry(problem, numeric);
+    geometry.depth_tiles = warpgroup_tiles(problem);
+    geometry.column_tiles = choice.column_tiles;
+    CUtensorMap map;
+    const Status status = make_tensor_map(numeric, args.src, geometry.pixels, geometry.src_stride,
+                                          kTile.rows, kWarpgroupDepth, &map);
+    if (!status.ok()) {
+      return status.with_context(name());
+    }
+    const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
+                               dim3(warpgroup_threads(kTile)),
+                               static_cast<std::size_t>(warpgroup_shared_bytes(kTile)),
+                               /*dependent=*/true};
+    return launch(name, warpgroup_gemm<T, kIndex>, shape, stream, geometry, map,
+                  static_cast<const T*>(args.weights), static_cast<T*>(args.dst),
+                  with_final_relu(args.epilogue));
+  } else {
+    return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
+  }
+}
+
+}  // namespace xception
