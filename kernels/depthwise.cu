@@ -56,7 +56,7 @@ Params common_params(const ConvProblem& problem, Numeric numeric, const Depthwis
 }
 
 // `across` counts the blocks that lie side by side in the grid.
-Result<LaunchShape> launch_shape(const ConvProblem& problem, const GpuInfo& gpu,
+Result<LaunchShape> launch_shape(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                                  std::int64_t across, int bands, int threads) {
   const int pictures = problem.src.n;
   constexpr int kMostBlocks = 65535;  // in the second and the third dimension of a grid
@@ -68,7 +68,8 @@ Result<LaunchShape> launch_shape(const ConvProblem& problem, const GpuInfo& gpu,
   }
   return LaunchShape{dim3(static_cast<unsigned>(across), static_cast<unsigned>(bands),
                           static_cast<unsigned>(pictures)),
-                     dim3(static_cast<unsigned>(threads)), 0, has_dependent_launch(gpu.arch)};
+                     dim3(static_cast<unsigned>(threads)), 0,
+                     launches_dependent(gpu.arch, numeric)};
 }
 
 template <class T>
@@ -76,8 +77,8 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
                       const DepthwiseArgs& args, Stream stream) {
   const DepthwiseTile tile = pick_depthwise_tile(problem, gpu);
   const int threads = tile.warps * 32;
-  Result<LaunchShape> shape =
-      launch_shape(problem, gpu, std::int64_t{tile.chunks} * tile.groups, tile.bands, threads);
+  Result<LaunchShape> shape = launch_shape(
+      problem, numeric, gpu, std::int64_t{tile.chunks} * tile.groups, tile.bands, threads);
   XC_RETURN_IF_ERROR(shape.status());
   shape->shared_bytes = static_cast<std::size_t>(product_rows(tile.strip_rows)) *
                         product_columns(static_cast<unsigned>(tile.warps)) * kProductPixelBytes;
@@ -104,9 +105,8 @@ template <class T>
 Status launch_strips(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                      const DepthwiseArgs& args, Stream stream) {
   const DepthwiseStrips strips = pick_depthwise_strips(problem, gpu);
-  const Result<LaunchShape> shape =
-      launch_shape(problem, gpu, ceil_div(strips.items, strips.threads), strips.bands,
-                   strips.threads);
+  const Result<LaunchShape> shape = launch_shape(
+      problem, numeric, gpu, ceil_div(strips.items, strips.threads), strips.bands, strips.threads);
   XC_RETURN_IF_ERROR(shape.status());
   auto params = common_params<DepthwiseStripParams>(problem, numeric, args);
   const Shape out = problem.dst();

@@ -86,7 +86,7 @@ template <int kSize>
     return too_many_blocks(operation, problem, numeric);
   }
   const bool async_copy = has_async_copy(gpu.arch);
-  const bool dependent = has_dependent_launch(gpu.arch);
+  const bool dependent = launches_dependent(gpu.arch, numeric);
   const auto with = [&]<int kFirst, template <int> class ProductOf>() {
     return launch_tile<kSize, kFirst, ProductOf>(operation, problem, numeric, choice, async_copy,
                                                  dependent, args, stream);

@@ -275,12 +275,11 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 // As many warps as leave none without a unit of pixels.
-LaunchShape launch_shape(const PictureGeometry& geometry, int arch, int images, int unit) {
+LaunchShape launch_shape(const PictureGeometry& geometry, bool dependent, int images, int unit) {
   const std::int64_t blocks = std::int64_t{images} * geometry.dst_h * geometry.column_tiles;
   const int warps = std::min(geometry.columns / unit, kPictureWarps);
   return {dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(32 * warps)),
-          static_cast<std::size_t>(kPictureSize * geometry.patch_bytes),
-          has_dependent_launch(arch)};
+          static_cast<std::size_t>(kPictureSize * geometry.patch_bytes), dependent};
 }
 
 }  // namespace
@@ -293,6 +292,7 @@ Status picture_conv(const ConvProblem& problem, Numeric numeric, const GpuInfo& 
     return {Code::kInvalidArgument, name() + ": pictures have three channels"};
   }
   const PictureGeometry geometry = picture_geometry(problem, numeric);
+  const bool dependent = launches_dependent(gpu.arch, numeric);
   const auto* scalar = static_cast<const float*>(args.weights);
   const auto* fragments =
       reinterpret_cast<const Words<4>*>(scalar + picture_scalar_elements(problem));
@@ -303,12 +303,12 @@ Status picture_conv(const ConvProblem& problem, Numeric numeric, const GpuInfo& 
     if constexpr (sizeof(T) == 2) {
       if (picture_uses_mma(numeric, gpu.arch)) {
         return launch(name, picture_conv_mma<T>,
-                      launch_shape(geometry, gpu.arch, problem.src.n, kPicturePixels), stream,
+                      launch_shape(geometry, dependent, problem.src.n, kPicturePixels), stream,
                       geometry, src, fragments, dst, args.epilogue);
       }
     }
     return launch(name, picture_conv_fma<T>,
-                  launch_shape(geometry, gpu.arch, problem.src.n, 2 * kPicturePixels), stream,
+                  launch_shape(geometry, dependent, problem.src.n, 2 * kPicturePixels), stream,
                   geometry, src, scalar, dst, args.epilogue);
   });
 }
