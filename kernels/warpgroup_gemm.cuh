@@ -24,9 +24,11 @@
 // 64 neighbouring ones by four lanes: whole sectors.
 //
 // What limits it. Few pixels: the latency of a step. Many pixels and few channels: memory. Many of
-// both: tensor cores. Copies by threads (cp.async) in their place, with a barrier a step, took
-// twice as long: they pass through the load and store units, 64 bytes a clock. (Measured,
-// docs/kernels.md.)
+// both: tensor cores, and the ends of blocks.
+//
+// Tried and dropped, on an H100: copies by all threads (cp.async) and a barrier a step in the place
+// of bulk copies, which was no faster than mma.sync, for they pass through the load and store units;
+// clusters of two blocks that share weights, which was slower.
 #pragma once
 
 #include <cuda.h>
