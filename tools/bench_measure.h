@@ -66,7 +66,8 @@ double percentile_of(std::vector<double> values, double percentile);
 // Resident memory of this process now, in bytes; 0 where /proc is not there.
 std::size_t resident_bytes();
 
-// One row of the report: the configuration as it came out (device, size, threads), runs,
+// One row of the report: the configuration as it came out (device, size, threads), what was timed
+// ("run", "network"), runs,
 // images_per_s, ms_per_image, latency_ms {min, mean, p50, ...}, gmacs, gflops_per_s, arena_bytes,
 // parameter_bytes, load_ms, create_ms, first_run_ms and peak_rss_bytes.
 //

@@ -28,7 +28,7 @@ import peer_process  # noqa: E402
 import plot_scaling  # noqa: E402
 
 ROW = (
-    "device", "precision", "threads", "batch", "height", "width", "runs", "images_per_s",
+    "device", "precision", "threads", "batch", "height", "width", "timed", "runs", "images_per_s",
     "ms_per_image", "latency_ms", "gmacs", "gflops_per_s", "arena_bytes", "parameter_bytes", "load_ms",
     "create_ms", "first_run_ms", "peak_rss_bytes",
 )  # fmt: skip
@@ -79,6 +79,9 @@ class Model(Bench):
         self.assertEqual(shapes, [(1, 32, 32), (3, 32, 32), (1, 17, 24), (3, 17, 24)])
         for row in report["rows"]:
             self.assertEqual(tuple(row), ROW)
+            self.assertEqual(row["timed"], "run")
+        alone = self.report("-b", "1", "-r", 4, "--network-only")["rows"]
+        self.assertEqual([row["timed"] for row in alone], ["network"])
             self.assertEqual((row["device"], row["precision"], row["threads"]), ("cpu", "fp32", 1))
             self.assertEqual(row["runs"], 4)
             latency = row["latency_ms"]
