@@ -163,7 +163,7 @@ class Backend {
   // Runs the plan on the pictures that stand in the slot, and times every step, in seconds: by the
   // host's clock, unless a device has one of its own.
   virtual Status time_steps(std::size_t slot, std::span<double> seconds);
-  // The same of the plan as a whole, run as start() runs it.
+  // The same of the plan as a whole, run as start() runs it where nobody looks at single steps.
   virtual Result<double> time_network(std::size_t slot);
 
  protected:

@@ -180,7 +180,8 @@ Result<StepMaker::Packed> StepMaker::pack(const char* kernel, const Conv2d& conv
     return std::shared_ptr<const void>(std::move(parameters));
   };
   const std::string key = context_.device.name + '|' + numeric_name(context_.numeric) + '|' +
-                          kernel + '|' + conv.weight->name + (conv.folded ? "|folded" : "|plain") +
+                          kernel + " s" + std::to_string(problem.window.stride) + '|' +
+                          conv.weight->name + (conv.folded ? "|folded" : "|plain") +
                           (conv.second_affine != nullptr ? "|second" : "");
   Result<std::shared_ptr<const void>> held = cache_.get(key, make);
   XC_RETURN_IF_ERROR(held.status());

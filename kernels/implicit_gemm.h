@@ -16,8 +16,8 @@
 namespace xception {
 
 // Device memory of one dense convolution; none of it may be null but what DeviceEpilogue allows.
-// `weights` as pack_pointwise() or pack_conv3x3() made them for the same problem and numeric. src
-// and dst must not overlap; the residual may be dst itself.
+// `weights` as pack_pointwise() or pack_conv3x3() made them for the same problem, numeric and GPU.
+// src and dst must not overlap; the residual may be dst itself.
 struct DenseArgs {
   const void* src = nullptr;
   const void* weights = nullptr;

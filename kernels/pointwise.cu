@@ -1,7 +1,7 @@
 // 1x1 convolution: dst[n][p][q][k] = epilogue(sum over taps and c of src * weights).
-// Maths, mapping, shared memory and limits stand in implicit_gemm.cuh and direct_gemm.cuh. With one
-// tap a row of the product is one pixel of the source; without a stride even the same one, and no
-// division finds it.
+// Maths, mapping, shared memory and limits stand in warpgroup_gemm.cuh, and for other GPUs,
+// numerics and a stride of 2 in implicit_gemm.cuh and direct_gemm.cuh. With one tap a row of the
+// product is one pixel of the source; without a stride even the same one, and no division finds it.
 #include "kernels/pointwise.h"
 
 #include "kernels/dispatch.cuh"
@@ -19,9 +19,10 @@ Status pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
       return too_many_blocks("pointwise", problem, numeric);
     }
     return numeric == Numeric::kFp16
-               ? launch_warpgroup_gemm<__half>("pointwise", problem, numeric, choice, args, stream)
-               : launch_warpgroup_gemm<__nv_bfloat16>("pointwise", problem, numeric, choice, args,
-                                                      stream);
+               ? launch_warpgroup_gemm<__half>("pointwise", problem, numeric, gpu, choice, args,
+                                               stream)
+               : launch_warpgroup_gemm<__nv_bfloat16>("pointwise", problem, numeric, gpu, choice,
+                                                      args, stream);
   }
   return launch_implicit_gemm<1>("pointwise", problem, numeric, gpu, args, stream);
 }

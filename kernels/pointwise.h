@@ -15,7 +15,7 @@ namespace xception {
 [[nodiscard]] Status pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                                const DenseArgs& args, Stream stream);
 
-// Weights [k][c], float32, scale multiplied in, as pointwise() reads them on the device.
+// Weights [k][c], float32, scale multiplied in, as pointwise() reads them on a GPU like `gpu`.
 std::vector<std::byte> pack_pointwise(const ConvProblem& problem, Numeric numeric,
                                       const GpuInfo& gpu, const float* weights);
 

@@ -1,5 +1,6 @@
-// Every inline PTX instruction of the kernels, one wrapper each. What an architecture lacks is done
-// by what it has, behind the same name: only this header looks at __CUDA_ARCH__.
+// Every inline PTX instruction of the kernels, one wrapper each, but for those of sm_90a alone,
+// which are in wgmma.cuh. What an architecture lacks is done by what it has, behind the same name:
+// only these headers look at __CUDA_ARCH__.
 //
 // Fragments are those of the PTX ISA, "Matrix Fragments for mma.m16n8k16" and its neighbours: lane
 // 4 * g + t holds rows g and g + 8, and columns 2t and 2t + 1 of the accumulator.

@@ -10,11 +10,11 @@ namespace xception {
 namespace {
 
 constexpr const char* kEncode = "cuTensorMapEncodeTiled";
-constexpr unsigned kSince = 12000;  // the CUDA version whose function of that name is meant
 
 // The driver's function, by way of the runtime: we do not link the driver.
 cudaError_t find_encode(void** function, cudaDriverEntryPointQueryResult* found) {
 #if CUDART_VERSION >= 12050
+  constexpr unsigned kSince = 12000;  // the CUDA version whose function of that name is meant
   return cudaGetDriverEntryPointByVersion(kEncode, function, kSince, cudaEnableDefault, found);
 #else
   return cudaGetDriverEntryPoint(kEncode, function, cudaEnableDefault, found);

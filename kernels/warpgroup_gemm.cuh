@@ -27,8 +27,8 @@
 // both: tensor cores, and the ends of blocks.
 //
 // Tried and dropped, on an H100: copies by all threads (cp.async) and a barrier a step in the place
-// of bulk copies, which was no faster than mma.sync, for they pass through the load and store units;
-// clusters of two blocks that share weights, which was slower.
+// of bulk copies, which was no faster than mma.sync, for they pass through the load and store
+// units; clusters of two blocks that share weights, which was slower.
 #pragma once
 
 #include <cuda.h>
@@ -49,6 +49,7 @@ namespace xception {
 inline constexpr int kWarpgroupRowBytes = 128;  // of a row of either operand, in one slot
 inline constexpr int kWarpgroupBlockBytes = kBlockColumns * kWarpgroupRowBytes;
 inline constexpr int kWarpgroupRows = 64;
+static_assert(kWarpgroupRowBytes == 2 * kWarpgroupDepth, "elements of 16 bits");
 
 // The warps that multiply, and the one that fetches.
 XC_HOST_DEVICE constexpr int multiplying_warps(const WarpgroupTile& tile) { return tile.rows / 16; }
@@ -68,8 +69,9 @@ XC_HOST_DEVICE constexpr int warpgroup_shared_bytes(const WarpgroupTile& tile) {
 template <class T, int kTileIndex>
 class WarpgroupSums {
  public:
-  using Element = T;
   static constexpr WarpgroupTile kTile = kWarpgroupTiles[kTileIndex];
+  static_assert(kTile.rows % kWarpgroupRows == 0 && kTile.columns % kBlockColumns == 0 &&
+                kTile.rows <= kMatrixTiles[0].rows && kTile.stages >= 2);
   static constexpr int kWidth = 8;
   static constexpr int kRows = 2;
   static constexpr int kVectors = kTile.columns / 32;

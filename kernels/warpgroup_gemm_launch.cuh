@@ -15,11 +15,12 @@ namespace xception {
 // After check_dense(), where is_warpgroup_product().
 template <class T, int kIndex = 0>
 [[nodiscard]] Status launch_warpgroup_gemm(const std::string& operation, const ConvProblem& problem,
-                                           Numeric numeric, const MatrixChoice& choice,
-                                           const DenseArgs& args, Stream stream) {
+                                           Numeric numeric, const GpuInfo& gpu,
+                                           const MatrixChoice& choice, const DenseArgs& args,
+                                           Stream stream) {
   if constexpr (kIndex < kWarpgroupTileCount) {
     if (choice.tile != kIndex) {
-      return launch_warpgroup_gemm<T, kIndex + 1>(operation, problem, numeric, choice, args,
+      return launch_warpgroup_gemm<T, kIndex + 1>(operation, problem, numeric, gpu, choice, args,
                                                   stream);
     }
     constexpr WarpgroupTile kTile = kWarpgroupTiles[kIndex];
@@ -36,7 +37,7 @@ template <class T, int kIndex = 0>
     const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
                                dim3(warpgroup_threads(kTile)),
                                static_cast<std::size_t>(warpgroup_shared_bytes(kTile)),
-                               /*dependent=*/true};
+                               launches_dependent(gpu.arch, numeric)};
     return launch(name, warpgroup_gemm<T, kIndex>, shape, stream, geometry, map,
                   static_cast<const T*>(args.weights), static_cast<T*>(args.dst),
                   with_final_relu(args.epilogue));

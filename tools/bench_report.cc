@@ -102,6 +102,9 @@ void print_models_markdown(std::ostream& out, const ordered_json& report) {
     return;
   }
   print_heading(out, report);
+  if (rows.front().value("timed", "run") == "network") {
+    out << "the network alone: no copies of pictures and logits\n\n";
+  }
   std::vector<Column> columns;
   const auto add = [&](const std::string& heading, const auto& cell, bool text = false) {
     Column& column = columns.emplace_back(Column{heading, {}, text});

@@ -117,14 +117,20 @@ def say(text):
 
 def open_all(contest, names):
     """The engines that start, by name, each after its first run; says which peers do not, and why."""
-    engines = {name: contest.open(name) for name in names}  # they load beside each other
-    for name in names:
-        try:
-            engines[name].wait_until_ready()
-            engines[name].run()
-        except EngineFailed as error:
-            del engines[name]
-            leave_out(name, error)
+    engines = {}
+    try:
+        for name in names:  # one after the other: cuDNN tries its algorithms meanwhile
+            try:
+                engines[name] = contest.open(name)
+                engines[name].wait_until_ready()
+                engines[name].run()
+            except EngineFailed as error:
+                engines.pop(name, None)
+                leave_out(name, error)
+    except EngineFailed:
+        for engine in engines.values():
+            engine.close()
+        raise
     return engines
 
 
@@ -291,6 +297,10 @@ def parse_arguments(argv):
     unknown = [name for name in args.engines[1:] if name not in peers]
     if unknown:
         parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(peers)}")
+    if args.network_only and args.load:
+        parser.error("argument --network-only: not with --load, which times whole runs")
+    if args.network_only and args.device == "cpu" and args.engines[1:]:
+        parser.error("argument --network-only: on the CPU the peers time whole runs; name none: --peers ''")
     if args.bench is None:
         parser.error("bench is not built: cmake --preset release && cmake --build --preset release")
     return args

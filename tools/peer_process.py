@@ -55,7 +55,6 @@ def open_openvino(args, x):
 
 def open_torch(args, x):
     import torch
-    from torch.fx.experimental.optimization import fuse
 
     sys.path.insert(0, WEIGHTS)
     import model_file
@@ -72,6 +71,8 @@ def open_torch(args, x):
     if args.device != "cpu" and args.arch == "xception":
         # Batch norms into the convolutions before them. The seed's repeated blocks it would fold
         # once for each repetition.
+        from torch.fx.experimental.optimization import fuse
+
         module = fuse(module)
     module = module.to(args.device, dtype, memory_format=torch.channels_last)
     if args.engine == "inductor":

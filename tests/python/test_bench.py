@@ -80,8 +80,6 @@ class Model(Bench):
         for row in report["rows"]:
             self.assertEqual(tuple(row), ROW)
             self.assertEqual(row["timed"], "run")
-        alone = self.report("-b", "1", "-r", 4, "--network-only")["rows"]
-        self.assertEqual([row["timed"] for row in alone], ["network"])
             self.assertEqual((row["device"], row["precision"], row["threads"]), ("cpu", "fp32", 1))
             self.assertEqual(row["runs"], 4)
             latency = row["latency_ms"]
@@ -92,6 +90,12 @@ class Model(Bench):
             self.assertAlmostEqual(row["gflops_per_s"], 2e3 * row["gmacs"] / latency["p50"], 6)
             self.assertGreater(row["peak_rss_bytes"], row["arena_bytes"] + row["parameter_bytes"])
         self.assertAlmostEqual(report["rows"][1]["gmacs"], 3 * report["rows"][0]["gmacs"])
+
+    def test_the_network_alone(self):
+        rows = self.report("-b", "1", "-r", 4, "--network-only")["rows"]
+        self.assertEqual([(row["timed"], row["runs"]) for row in rows], [("network", 4)])
+        table = self.bench("model", "-m", self.model, "-r", 1, "--network-only").stdout
+        self.assertIn("the network alone", table)
 
     def test_multiply_adds_are_those_of_the_module(self):
         module, macs = reference.build("seed_depthwise", width=0.1), []
@@ -319,6 +323,14 @@ class Peers(Bench):
         self.assertEqual([row["engine"] for row in rows], ["ours"])
         self.assertGreater(rows[0]["ms"][0], 0)
         self.assertLess(rows[0]["max_difference"], 1e-3)
+
+    def test_the_network_alone_of_peers_that_time_no_such_thing(self):
+        script = os.path.join(ROOT, "tools", "compare_peers.py")
+        for arguments, what in ((["--peers", "torch"], "peers"), (["--peers", "", "--load"], "--load")):
+            command = [sys.executable, script, "--bench", BENCH, "--network-only", *arguments]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(what, result.stderr)
 
     def test_loads(self):
         rows = self.compare("--size", "17", "--load", "--rounds", "1")["rows"]

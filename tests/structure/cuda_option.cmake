@@ -49,6 +49,17 @@ if(result EQUAL 0)
   if(rules MATCHES "fast_math|libcudart\\.so|libcudnn")
     message(FATAL_ERROR "by default no arithmetic is changed, and no library of CUDA is linked")
   endif()
+  # Hopper's machine code has instructions of its own, which PTX for later GPUs must not have.
+  foreach(names IN ITEMS "90" "90a")
+    configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=ON
+      "-DXCEPTION_CUDA_ARCHITECTURES=${names}")
+    run(${command})
+    file(READ "${BINARY_DIR}/build.ninja" rules)
+    if(NOT rules MATCHES "arch=compute_90a,code=\\[sm_90a\\]" OR
+        NOT rules MATCHES "arch=compute_90,code=\\[compute_90\\]")
+      message(FATAL_ERROR "${names} does not make machine code of sm_90a and PTX of 9.0")
+    endif()
+  endforeach()
   set(architectures -DXCEPTION_CUDA=ON -DXCEPTION_CUDA_ARCHITECTURES)
   refused("'sm_90' is neither a number" ${architectures}=sm_90)
   refused("XCEPTION_CUDA_ARCHITECTURES is empty" ${architectures}=)

@@ -194,7 +194,8 @@ class Session {
 
   // Runs the whole network `runs` times on the last input and gives the seconds of each run, by the
   // same clock: from the pictures where the first layer reads them to the logits where the last one
-  // leaves them, so without what a run copies. Not while a run is to be collected.
+  // leaves them, so without what a run copies. No layer callback is called. Not while a run is to
+  // be collected.
   Result<std::vector<double>> time_network(int runs);
 
  private:
