@@ -206,8 +206,8 @@ Result<Workload> Workload::open(const Configuration& configuration) {
     const SessionInfo& info = session->info();
     std::vector<float> images = draw_images(info.input);
     std::vector<float> logits(static_cast<std::size_t>(info.logits.elements()));
-    return Workload{*model,        *std::move(session), std::move(images),
-                    Layout::kNHWC, std::move(logits),   load_s,
+    return Workload{*model,        *std::move(session),       std::move(images),
+                    Layout::kNHWC, std::move(logits),         load_s,
                     create_s,      configuration.network_only};
   } catch (const std::bad_alloc&) {
     return Status(Code::kOutOfMemory,

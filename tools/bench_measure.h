@@ -19,7 +19,7 @@ struct Configuration {
   int batch = 1;
   int height = 0;  // 0: the model's own size
   int width = 0;
-  int threads = 0;  // 0: as many as OpenMP takes
+  int threads = 0;            // 0: as many as OpenMP takes
   bool network_only = false;  // time no copies of a run: Session::time_network
 };
 
