@@ -29,6 +29,25 @@ constexpr int warpgroup_tiles(const ConvProblem& problem) {
   return static_cast<int>(ceil_div(channel_stride(problem.src.c), kWarpgroupDepth));
 }
 
+inline constexpr int kWarpgroupRowBytes = 128;  // of a row of either operand, in one slot
+inline constexpr int kWarpgroupBlockBytes = kBlockColumns * kWarpgroupRowBytes;
+inline constexpr int kWarpgroupRows = 64;
+static_assert(kWarpgroupRowBytes == 2 * kWarpgroupDepth, "elements of 16 bits");
+
+// The warps that multiply, and the one that fetches.
+XC_HOST_DEVICE constexpr int multiplying_warps(const WarpgroupTile& tile) { return tile.rows / 16; }
+XC_HOST_DEVICE constexpr int warpgroup_threads(const WarpgroupTile& tile) {
+  return (multiplying_warps(tile) + 1) * 32;
+}
+XC_HOST_DEVICE constexpr int warpgroup_slot_bytes(const WarpgroupTile& tile) {
+  return (tile.rows + tile.columns) * kWarpgroupRowBytes;
+}
+// Shared memory starts where the system likes, and slots at a multiple of this.
+inline constexpr int kWarpgroupAlignment = 1024;
+XC_HOST_DEVICE constexpr int warpgroup_shared_bytes(const WarpgroupTile& tile) {
+  return kWarpgroupAlignment + tile.stages * (warpgroup_slot_bytes(tile) + 2 * 8);
+}
+
 // Weights [k][c], float32 with the scale multiplied in, as the kernel's bulk copies take them:
 // [k in blocks of 32][tile of k][column, see warpgroup_channel()][64, see warpgroup_chunk()], of
 // `numeric` (16 bits), zero behind the last channel of either side.

@@ -130,7 +130,14 @@ TEST_CASE("tiles: every choice covers its product and fits the GPU") {
         CHECK((choice.row_tiles - 1) * choice.rows() < pixels);
         CHECK(choice.column_tiles * choice.columns() >= channel_stride(dst.c));
         CHECK((choice.column_tiles - 1) * choice.columns() < channel_stride(dst.c));
-        if (!choice.warpgroups) {
+        if (choice.warpgroups) {
+          const WarpgroupTile& tile = kWarpgroupTiles[choice.tile];
+          const auto bytes = static_cast<std::size_t>(warpgroup_shared_bytes(tile));
+          constexpr std::size_t kOfSystem = 1 << 10;  // in each block's share
+          CHECK(bytes <= gpu.shared_bytes_per_block);
+          CHECK(static_cast<std::size_t>(tile.blocks) * (bytes + kOfSystem) <=
+                gpu.shared_bytes_per_multiprocessor);
+        } else {
           const MatrixTile& tile = kMatrixTiles[choice.tile];
           CHECK(shared_bytes(tile, has_async_copy(gpu.arch), false) <= 48 << 10);
         }
