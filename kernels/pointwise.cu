@@ -4,7 +4,8 @@
 // product is one pixel of the source; without a stride even the same one, and no division finds it.
 #include "kernels/pointwise.h"
 
-#include "kernels/dispatch.cuh"
+#include <limits>
+
 #include "kernels/implicit_gemm_launch.cuh"
 #include "kernels/warpgroup_gemm_launch.cuh"
 
