@@ -31,7 +31,7 @@ std::string Block::thread_name(int warp, int lane) const {
   return std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z);
 }
 
-std::optional<Fault> Block::run(std::uint32_t index) {
+std::mt19937_64 Block::begin(std::uint32_t index) {
   const LaunchRequest& request = *context_.request;
   index_ = index;
   position_ = {index % request.grid.x, index / request.grid.x % request.grid.y,
@@ -56,7 +56,12 @@ std::optional<Fault> Block::run(std::uint32_t index) {
   for (std::size_t w = 0; w < warps; ++w) {
     warps_[w].begin(this, static_cast<int>(w), threads - static_cast<int>(w) * kLanes);
   }
+  return random;
+}
 
+std::optional<Fault> Block::run(std::uint32_t index) {
+  std::mt19937_64 random = begin(index);
+  const std::size_t warps = warps_.size();
   // Which warp runs, and how long, is drawn: mostly to its next barrier, now and then a few
   // instructions only.
   std::vector<std::size_t> runnable;

@@ -97,6 +97,8 @@ class Block {
     int reduced = 0;  // lanes that brought a value
     std::vector<Waiting> waiting;
   };
+  // All of it as it is before the first instruction. What is drawn for the block from then on.
+  std::mt19937_64 begin(std::uint32_t index);
   void complete(int id);
   Fault stuck();
   std::optional<Fault> finish() const;

@@ -210,6 +210,36 @@ void WgmmaWarp::land(Warp& warp, Accumulator* accumulator) {
   accumulator->slots = nullptr;
 }
 
+Flow WgmmaWarp::begin_reading(Warp& warp, const WgmmaShape& shape, const MatrixDescriptor* tile_a,
+                              const MatrixDescriptor& tile_b, Reading* reading) {
+  if (!spare_.empty()) {
+    reading->chunks = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  reading->chunks.clear();
+  list_chunks(tile_b, 0, shape.n, &reading->chunks);
+  if (tile_a != nullptr) {
+    list_chunks(*tile_a, kWgmmaRows * (warp.index() % 4), kWgmmaRows, &reading->chunks);
+  }
+  reading->group = committed_ + 1;
+  SharedMemory& shared = warp.block().shared();
+  reading->begin = shared.now(warp.index());
+  const std::optional<Fault> fault = shared.begin_wgmma(warp.index(), reading->chunks);
+  return fault ? warp.fail(*fault, -1) : Flow::kNext;
+}
+
+WgmmaLeft WgmmaWarp::left_of_registers(Warp& warp, const WgmmaShape& shape, bool negated,
+                                       const Slot* a) {
+  std::array<LaneWords, kRegistersOfA> words;
+  for (std::size_t i = 0; i < kRegistersOfA; ++i) {
+    std::memcpy(words[i].data(), warp.bytes(a[i]), sizeof(LaneWords));
+    if (a[i].bank == Bank::kRegisters) {
+      ++state(a[i]).readers;
+    }
+  }
+  return wgmma_left(shape.type, negated, words);
+}
+
 Flow WgmmaWarp::issue(Warp& warp, const Instruction& in) {
   const WgmmaShape shape = wgmma_shape(in);
   const bool a_in_registers = (in.variant & kWgmmaRegistersOfA) != 0;
@@ -253,19 +283,10 @@ Flow WgmmaWarp::issue(Warp& warp, const Instruction& in) {
   }
 
   Reading reading;
-  if (!spare_.empty()) {
-    reading.chunks = std::move(spare_.back());
-    spare_.pop_back();
-  }
-  reading.chunks.clear();
-  list_chunks(tile_b, 0, shape.n, &reading.chunks);
-  if (!a_in_registers) {
-    list_chunks(tile_a, kWgmmaRows * (warp.index() % 4), kWgmmaRows, &reading.chunks);
-  }
-  reading.group = committed_ + 1;
-  reading.begin = block.shared().now(warp.index());
-  if (const std::optional<Fault> fault = block.shared().begin_wgmma(warp.index(), reading.chunks)) {
-    return warp.fail(*fault, -1);
+  if (const Flow flow =
+          begin_reading(warp, shape, a_in_registers ? nullptr : &tile_a, tile_b, &reading);
+      flow != Flow::kNext) {
+    return flow;
   }
 
   alignas(64) std::byte rows[(kWgmmaMostN + kWgmmaRows) * kWgmmaRowBytes];
@@ -276,14 +297,7 @@ Flow WgmmaWarp::issue(Warp& warp, const Instruction& in) {
   const std::size_t bytes_b = index_of(shape.n) * kWgmmaRowBytes;
   WgmmaLeft left;
   if (a_in_registers) {
-    std::array<LaneWords, kRegistersOfA> words;
-    for (std::size_t i = 0; i < kRegistersOfA; ++i) {
-      std::memcpy(words[i].data(), warp.bytes(a[i]), sizeof(LaneWords));
-      if (a[i].bank == Bank::kRegisters) {
-        ++state(a[i]).readers;
-      }
-    }
-    left = wgmma_left(shape.type, negated, words);
+    left = left_of_registers(warp, shape, negated, a);
     reading.registers = a;
   } else {
     left = wgmma_left(shape.type, negated, {rows + bytes_b, kWgmmaRows * kWgmmaRowBytes});

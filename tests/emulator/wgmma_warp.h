@@ -60,6 +60,10 @@ class WgmmaWarp {
   Flow find_accumulator(Warp& warp, const Instruction& in, const WgmmaShape& shape,
                         std::size_t* found);
   Flow check_registers_of_a(Warp& warp, const Slot* slots);
+  // What it reads of shared memory is read from here on; `tile_a` is null where A is in registers.
+  Flow begin_reading(Warp& warp, const WgmmaShape& shape, const MatrixDescriptor* tile_a,
+                     const MatrixDescriptor& tile_b, Reading* reading);
+  WgmmaLeft left_of_registers(Warp& warp, const WgmmaShape& shape, bool negated, const Slot* a);
   void load_sums(Warp& warp, const Slot* slots, Accumulator* accumulator);
   void land(Warp& warp, Accumulator* accumulator);
 
