@@ -468,6 +468,8 @@ TEST_CASE("bf16: whole numbers agree exactly, normal ones within a rounding of t
     check_all(op_case(random, Draw::kNormals, MaxPool{}, pooled), true);
     check_all(op_case(random, Draw::kNormals, sum, pooled, true, {kBatch, 4, 3, channels}), true);
   }
+  const ConvProblem odd_sum = {{kBatch, 5, 6, 13}, 24, {1, 1, {}}, false};
+  check_all(conv_case(random, Draw::kNormals, odd_sum, {.norm = true, .add = true}), false);
   check_all(op_case(random, Draw::kNormals, Relu{}, src), true);
   check(op_case(random, Draw::kNormals, Add{}, src, true, src), true);
   check(op_case(random, Draw::kNormals, AvgPool{2, 1}, src), false);
