@@ -123,8 +123,8 @@ class Backend {
     return value_bytes(shape, is_wide);
   }
 
-  // Whether it computes `conv` of `src` in one step, and gains by that.
-  virtual bool joins(const SeparableConv& /*conv*/, const Shape& /*src*/) const { return false; }
+  // Whether it computes `chain` of `src` in one step, and gains by that.
+  virtual bool joins(const SeparableChain& /*chain*/, const Shape& /*src*/) const { return false; }
 
   // Fails with kUnsupported where the node or precision is not to be had, and with the weight
   // file's own errors. Called by several threads at once.

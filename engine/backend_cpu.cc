@@ -46,8 +46,8 @@ class CpuBackend : public Backend {
     return static_cast<std::size_t>(shape.elements()) * memory::data_type_size(type(is_wide));
   }
 
-  bool joins(const SeparableConv& conv, const Shape& src) const override {
-    return cpu::gains_by_strips(conv, src, type_, threads_);
+  bool joins(const SeparableChain& chain, const Shape& src) const override {
+    return cpu::gains_by_strips(chain, src, type_, threads_);
   }
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,

@@ -148,9 +148,12 @@ Rows rows_of(const WindowTask& task, int row) {
           below < task.window.size ? below : task.window.size};
 }
 
-std::int64_t src_offset(const WindowTask& task, const Rows& rows, int r, int column) {
-  const std::int64_t line = static_cast<std::int64_t>(rows.n) * task.src.h + rows.top + r;
-  return (line * task.src.w + column) * task.src.c;
+// Row r of the window.
+template <class Src>
+const Src* src_line(const WindowTask& task, const Rows& rows, int r) {
+  const int line = (rows.n * task.src.h + rows.top + r) % task.src_lines;
+  return static_cast<const Src*>(task.src_data) +
+         static_cast<std::int64_t>(line) * task.src.w * task.src.c;
 }
 
 template <int kLanes>
@@ -204,9 +207,10 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
   }
   const float floor = task.epilogue.relu ? 0.0F : kNoFloor;
 
-  const Src* src =
-      static_cast<const Src*>(slide.src_data) + src_offset(slide, rows, rows.begin, 0) + channel;
-  const std::int64_t line = slide.src.w * channels;
+  const Src* src[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    src[r] = src_line<Src>(slide, rows, rows.begin + r) + channel;
+  }
   Dst* dst = static_cast<Dst*>(slide.dst_data) +
              static_cast<std::int64_t>(row - task.first_row) * slide.dst.w * channels + channel;
   const auto write = [&](Channels sum) {
@@ -220,13 +224,14 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
   Channels last{};
   Channels middle{};
   int q = slide.window.pad.left - 2;  // the output of `last`
-  for (int column = 0; column < slide.src.w; ++column, ++q, src += channels) {
+  for (int column = 0; column < slide.src.w; ++column, ++q) {
     Channels fresh{};
     for (int r = 0; r < kRows; ++r) {
       Channels value;
-      value.load(src + r * line);
+      value.load(src[r]);
       // The channels after the next ones. No hardware follows a stride of a pixel.
-      __builtin_prefetch(src + r * line + 2 * kLanes * kParts);
+      __builtin_prefetch(src[r] + 2 * kLanes * kParts);
+      src[r] += channels;
       for (int i = 0; i < kParts; ++i) {
         if constexpr (kClamps) {
           value.part[i] = at_least<kLanes>(value.part[i], 0.0F);
@@ -258,11 +263,11 @@ void depthwise_taps(const DepthwiseTask& task, const Rows& rows, int row, int ch
   for (int q = 0; q < slide.dst.w; ++q) {
     Float<kLanes> sum{};
     for (int r = rows.begin; r < rows.end; ++r) {
+      const Src* line = src_line<Src>(slide, rows, r) + channel;
       for (int s = 0; s < slide.window.size; ++s) {
         const int column = q * slide.window.stride - slide.window.pad.left + s;
         if (column >= 0 && column < slide.src.w) {
-          const Src* src = static_cast<const Src*>(slide.src_data) +
-                           src_offset(slide, rows, r, column) + channel;
+          const Src* src = line + static_cast<std::int64_t>(column) * slide.src.c;
           const float* weight = task.weights + (r * slide.window.size + s) * slide.src.c + channel;
           sum += load<kLanes>(weight) * at_least<kLanes>(load<kLanes>(src), floor);
         }
@@ -340,7 +345,8 @@ void depthwise(const DepthwiseTask& task, const Piece& piece) {
 // --- max pooling
 // ----------------------------------------------------------------------------------
 
-constexpr int kMostTaps = 9;
+constexpr int kMostRows = 3;  // of a window
+constexpr int kMostTaps = kMostRows * kMostRows;
 
 // Channels from `channel` on, of a type that stays, in whole blocks; the first one left over. A
 // window at an edge names its first tap again for those that it lacks.
@@ -404,6 +410,10 @@ void max_pool(const WindowTask& task, const Piece& piece) {
   const Window& window = task.window;
   for (int row = piece.row_begin; row < piece.row_end; ++row) {
     const Rows rows = rows_of(task, row);
+    const Src* lines[kMostRows] = {};
+    for (int r = rows.begin; r < rows.end; ++r) {
+      lines[r] = src_line<Src>(task, rows, r);
+    }
     for (int q = 0; q < task.dst.w; ++q) {
       const Src* taps[kMostTaps] = {};
       int count = 0;
@@ -411,8 +421,7 @@ void max_pool(const WindowTask& task, const Piece& piece) {
         for (int s = 0; s < window.size; ++s) {
           const int column = q * window.stride - window.pad.left + s;
           if (column >= 0 && column < task.src.w) {
-            taps[count++] =
-                static_cast<const Src*>(task.src_data) + src_offset(task, rows, r, column);
+            taps[count++] = lines[r] + static_cast<std::int64_t>(column) * task.src.c;
           }
         }
       }

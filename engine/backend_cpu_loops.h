@@ -20,6 +20,7 @@ struct WindowTask {
   bool dst_is_bf16 = false;
   bool residual_is_bf16 = false;
   const void* src_data = nullptr;
+  int src_lines = 0;  // rows of src that src_data has room for: n * h + y at % src_lines
   const void* residual = nullptr;  // of dst's shape, or null
   void* dst_data = nullptr;
 };

@@ -38,7 +38,9 @@ class StepMaker {
   Result<std::unique_ptr<Step>> make() {
     const bool bf16 = type_ == memory::data_type::bf16;
     if (std::holds_alternative<MaxPool>(request_.node.op)) {
-      return make_max_pool_step(request_, bf16);
+      Result<std::unique_ptr<MaxPoolStep>> made = make_max_pool_step(request_, bf16);
+      XC_RETURN_IF_ERROR(made.status());
+      return std::unique_ptr<Step>(*std::move(made));
     }
     if (const auto* conv = std::get_if<Conv2d>(&request_.node.op); conv && conv->depthwise) {
       Result<std::unique_ptr<DepthwiseStep>> made =
@@ -46,7 +48,7 @@ class StepMaker {
       XC_RETURN_IF_ERROR(made.status());
       return std::unique_ptr<Step>(*std::move(made));
     }
-    if (std::holds_alternative<SeparableConv>(request_.node.op)) {
+    if (std::holds_alternative<SeparableChain>(request_.node.op)) {
       return make_separable_step(request_, type_, file_, cache_, staging_);
     }
     XC_RETURN_IF_ERROR(guarded("layer '" + request_.node.name + "'", [&] {
@@ -83,7 +85,7 @@ class StepMaker {
   }
 
   Status prepare(const Input&) { return {Code::kInternal, "an input is no step"}; }
-  Status prepare(const SeparableConv&) { return {Code::kInternal, "it is no single primitive"}; }
+  Status prepare(const SeparableChain&) { return {Code::kInternal, "it is no single primitive"}; }
   Status prepare(const MaxPool&) { return {Code::kInternal, "max pooling is no primitive"}; }
   Status prepare(const Conv2d& conv);
   Status prepare(const BatchNorm& norm);

@@ -2,6 +2,10 @@
 // makes a strip of the depthwise convolution in a buffer of its own and has oneDNN multiply it
 // there and then, so that what lies between the two comes out of the cache and is never written to
 // memory.
+//
+// Where more is chained, a strip is a row, and a thread keeps the last rows that each convolution
+// made, as many as the window behind it is high: whoever makes a row has those made first that it
+// reads and that are not there yet. Rows at the seam of two threads' parts are made by both.
 #include "engine/backend_cpu_separable.h"
 
 #include <algorithm>
@@ -20,10 +24,15 @@
 namespace xception::cpu {
 namespace {
 
+using Type = dnnl::memory::data_type;
+
+int rows_of(const Shape& shape) { return shape.n * shape.h; }
+
+bool is_pair(const SeparableChain& chain) { return chain.convs.size() == 1 && !chain.pool; }
+
 // Strips of the rows of an output: of two lengths, the longer by one row.
 struct Strips {
   int rows = 0;
-  int per_thread = 0;
   int count = 0;
 
   int first_row(int strip) const { return static_cast<int>(std::int64_t{strip} * rows / count); }
@@ -35,80 +44,101 @@ struct Strips {
 // strip of 728 channels takes three quarters of a MiB.
 Strips cut(const Shape& dst, int threads) {
   constexpr int kPixels = 256;
-  Strips strips;
-  strips.rows = dst.n * dst.h;
   const int rows = std::max(kPixels / dst.w, 1) * threads;
-  strips.per_thread = std::min((strips.rows + rows - 1) / rows, strips.rows / threads);
-  strips.count = strips.per_thread * threads;
-  return strips;
+  const int per_thread = std::min((rows_of(dst) + rows - 1) / rows, rows_of(dst) / threads);
+  return {rows_of(dst), per_thread * threads};
 }
 
-// What one thread has to itself.
-struct Worker {
-  std::array<std::unique_ptr<Step>, 2> multiply;  // a shorter strip, a longer one
-  std::byte* strip = nullptr;
-  StepBuffers buffers;  // of the multiplication
-  Status status;
+// A convolution of the chain, as the threads share it.
+struct Link {
+  std::unique_ptr<DepthwiseStep> depthwise;
+  std::size_t between_row = 0;  // bytes of what lies between its two
+  std::size_t dst_row = 0;
+  int kept = 0;  // rows of its output that a thread keeps; 0: it is the chain's
 };
 
-// Bytes of a row of pixels.
-struct RowBytes {
-  std::size_t between = 0;
-  std::size_t residual = 0;
-  std::size_t dst = 0;
+// The same, as a thread has it to itself.
+struct OwnLink {
+  std::array<std::unique_ptr<Step>, 2> multiply;  // a shorter strip, a longer one if there is any
+  std::byte* between = nullptr;                   // a strip
+  std::byte* kept = nullptr;                      // row r at r % Link::kept
+  int made = 0;                                   // rows, all before this one
+  StepBuffers buffers;                            // of the multiplication
+};
+
+struct Worker {
+  std::vector<OwnLink> links;
+  Status status;
 };
 
 class SeparableStep : public Step {
  public:
-  SeparableStep(std::unique_ptr<DepthwiseStep> depthwise, std::vector<Worker> workers,
-                const Strips& strips, const RowBytes& row_bytes)
-      : depthwise_(std::move(depthwise)),
+  SeparableStep(std::vector<Link> links, std::unique_ptr<MaxPoolStep> pool,
+                std::vector<Worker> workers, const Strips& strips, std::size_t residual_row)
+      : links_(std::move(links)),
+        pool_(std::move(pool)),
         workers_(std::move(workers)),
         strips_(strips),
-        row_bytes_(row_bytes) {
-    for (const std::unique_ptr<Step>& step : workers_[0].multiply) {
-      scratch_bytes_ = std::max(scratch_bytes_, arena_aligned(step->workspace_bytes()));
+        residual_row_(residual_row) {
+    for (const OwnLink& own : workers_[0].links) {
+      for (const std::unique_ptr<Step>& step : own.multiply) {
+        const std::size_t bytes = step == nullptr ? 0 : step->workspace_bytes();
+        scratch_bytes_ = std::max(scratch_bytes_, arena_aligned(bytes));
+      }
     }
   }
 
   std::string implementation() const override {
-    return depthwise_->implementation() + ", " + pointwise().implementation();
+    return links_[0].depthwise->implementation() + ", " + multiply(0).implementation();
   }
   std::size_t workspace_bytes() const override { return workers_.size() * worker_bytes(); }
   std::size_t parameter_bytes() const override {
-    // oneDNN may have chosen another format for the other length, and then there are both.
-    const Step& other = *workers_[0].multiply[1];
-    const bool shared = other.parameters() == pointwise().parameters();
-    return depthwise_->parameter_bytes() + pointwise().parameter_bytes() +
-           (shared ? 0 : other.parameter_bytes());
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < links_.size(); ++i) {
+      // oneDNN may have chosen another format for the other length, and then there are both.
+      const Step* other = workers_[0].links[i].multiply[1].get();
+      const bool shared = other == nullptr || other->parameters() == multiply(i).parameters();
+      bytes += links_[i].depthwise->parameter_bytes() + multiply(i).parameter_bytes() +
+               (shared ? 0 : other->parameter_bytes());
+    }
+    return bytes;
   }
-  const void* parameters() const override { return pointwise().parameters(); }
-  bool overwrites_second() const override { return pointwise().overwrites_second(); }
+  const void* parameters() const override { return multiply(0).parameters(); }
+  bool overwrites_second() const override {
+    return pool_ == nullptr && multiply(links_.size() - 1).overwrites_second();
+  }
 
   Status bind(const StepBuffers& buffers) override {
     buffers_ = buffers;
     std::byte* workspace = buffers.workspace;
     for (Worker& worker : workers_) {
-      worker.strip = workspace;
-      worker.buffers = {buffers.src, buffers.dst, workspace + strip_bytes()};
-      worker.buffers.src[0] = worker.strip;
-      workspace += worker_bytes();
-      // run() binds them to strip after strip. The first time allocates, which no run may.
-      for (const std::unique_ptr<Step>& step : worker.multiply) {
-        XC_RETURN_IF_ERROR(step->bind(worker.buffers));
+      std::byte* const scratch = std::exchange(workspace, workspace + scratch_bytes_);
+      for (std::size_t i = 0; i < links_.size(); ++i) {
+        OwnLink& own = worker.links[i];
+        own.between = std::exchange(workspace, workspace + between_bytes(links_[i]));
+        own.kept = std::exchange(workspace, workspace + kept_bytes(links_[i]));
+        own.buffers = {{own.between}, buffers.dst, scratch};
+        if (pool_ == nullptr && i + 1 == links_.size() && buffers.src.size() == 2) {
+          own.buffers.src.push_back(buffers.src[1]);
+        }
+        // A run binds them to strip after strip. The first time allocates, which no run may.
+        for (const std::unique_ptr<Step>& step : own.multiply) {
+          XC_RETURN_IF_ERROR(step == nullptr ? Status() : step->bind(own.buffers));
+        }
       }
     }
-    return depthwise_->bind({{buffers.src[0]}, nullptr, nullptr});
+    return pool_ == nullptr ? Status() : pool_->bind(buffers);
   }
 
   Status run() override {
     for (Worker& worker : workers_) {
       worker.status = {};  // a smaller team leaves some out
     }
-    parallel_for(strips_.count, [this](int begin, int end) {
-      // A smaller team than was asked for has longer pieces, of which no two begin with strips of
-      // the same worker.
-      Worker& worker = workers_[static_cast<std::size_t>(begin / strips_.per_thread)];
+    parallel_pieces(strips_.count, [this](int begin, int end, int thread) {
+      Worker& worker = workers_[static_cast<std::size_t>(thread)];
+      for (OwnLink& own : worker.links) {
+        own.made = 0;
+      }
       // oneDNN allocates a little for each primitive that it executes, and where that fails nobody
       // catches what leaves a thread of a team.
       worker.status = guarded("separable", [&]() -> Status {
@@ -126,66 +156,218 @@ class SeparableStep : public Step {
   }
 
  private:
-  const Step& pointwise() const { return *workers_[0].multiply[0]; }
-  std::size_t strip_bytes() const {
-    return arena_aligned(static_cast<std::size_t>(strips_.longer()) * row_bytes_.between);
-  }
-  std::size_t worker_bytes() const { return strip_bytes() + scratch_bytes_; }
+  const Step& multiply(std::size_t link) const { return *workers_[0].links[link].multiply[0]; }
 
-  Status run_strip(Worker& worker, int begin, int end) const {
-    depthwise_->run_rows(begin, end, worker.strip);
-    const auto row = static_cast<std::size_t>(begin);
-    if (buffers_.src.size() == 2) {
-      worker.buffers.src[1] = buffers_.src[1] + row * row_bytes_.residual;
+  std::size_t between_bytes(const Link& link) const {
+    const int rows = is_single() ? strips_.longer() : 1;
+    return arena_aligned(static_cast<std::size_t>(rows) * link.between_row);
+  }
+  static std::size_t kept_bytes(const Link& link) {
+    return arena_aligned(static_cast<std::size_t>(link.kept) * link.dst_row);
+  }
+  std::size_t worker_bytes() const {
+    std::size_t bytes = scratch_bytes_;
+    for (const Link& link : links_) {
+      bytes += between_bytes(link) + kept_bytes(link);
     }
-    worker.buffers.dst = buffers_.dst + row * row_bytes_.dst;
-    Step& step = *worker.multiply[end - begin == strips_.shorter() ? 0 : 1];
-    XC_RETURN_IF_ERROR(step.bind(worker.buffers));
+    return bytes;
+  }
+  bool is_single() const { return links_.size() == 1 && pool_ == nullptr; }
+
+  // Rows [begin, end) of the output.
+  Status run_strip(Worker& worker, int begin, int end) {
+    if (pool_ != nullptr) {
+      XC_RETURN_IF_ERROR(make_source(worker, links_.size(), pool_->window(), begin));
+      pool_->run_rows(source(worker, links_.size()), begin, end);
+      return {};
+    }
+    const std::size_t last = links_.size() - 1;
+    StepBuffers& buffers = worker.links[last].buffers;
+    const auto row = static_cast<std::size_t>(begin);
+    if (buffers.src.size() == 2) {
+      buffers.src[1] = buffers_.src[1] + row * residual_row_;
+    }
+    return make_rows(worker, last, begin, end, buffers_.dst + row * links_[last].dst_row);
+  }
+
+  // Rows of the output of link i.
+  Status make_rows(Worker& worker, std::size_t i, int begin, int end, std::byte* dst) {
+    OwnLink& own = worker.links[i];
+    const DepthwiseStep& depthwise = *links_[i].depthwise;
+    XC_RETURN_IF_ERROR(make_source(worker, i, depthwise.window(), begin));
+    depthwise.run_rows(source(worker, i), begin, end, own.between);
+    own.buffers.dst = dst;
+    const bool is_longer = own.multiply[1] != nullptr && end - begin == strips_.longer();
+    Step& step = *own.multiply[is_longer ? 1 : 0];
+    XC_RETURN_IF_ERROR(step.bind(own.buffers));
     return step.run();
   }
 
-  std::unique_ptr<DepthwiseStep> depthwise_;
+  // Has link i - 1 make what `row` of a window reads.
+  Status make_source(Worker& worker, std::size_t i, const WindowTask& window, int row) {
+    if (i == 0) {
+      return {};
+    }
+    const Link& before = links_[i - 1];
+    OwnLink& own = worker.links[i - 1];
+    const int picture = row / window.dst.h * window.src.h;
+    const int top = row % window.dst.h * window.window.stride - window.window.pad.top;
+    const int end = picture + std::min(top + window.window.size, window.src.h);
+    own.made = std::max(own.made, picture + std::max(top, 0));
+    for (; own.made < end; ++own.made) {
+      const auto place = static_cast<std::size_t>(own.made % before.kept);
+      XC_RETURN_IF_ERROR(
+          make_rows(worker, i - 1, own.made, own.made + 1, own.kept + place * before.dst_row));
+    }
+    return {};
+  }
+
+  // Where link i reads, or the pool behind the last one.
+  Lines source(const Worker& worker, std::size_t i) const {
+    if (i == 0) {
+      return {buffers_.src[0], rows_of(links_[0].depthwise->window().src)};
+    }
+    return {worker.links[i - 1].kept, links_[i - 1].kept};
+  }
+
+  std::vector<Link> links_;
+  std::unique_ptr<MaxPoolStep> pool_;  // or null
   std::vector<Worker> workers_;
   Strips strips_;
-  RowBytes row_bytes_;
+  std::size_t residual_row_;
   std::size_t scratch_bytes_ = 0;
   StepBuffers buffers_;
 };
 
-// The pointwise convolution of `rows` rows, as one row of one picture.
-Result<std::unique_ptr<Step>> prepare_strip(const StepRequest& request, const Shape& dst, int rows,
-                                            dnnl::memory::data_type type, const WeightFile& file,
-                                            WeightCache& cache, Staging& staging) {
-  const auto& conv = std::get<SeparableConv>(request.node.op);
-  const Node node = {request.node.name, conv.pointwise, request.node.inputs};
-  const int pixels = rows * dst.w;
-  StepRequest strip{node,
-                    {{1, 1, pixels, conv.depthwise.out_channels}},
-                    {1, 1, pixels, dst.c},
-                    request.dst_is_wide,
-                    request.second_is_free,
-                    {false, request.src_is_wide(1)}};
-  if (request.src.size() == 2) {
-    strip.src.push_back(strip.dst);
+// Makes the parts of a chain's step.
+class ChainMaker {
+ public:
+  ChainMaker(const StepRequest& request, Type type, const WeightFile& file, WeightCache& cache,
+             Staging& staging)
+      : request_(request),
+        chain_(std::get<SeparableChain>(request.node.op)),
+        shapes_(chain_shapes(chain_, request.src[0])),
+        threads_(scope_threads()),
+        strips_(is_pair(chain_) ? cut(request.dst, threads_)
+                                : Strips{rows_of(request.dst), rows_of(request.dst)}),
+        type_(type),
+        file_(file),
+        cache_(cache),
+        staging_(staging) {}
+
+  Result<std::unique_ptr<Step>> make() {
+    std::vector<Link> links;
+    for (std::size_t i = 0; i < chain_.convs.size(); ++i) {
+      Result<Link> link = make_link(i);
+      XC_RETURN_IF_ERROR(link.status());
+      links.push_back(*std::move(link));
+    }
+    const ThreadScope scope(1);  // a strip is one thread's
+    std::vector<Worker> workers(static_cast<std::size_t>(threads_));
+    for (Worker& worker : workers) {
+      for (std::size_t i = 0; i < chain_.convs.size(); ++i) {
+        Result<OwnLink> own = make_own(i);
+        XC_RETURN_IF_ERROR(own.status());
+        worker.links.push_back(*std::move(own));
+      }
+    }
+    std::unique_ptr<MaxPoolStep> pool;
+    if (chain_.pool) {
+      const Node node = {request_.node.name, *chain_.pool, request_.node.inputs};
+      Result<std::unique_ptr<MaxPoolStep>> made =
+          make_max_pool_step({node,
+                              {shapes_[chain_.convs.size()]},
+                              request_.dst,
+                              request_.dst_is_wide,
+                              false,
+                              {false, request_.src_is_wide(1)}},
+                             is_bf16());
+      XC_RETURN_IF_ERROR(made.status());
+      pool = *std::move(made);
+    }
+    return std::unique_ptr<Step>(
+        std::make_unique<SeparableStep>(std::move(links), std::move(pool), std::move(workers),
+                                        strips_, row_bytes(request_.dst, request_.src_is_wide(1))));
   }
-  return prepare_step(strip, type, file, cache, dnnl::stream(cpu_engine()), staging);
-}
 
-}  // namespace
+ private:
+  bool is_bf16() const { return type_ == Type::bf16; }
+  // Whether what link i makes is what the chain makes.
+  bool is_last(std::size_t i) const { return i + 2 == shapes_.size(); }
 
-bool gains_by_strips(const SeparableConv& conv, const Shape& src, dnnl::memory::data_type type,
-                     int threads) {
-  // Bytes that stay in the caches anyway: with 100 to 500 KB between them, joined convolutions took
-  // as long as separate ones.
-  constexpr std::int64_t kCached = std::int64_t{1} << 20U;
+  std::size_t row_bytes(const Shape& shape, bool is_wide) const {
+    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c) *
+           (is_wide ? sizeof(float) : dnnl::memory::data_type_size(type_));
+  }
+
+  Result<Link> make_link(std::size_t i) {
+    const Conv2d& conv = chain_.convs[i].depthwise;
+    const Node node = {request_.node.name, conv, {request_.node.inputs[0]}};
+    const Shape between = conv_problem(conv, shapes_[i]).dst();
+    Result<std::unique_ptr<DepthwiseStep>> depthwise = make_depthwise_step(
+        {node, {shapes_[i]}, between, false, false, {i == 0 && request_.src_is_wide(0)}}, is_bf16(),
+        file_, cache_);
+    XC_RETURN_IF_ERROR(depthwise.status());
+    Link link;
+    link.depthwise = *std::move(depthwise);
+    link.between_row = row_bytes(between, false);
+    link.dst_row = row_bytes(shapes_[i + 1], is_last(i) && request_.dst_is_wide);
+    if (!is_last(i)) {
+      link.kept =
+          i + 1 < chain_.convs.size() ? chain_.convs[i + 1].depthwise.size : chain_.pool->size;
+    }
+    return link;
+  }
+
+  Result<OwnLink> make_own(std::size_t i) {
+    OwnLink own;
+    const std::array<int, 2> rows = {is_pair(chain_) ? strips_.shorter() : 1, strips_.longer()};
+    for (std::size_t length = 0; length < (rows[0] == rows[1] ? 1 : 2); ++length) {
+      Result<std::unique_ptr<Step>> multiply = make_multiply(i, rows[length]);
+      XC_RETURN_IF_ERROR(multiply.status());
+      own.multiply[length] = *std::move(multiply);
+    }
+    return own;
+  }
+
+  // The pointwise convolution of `rows` rows, as one row of one picture.
+  Result<std::unique_ptr<Step>> make_multiply(std::size_t i, int rows) {
+    const SeparableConv& conv = chain_.convs[i];
+    const Node node = {request_.node.name, conv.pointwise, request_.node.inputs};
+    const int pixels = rows * shapes_[i + 1].w;
+    StepRequest strip{node,
+                      {{1, 1, pixels, conv.depthwise.out_channels}},
+                      {1, 1, pixels, shapes_[i + 1].c},
+                      is_last(i) && request_.dst_is_wide,
+                      is_last(i) && request_.second_is_free,
+                      {false, request_.src_is_wide(1)}};
+    if (conv.pointwise.add) {
+      strip.src.push_back(strip.dst);
+    }
+    return prepare_step(strip, type_, file_, cache_, dnnl::stream(cpu_engine()), staging_);
+  }
+
+  const StepRequest& request_;
+  const SeparableChain& chain_;
+  std::vector<Shape> shapes_;
+  int threads_;
+  Strips strips_;
+  Type type_;
+  const WeightFile& file_;
+  WeightCache& cache_;
+  Staging& staging_;
+};
+
+// Bytes that stay in the caches anyway: with 100 to 500 KB between them, joined convolutions took
+// as long as separate ones.
+constexpr std::int64_t kCached = std::int64_t{1} << 20U;
+
+bool pair_gains(const SeparableConv& conv, const Shape& src, Type type, int threads) {
   const Shape between = conv_problem(conv.depthwise, src).dst();
   const std::int64_t pixels = between.elements() / between.c;
-  if (!OpenMp::find().present() || pixels > std::numeric_limits<int>::max()) {
-    return false;
-  }
   // Rows do not divide as finely as oneDNN divides pixels and channels: no thread may have more
   // than a tenth above its share.
-  const std::int64_t rows = std::int64_t{between.n} * between.h;
+  const std::int64_t rows = rows_of(between);
   const std::int64_t most = (rows + threads - 1) / threads;
   if (10 * most * threads > 11 * rows) {
     return false;
@@ -195,45 +377,63 @@ bool gains_by_strips(const SeparableConv& conv, const Shape& src, dnnl::memory::
   // costs more: on two Emerald Rapids cores 361 pixels gained 3 % with 728 channels and a strip a
   // thread, and lost 3 % on one core with two strips; 800 with 1536 and two strips came out even.
   constexpr std::int64_t kDearer = 3;
+  const int per_thread = cut(between, threads).count / threads;
   const auto bytes =
       between.elements() * static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
-  return bytes > kCached && kDearer * pixels > std::int64_t{conv.pointwise.out_channels} *
-                                                   cut(between, threads).per_thread;
+  return bytes > kCached &&
+         kDearer * pixels > std::int64_t{conv.pointwise.out_channels} * per_thread;
 }
 
-Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
-                                                  dnnl::memory::data_type type,
-                                                  const WeightFile& file, WeightCache& cache,
-                                                  Staging& staging) {
-  const auto& conv = std::get<SeparableConv>(request.node.op);
-  const Node node = {request.node.name, conv.depthwise, {request.node.inputs[0]}};
-  const Shape between = conv_problem(conv.depthwise, request.src[0]).dst();
-  const bool bf16 = type == dnnl::memory::data_type::bf16;
-  Result<std::unique_ptr<DepthwiseStep>> depthwise = make_depthwise_step(
-      {node, {request.src[0]}, between, false, false, {request.src_is_wide(0)}}, bf16, file, cache);
-  XC_RETURN_IF_ERROR(depthwise.status());
-
-  const int threads = scope_threads();
-  const Strips strips = cut(request.dst, threads);
-  const ThreadScope scope(1);  // a strip is one thread's
-  std::vector<Worker> workers(static_cast<std::size_t>(threads));
-  for (Worker& worker : workers) {
-    const std::array<int, 2> rows = {strips.shorter(), strips.longer()};
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      Result<std::unique_ptr<Step>> multiply =
-          prepare_strip(request, request.dst, rows[i], type, file, cache, staging);
-      XC_RETURN_IF_ERROR(multiply.status());
-      worker.multiply[i] = *std::move(multiply);
+// Of what lies between the links; what lies within each of them would stay there anyway.
+bool chain_gains(const SeparableChain& chain, const std::vector<Shape>& shapes, Type type,
+                 int threads) {
+  // Pixels of a row below which oneDNN's blocks of rows are not full, and weights are read too
+  // often.
+  constexpr int kPixels = 64;
+  // What a thread goes through with every row must stay in its own cache.
+  constexpr std::int64_t kHeld = std::int64_t{1} << 20U;
+  const auto element = static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
+  std::int64_t held = 0;
+  // Rows that a thread makes: of the end of the chain, then of what is before it.
+  std::int64_t most = (rows_of(shapes.back()) + threads - 1) / threads;
+  const auto go_back = [&](int size, int stride, const Shape& src) {
+    most = std::min<std::int64_t>(most * stride + size - stride, rows_of(src));
+    held += element * size * src.w * src.c;
+    return src.w >= kPixels && element * src.elements() > kCached &&
+           20 * most * threads <= 21 * std::int64_t{rows_of(src)};
+  };
+  if (chain.pool && !go_back(chain.pool->size, chain.pool->stride, shapes[chain.convs.size()])) {
+    return false;
+  }
+  for (std::size_t i = chain.convs.size(); i-- > 0;) {
+    const SeparableConv& conv = chain.convs[i];
+    const Shape between = conv_problem(conv.depthwise, shapes[i]).dst();
+    held += element * between.c * (between.w + std::int64_t{conv.pointwise.out_channels});
+    if (i > 0 && !go_back(conv.depthwise.size, conv.depthwise.stride, shapes[i])) {
+      return false;
     }
   }
-  const auto row = [type](const Shape& shape, bool is_wide) {
-    return static_cast<std::size_t>(shape.w) * static_cast<std::size_t>(shape.c) *
-           (is_wide ? sizeof(float) : dnnl::memory::data_type_size(type));
-  };
-  return std::unique_ptr<Step>(std::make_unique<SeparableStep>(
-      *std::move(depthwise), std::move(workers), strips,
-      RowBytes{row(between, false), row(request.dst, request.src_is_wide(1)),
-               row(request.dst, request.dst_is_wide)}));
+  return held <= kHeld;
+}
+
+}  // namespace
+
+bool gains_by_strips(const SeparableChain& chain, const Shape& src, Type type, int threads) {
+  const std::vector<Shape> shapes = chain_shapes(chain, src);
+  const bool fits = std::all_of(shapes.begin(), shapes.end(), [](const Shape& shape) {
+    return shape.elements() / shape.c <= std::numeric_limits<int>::max();
+  });
+  if (!OpenMp::find().present() || !fits) {
+    return false;
+  }
+  return is_pair(chain) ? pair_gains(chain.convs[0], src, type, threads)
+                        : chain_gains(chain, shapes, type, threads);
+}
+
+Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request, Type type,
+                                                  const WeightFile& file, WeightCache& cache,
+                                                  Staging& staging) {
+  return ChainMaker(request, type, file, cache, staging).make();
 }
 
 }  // namespace xception::cpu

@@ -1,4 +1,4 @@
-// A depthwise convolution and the 1x1 one behind it as one step of the CPU backend.
+// Separable convolutions, one or several behind each other, as one step of the CPU backend.
 #pragma once
 
 #include <dnnl.hpp>
@@ -9,13 +9,13 @@
 
 namespace xception::cpu {
 
-// Whether make_separable_step() is worth it for `conv` of `src`, with activations of `type`, on so
+// Whether make_separable_step() is worth it for `chain` of `src`, with activations of `type`, on so
 // many threads.
-bool gains_by_strips(const SeparableConv& conv, const Shape& src, dnnl::memory::data_type type,
+bool gains_by_strips(const SeparableChain& chain, const Shape& src, dnnl::memory::data_type type,
                      int threads);
 
-// The step of a SeparableConv, for activations of `type`, on the threads of the calling thread's
-// scope, of which the output has as many rows or more. Fails as its two convolutions do.
+// The step of a SeparableChain, for activations of `type`, on the threads of the calling thread's
+// scope, of which the output has as many rows or more. Fails as its operations do.
 Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
                                                   dnnl::memory::data_type type,
                                                   const WeightFile& file, WeightCache& cache,

@@ -52,31 +52,12 @@ void for_pieces(const WindowTask& task, const Run& run) {
   }
 }
 
-class MaxPoolStep : public Step {
- public:
-  explicit MaxPoolStep(const WindowTask& task) : loops_(select_loops()), task_(task) {}
-
-  std::string implementation() const override { return std::string("own:") + loops_.name; }
-  std::size_t workspace_bytes() const override { return 0; }
-  std::size_t parameter_bytes() const override { return 0; }
-  const void* parameters() const override { return nullptr; }
-
-  Status bind(const StepBuffers& buffers) override {
-    task_.src_data = buffers.src[0];
-    task_.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
-    task_.dst_data = buffers.dst;
-    return {};
-  }
-
-  Status run() override {
-    for_pieces(task_, [this](const Piece& piece) { loops_.max_pool(task_, piece); });
-    return {};
-  }
-
- private:
-  const Loops& loops_;
-  WindowTask task_;
-};
+void point(WindowTask& task, const StepBuffers& buffers) {
+  task.src_data = buffers.src[0];
+  task.src_lines = task.src.n * task.src.h;
+  task.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
+  task.dst_data = buffers.dst;
+}
 
 // What the loops take of a window: at least one pixel of every window lies in the picture.
 Status check_window(const StepRequest& request, const Window& window, int largest) {
@@ -157,9 +138,7 @@ std::size_t DepthwiseStep::parameter_bytes() const {
 }
 
 Status DepthwiseStep::bind(const StepBuffers& buffers) {
-  task_.slide.src_data = buffers.src[0];
-  task_.slide.residual = buffers.src.size() == 2 ? buffers.src[1] : nullptr;
-  task_.slide.dst_data = buffers.dst;
+  point(task_.slide, buffers);
   return {};
 }
 
@@ -168,18 +147,41 @@ Status DepthwiseStep::run() {
   return {};
 }
 
-void DepthwiseStep::run_rows(int begin, int end, std::byte* dst) const {
+void DepthwiseStep::run_rows(const Lines& src, int begin, int end, std::byte* dst) const {
   DepthwiseTask rows = task_;
+  rows.slide.src_data = src.data;
+  rows.slide.src_lines = src.count;
   rows.slide.dst_data = dst;
   rows.first_row = begin;
   loops_.depthwise(rows, {begin, end, 0, rows.slide.dst.c});
 }
 
-Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, bool bf16) {
+MaxPoolStep::MaxPoolStep(const WindowTask& task) : loops_(select_loops()), task_(task) {}
+
+std::string MaxPoolStep::implementation() const { return std::string("own:") + loops_.name; }
+
+Status MaxPoolStep::bind(const StepBuffers& buffers) {
+  point(task_, buffers);
+  return {};
+}
+
+Status MaxPoolStep::run() {
+  for_pieces(task_, [this](const Piece& piece) { loops_.max_pool(task_, piece); });
+  return {};
+}
+
+void MaxPoolStep::run_rows(const Lines& src, int begin, int end) const {
+  WindowTask rows = task_;
+  rows.src_data = src.data;
+  rows.src_lines = src.count;
+  loops_.max_pool(rows, {begin, end, 0, rows.dst.c});
+}
+
+Result<std::unique_ptr<MaxPoolStep>> make_max_pool_step(const StepRequest& request, bool bf16) {
   const auto& max = std::get<MaxPool>(request.node.op);
   const Window window = pool_problem(max, request.src[0]).window;
   XC_RETURN_IF_ERROR(check_window(request, window, 3));
-  return std::unique_ptr<Step>(std::make_unique<MaxPoolStep>(window_task(request, window, bf16)));
+  return std::make_unique<MaxPoolStep>(window_task(request, window, bf16));
 }
 
 Result<std::unique_ptr<DepthwiseStep>> make_depthwise_step(const StepRequest& request, bool bf16,

@@ -13,6 +13,12 @@ namespace xception::cpu {
 
 struct DepthwiseParameters;
 
+// Rows of a step's source, n * h + y at line % count.
+struct Lines {
+  const std::byte* data = nullptr;
+  int count = 0;
+};
+
 // A depthwise Conv2d.
 class DepthwiseStep : public Step {
  public:
@@ -25,8 +31,10 @@ class DepthwiseStep : public Step {
   Status bind(const StepBuffers& buffers) override;
   Status run() override;
 
+  const WindowTask& window() const { return task_.slide; }
+
   // Rows [begin, end) of the output, n * h + p, to `dst` alone, on the calling thread.
-  void run_rows(int begin, int end, std::byte* dst) const;
+  void run_rows(const Lines& src, int begin, int end, std::byte* dst) const;
 
  private:
   const Loops& loops_;
@@ -34,11 +42,33 @@ class DepthwiseStep : public Step {
   std::shared_ptr<const DepthwiseParameters> parameters_;
 };
 
+// A MaxPool.
+class MaxPoolStep : public Step {
+ public:
+  explicit MaxPoolStep(const WindowTask& task);
+
+  std::string implementation() const override;
+  std::size_t workspace_bytes() const override { return 0; }
+  std::size_t parameter_bytes() const override { return 0; }
+  const void* parameters() const override { return nullptr; }
+  Status bind(const StepBuffers& buffers) override;
+  Status run() override;
+
+  const WindowTask& window() const { return task_; }
+
+  // Rows [begin, end) of the output, n * h + p, where it is bound to, on the calling thread.
+  void run_rows(const Lines& src, int begin, int end) const;
+
+ private:
+  const Loops& loops_;
+  WindowTask task_;
+};
+
 // The step of a MaxPool node, on float32 activations, or on bf16 ones but for those that the
 // request names. oneDNN's pooling of NHWC takes four to five times as long (2.1 against 0.5 ms on
 // two Zen 3 cores at 147 x 147 x 128), which would be 7 % of the paper's network. Fails with
 // kUnsupported for windows above 3x3.
-Result<std::unique_ptr<Step>> make_max_pool_step(const StepRequest& request, bool bf16);
+Result<std::unique_ptr<MaxPoolStep>> make_max_pool_step(const StepRequest& request, bool bf16);
 
 // The step of a depthwise Conv2d. oneDNN cannot apply a ReLU to what it reads, and splits the work
 // between threads without regard to who wrote the source: two threads took longer than one for 19 x

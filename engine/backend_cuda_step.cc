@@ -82,7 +82,7 @@ class StepMaker {
   }
 
   Made prepare(const Input&) { return Status(Code::kInternal, "an input is no step"); }
-  Made prepare(const SeparableConv&) {
+  Made prepare(const SeparableChain&) {
     return Status(Code::kInternal, "the CUDA backend joins no convolutions");
   }
   Made prepare(const Conv2d& conv);

@@ -62,7 +62,7 @@ class ReferenceStep : public Step {
   float* dst() const { return reinterpret_cast<float*>(buffers_.dst); }
 
   void compute(const Input&) const {}
-  void compute(const SeparableConv&) const {}
+  void compute(const SeparableChain&) const {}
   void compute(const Conv2d& conv) const {
     const auto pointer = [](const std::vector<float>& values) {
       return values.empty() ? nullptr : values.data();
@@ -119,7 +119,7 @@ class ReferenceBackend : public Backend {
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                         WeightCache& /*cache*/) override {
-    if (std::holds_alternative<SeparableConv>(request.node.op)) {
+    if (std::holds_alternative<SeparableChain>(request.node.op)) {
       return Status(Code::kInternal, "the reference backend joins no convolutions");
     }
     std::shared_ptr<ConvParameters> parameters;

@@ -18,21 +18,19 @@ struct ShapeOf {
 
   Shape operator()(const Input&) const { return input; }
   Shape operator()(const Conv2d& conv) const { return conv_problem(conv, src[0]).dst(); }
-  Shape operator()(const SeparableConv& conv) const {
-    return pointwise_problem(conv, src[0]).dst();
-  }
   Shape operator()(const BatchNorm&) const { return src[0]; }
   Shape operator()(const Relu&) const { return src[0]; }
   Shape operator()(const Add&) const { return src[0]; }
   Shape operator()(const MaxPool& pool) const { return pool_problem(pool, src[0]).dst(); }
   Shape operator()(const AvgPool& pool) const { return pool_problem(pool, src[0]).dst(); }
   Shape operator()(const GlobalAvgPool&) const { return {src[0].n, 1, 1, src[0].c}; }
+  Shape operator()(const SeparableChain& chain) const { return chain_shapes(chain, src[0]).back(); }
 };
 
 // Channels that a node expects of its first input, or -1 where any number will do.
 int expected_channels(const Op& op) {
-  if (const auto* conv = std::get_if<SeparableConv>(&op)) {
-    return conv->depthwise.out_channels;
+  if (const auto* chain = std::get_if<SeparableChain>(&op)) {
+    return chain->convs.front().depthwise.out_channels;
   }
   if (const auto* conv = std::get_if<Conv2d>(&op)) {
     const std::vector<std::int64_t>& shape = conv->weight->shape;
@@ -95,6 +93,17 @@ PoolProblem pool_problem(const AvgPool& pool, const Shape& src) {
   return {src, explicit_window(pool.size, pool.stride, 0)};
 }
 
+std::vector<Shape> chain_shapes(const SeparableChain& chain, const Shape& src) {
+  std::vector<Shape> shapes = {src};
+  for (const SeparableConv& conv : chain.convs) {
+    shapes.push_back(pointwise_problem(conv, shapes.back()).dst());
+  }
+  if (chain.pool) {
+    shapes.push_back(pool_problem(*chain.pool, shapes.back()).dst());
+  }
+  return shapes;
+}
+
 Result<std::vector<Shape>> infer_shapes(const Graph& graph, const Shape& input) {
   std::vector<Shape> shapes;
   shapes.reserve(graph.nodes.size());
@@ -124,9 +133,6 @@ std::string describe(const Op& op) {
       text += conv.final_relu ? " +relu" : "";
       return text;
     }
-    std::string operator()(const SeparableConv& conv) const {
-      return "separable: " + (*this)(conv.depthwise) + ", " + (*this)(conv.pointwise);
-    }
     std::string operator()(const BatchNorm&) const { return "batch_norm"; }
     std::string operator()(const Relu&) const { return "relu"; }
     std::string operator()(const Add&) const { return "add"; }
@@ -137,6 +143,15 @@ std::string describe(const Op& op) {
       return window_name("avg_pool", pool.size, pool.stride);
     }
     std::string operator()(const GlobalAvgPool&) const { return "global_avg_pool"; }
+    std::string operator()(const SeparableChain& chain) const {
+      std::string text = "separable";
+      const char* before = ": ";
+      for (const SeparableConv& conv : chain.convs) {
+        text += before + (*this)(conv.depthwise) + ", " + (*this)(conv.pointwise);
+        before = ", ";
+      }
+      return text + (chain.pool ? before + (*this)(*chain.pool) : "");
+    }
   };
   return std::visit(Describe{}, op);
 }
@@ -146,8 +161,14 @@ std::int64_t multiply_adds(const Op& op, const Shape& src) {
     const std::int64_t taps = std::int64_t{problem.window.size} * problem.window.size;
     return problem.dst().elements() * taps * (problem.depthwise ? 1 : problem.src.c);
   };
-  if (const auto* conv = std::get_if<SeparableConv>(&op)) {
-    return of(conv_problem(conv->depthwise, src)) + of(pointwise_problem(*conv, src));
+  if (const auto* chain = std::get_if<SeparableChain>(&op)) {
+    const std::vector<Shape> shapes = chain_shapes(*chain, src);
+    std::int64_t sum = 0;
+    for (std::size_t i = 0; i < chain->convs.size(); ++i) {
+      const SeparableConv& conv = chain->convs[i];
+      sum += of(conv_problem(conv.depthwise, shapes[i])) + of(pointwise_problem(conv, shapes[i]));
+    }
+    return sum;
   }
   const auto* conv = std::get_if<Conv2d>(&op);
   return conv == nullptr ? 0 : of(conv_problem(*conv, src));

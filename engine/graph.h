@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -49,13 +50,6 @@ struct Conv2d {
 struct Input {
   int channels = 3;
 };
-// A depthwise convolution and the 1x1 one that alone reads what it makes: a value that no other
-// node sees, and so one that need not stand in memory whole. The node's second input, if it has
-// one, is what `pointwise` adds.
-struct SeparableConv {
-  Conv2d depthwise;
-  Conv2d pointwise;  // stride 1, no padding
-};
 struct BatchNorm {
   std::shared_ptr<const Affine> affine;
 };
@@ -74,8 +68,21 @@ struct AvgPool {
 };
 struct GlobalAvgPool {};
 
-using Op = std::variant<Input, Conv2d, SeparableConv, BatchNorm, Relu, Add, MaxPool, AvgPool,
-                        GlobalAvgPool>;
+// A depthwise convolution and the 1x1 one behind it.
+struct SeparableConv {
+  Conv2d depthwise;
+  Conv2d pointwise;  // stride 1, no padding
+};
+// Separable convolutions and a max pool, each of which alone reads what the one before it makes:
+// values that no other node sees, and so ones that need not stand in memory whole. The node's
+// second input, if it has one, is what the last of them adds.
+struct SeparableChain {
+  std::vector<SeparableConv> convs;  // one at least
+  std::optional<MaxPool> pool = {};
+};
+
+using Op = std::variant<Input, Conv2d, BatchNorm, Relu, Add, MaxPool, AvgPool, GlobalAvgPool,
+                        SeparableChain>;
 
 struct Node {
   std::string name;  // PyTorch's module path; "#k" behind it for a module's k-th repetition
@@ -104,8 +111,12 @@ ConvProblem pointwise_problem(const SeparableConv& conv, const Shape& src);
 PoolProblem pool_problem(const MaxPool& pool, const Shape& src);
 PoolProblem pool_problem(const AvgPool& pool, const Shape& src);
 
-// "conv3x3 s2 +relu", "depthwise3x3", "max_pool3x3 s2 +add", "separable: depthwise3x3, conv1x1
-// +bn".
+// What every convolution of a chain reads, and the pool, where there is one; then what the chain
+// makes.
+std::vector<Shape> chain_shapes(const SeparableChain& chain, const Shape& src);
+
+// "conv3x3 s2 +relu", "depthwise3x3", "max_pool3x3 s2 +add", "separable: depthwise3x3, conv1x1 +bn,
+// max_pool3x3 s2 +add".
 std::string describe(const Op& op);
 
 // Multiply-adds of a node; 0 for everything that is no convolution.

@@ -39,16 +39,16 @@ inline int scope_threads() {
   return omp.present() ? omp.get_max_threads() : 1;
 }
 
-// body(begin, end) over [0, count) in as many pieces as the scope has threads, at the same time.
-// `body` must not throw.
+// body(begin, end, thread) over [0, count) in as many pieces as the scope has threads, or fewer, at
+// the same time, each on a thread of its own: they are numbered from 0. `body` must not throw.
 template <class Body>
-void parallel_for(int count, const Body& body) {
+void parallel_pieces(int count, const Body& body) {
   struct Job {
     const Body& body;
     int count;
   } job = {body, count};
   if (scope_threads() == 1) {
-    body(0, count);
+    body(0, count, 0);
     return;
   }
   OpenMp::find().run_team(
@@ -59,9 +59,15 @@ void parallel_for(int count, const Body& body) {
           return static_cast<int>(i * work.count / team.get_num_threads());
         };
         const int i = team.get_thread_num();
-        work.body(piece(i), piece(i + 1));
+        work.body(piece(i), piece(i + 1), i);
       },
       &job, 0, 0);
+}
+
+// The same where it does not matter which thread it is: body(begin, end).
+template <class Body>
+void parallel_for(int count, const Body& body) {
+  parallel_pieces(count, [&](int begin, int end, int /*thread*/) { body(begin, end); });
 }
 
 }  // namespace xception

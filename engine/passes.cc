@@ -161,7 +161,7 @@ std::optional<Op> final_relu_rule(const Op& producer, const Op& consumer) {
 }
 
 // The two as one operation, where they are a depthwise convolution and a 1x1 one of stride 1.
-std::optional<SeparableConv> separable(const Op& producer, const Op& consumer) {
+std::optional<SeparableChain> separable(const Op& producer, const Op& consumer) {
   const auto* depthwise = std::get_if<Conv2d>(&producer);
   const auto* pointwise = std::get_if<Conv2d>(&consumer);
   if (depthwise == nullptr || pointwise == nullptr || !depthwise->depthwise || depthwise->add ||
@@ -169,7 +169,26 @@ std::optional<SeparableConv> separable(const Op& producer, const Op& consumer) {
       pointwise->pad != 0) {
     return std::nullopt;
   }
-  return SeparableConv{*depthwise, *pointwise};
+  return SeparableChain{{{*depthwise, *pointwise}}};
+}
+
+// The two as one, where the first is a chain that adds nothing and the other one too, or a max
+// pool.
+std::optional<SeparableChain> longer(const Op& producer, const Op& consumer) {
+  const auto* chain = std::get_if<SeparableChain>(&producer);
+  if (chain == nullptr || chain->pool || chain->convs.back().pointwise.add) {
+    return std::nullopt;
+  }
+  SeparableChain merged = *chain;
+  if (const auto* behind = std::get_if<SeparableChain>(&consumer)) {
+    merged.convs.insert(merged.convs.end(), behind->convs.begin(), behind->convs.end());
+    merged.pool = behind->pool;
+  } else if (const auto* pool = std::get_if<MaxPool>(&consumer)) {
+    merged.pool = *pool;
+  } else {
+    return std::nullopt;
+  }
+  return merged;
 }
 
 }  // namespace
@@ -186,13 +205,19 @@ Graph fuse(const Graph& graph) {
       fuse_final_relu(fuse_add(fuse_second_batch_norm(fuse_relu(fold_batch_norm(graph))))));
 }
 
-Graph fuse_separable(const Graph& graph, const std::vector<Shape>& shapes,
-                     const WantsSeparable& wanted) {
-  return absorb(graph, [&](const Node& producer, const Node& consumer) -> std::optional<Op> {
-    std::optional<SeparableConv> conv = separable(producer.op, consumer.op);
-    const bool fits = conv && wanted(*conv, shapes[static_cast<std::size_t>(producer.inputs[0])]);
-    return fits ? std::optional<Op>(*std::move(conv)) : std::nullopt;
-  });
+Result<Graph> fuse_chains(const Graph& graph, const Shape& input, const WantsChain& wanted) {
+  Graph fused = graph;
+  for (const auto& joined : {separable, longer}) {
+    const Result<std::vector<Shape>> shapes = infer_shapes(fused, input);
+    XC_RETURN_IF_ERROR(shapes.status());
+    fused = absorb(fused, [&](const Node& producer, const Node& consumer) -> std::optional<Op> {
+      std::optional<SeparableChain> chain = joined(producer.op, consumer.op);
+      const bool fits =
+          chain && wanted(*chain, (*shapes)[static_cast<std::size_t>(producer.inputs[0])]);
+      return fits ? std::optional<Op>(*std::move(chain)) : std::nullopt;
+    });
+  }
+  return fused;
 }
 
 }  // namespace xception

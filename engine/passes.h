@@ -33,10 +33,9 @@ Graph fuse_relu_on_load(const Graph& graph);
 // All of the above, in that order.
 Graph fuse(const Graph& graph);
 
-// depthwise conv -> 1x1 conv of stride 1, wherever a backend wants the two in one step: `wanted`
-// gets the pair and the shape that it reads. `shapes` as infer_shapes() gave them for `graph`.
-using WantsSeparable = std::function<bool(const SeparableConv& conv, const Shape& src)>;
-Graph fuse_separable(const Graph& graph, const std::vector<Shape>& shapes,
-                     const WantsSeparable& wanted);
+// Chains, where a backend wants them in one step: `wanted` gets the chain and the shape that it
+// reads. First depthwise conv -> 1x1 conv of stride 1; then chain -> chain, and chain -> max pool.
+using WantsChain = std::function<bool(const SeparableChain& chain, const Shape& src)>;
+Result<Graph> fuse_chains(const Graph& graph, const Shape& input, const WantsChain& wanted);
 
 }  // namespace xception

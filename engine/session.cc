@@ -177,10 +177,11 @@ Status Session::Impl::choose_graph(const Graph& network, const Shape& input, boo
   if (!fused) {
     return set(network);
   }
-  XC_RETURN_IF_ERROR(set(fuse(network)));
-  return set(fuse_separable(graph, shapes, [this](const SeparableConv& conv, const Shape& src) {
-    return backend->joins(conv, src);
-  }));
+  Result<Graph> chains = fuse_chains(
+      fuse(network), input,
+      [this](const SeparableChain& chain, const Shape& src) { return backend->joins(chain, src); });
+  XC_RETURN_IF_ERROR(chains.status());
+  return set(*std::move(chains));
 }
 
 Status Session::Impl::prepare_step(std::size_t i) {

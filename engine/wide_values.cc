@@ -13,7 +13,7 @@ enum class Wants { kEither, kFloat32, kBf16 };
 // averages.
 bool knows_both(const Op& op) {
   return std::holds_alternative<Input>(op) || std::holds_alternative<Conv2d>(op) ||
-         std::holds_alternative<SeparableConv>(op) || std::holds_alternative<Relu>(op) ||
+         std::holds_alternative<SeparableChain>(op) || std::holds_alternative<Relu>(op) ||
          std::holds_alternative<MaxPool>(op);
 }
 

@@ -24,8 +24,8 @@ Shape output_shape(const Op& op, const Shape& src) {
   if (const auto* conv = std::get_if<Conv2d>(&op)) {
     return conv_problem(*conv, src).dst();
   }
-  if (const auto* conv = std::get_if<SeparableConv>(&op)) {
-    return pointwise_problem(*conv, src).dst();
+  if (const auto* chain = std::get_if<SeparableChain>(&op)) {
+    return chain_shapes(*chain, src).back();
   }
   if (const auto* pool = std::get_if<MaxPool>(&op)) {
     return pool_problem(*pool, src).dst();

@@ -189,14 +189,26 @@ TEST_CASE("an add of a value to itself") {
 
 namespace {
 
-// With every pair in one step that has a row for each of two threads.
+// With every chain in one step that has a row for each of two threads.
 Graph joined(const Graph& graph, const Shape& input) {
-  const auto shapes = infer_shapes(graph, input);
-  REQUIRE(shapes.ok());
-  return fuse_separable(graph, *shapes, [](const SeparableConv& conv, const Shape& src) {
-    const Shape dst = pointwise_problem(conv, src).dst();
+  auto chains = fuse_chains(graph, input, [](const SeparableChain& chain, const Shape& src) {
+    const Shape dst = chain_shapes(chain, src).back();
     return dst.n * dst.h >= 2;
   });
+  REQUIRE(chains.ok());
+  return *std::move(chains);
+}
+
+const SeparableChain& only_chain(const Graph& graph) {
+  const SeparableChain* found = nullptr;
+  for (const Node& node : graph.nodes) {
+    if (const auto* chain = std::get_if<SeparableChain>(&node.op)) {
+      REQUIRE(found == nullptr);
+      found = chain;
+    }
+  }
+  REQUIRE(found != nullptr);
+  return *found;
 }
 
 Conv2d drawn_conv(Random& random, int out_channels, bool depthwise) {
@@ -216,33 +228,111 @@ Conv2d drawn_conv(Random& random, int out_channels, bool depthwise) {
   return op;
 }
 
-// A depthwise convolution and a 1x1 one, which may add what every second pixel of what they read,
-// or every one, is to it: a shape that fits. In bf16 what they read is float32 where it is a sum,
-// and what they make where nobody reads it or it is a sum.
-TestGraph drawn_pair(Random& random, const Shape& input, int out_channels) {
-  const Conv2d depthwise = drawn_conv(random, input.c, true);
-  Conv2d pointwise = drawn_conv(random, out_channels, false);
-  pointwise.add = random.integer(0, 1) == 1;
+// A separable convolution for each of `channels`, and a max pool behind them where that is wanted.
+// The last of them may add every pixel of what the first one reads, or every second, or fourth,
+// whichever makes a shape that fits. In bf16 what they read is float32 where it is a sum, and what
+// they make where nobody reads it or it is a sum.
+TestGraph drawn_chain(Random& random, const Shape& input, const std::vector<int>& channels,
+                      bool pools) {
+  const auto chance = [&] { return random.integer(0, 1) == 1; };
+  const auto weights = [&](int count) { return random.normals(count, 0.3F); };
+  const bool adds = chance();
+  MaxPool pool;
+  pool.pad_mode = chance() ? PadMode::kSame : PadMode::kExplicit;
+  pool.add = adds;
+  std::vector<SeparableConv> convs;
+  int stride = pools ? pool.stride : 1;
+  int in = input.c;
+  for (const int out : channels) {
+    convs.push_back({drawn_conv(random, in, true), drawn_conv(random, out, false)});
+    stride *= convs.back().depthwise.stride;
+    in = out;
+  }
+  convs.back().pointwise.add = adds && !pools;
+
   GraphMaker maker(input);
   const MaxPool twice = {1, 1, 0, PadMode::kExplicit, true};
-  const ValueId src = random.integer(0, 1) == 1 ? maker.append("sum", twice, {0, 0}) : 0;
-  std::vector<ValueId> summands;
-  if (pointwise.add) {
+  const ValueId src = chance() ? maker.append("sum", twice, {0, 0}) : 0;
+  std::vector<ValueId> shortcuts;
+  if (adds) {
     Conv2d shortcut;
-    shortcut.out_channels = out_channels;
-    shortcut.stride = depthwise.stride;
-    summands.push_back(
-        maker.conv("shortcut", shortcut, random.normals(out_channels * input.c, 0.3F), {src}));
+    shortcut.out_channels = in;
+    shortcut.stride = stride;
+    shortcuts.push_back(maker.conv("shortcut", shortcut, weights(in * input.c), {src}));
   }
-  const ValueId between =
-      maker.conv("depthwise", depthwise, random.normals(input.c * 9, 0.3F), {src});
-  summands.insert(summands.begin(), between);
-  const ValueId made =
-      maker.conv("pointwise", pointwise, random.normals(out_channels * input.c, 0.3F), summands);
-  if (random.integer(0, 1) == 1) {
+  ValueId made = src;
+  in = input.c;
+  for (const SeparableConv& conv : convs) {
+    const std::string name = std::to_string(maker.last());
+    const int out = conv.pointwise.out_channels;
+    std::vector<ValueId> inputs = {
+        maker.conv("depthwise" + name, conv.depthwise, weights(in * 9), {made})};
+    if (conv.pointwise.add) {
+      inputs.push_back(shortcuts[0]);
+    }
+    made = maker.conv("pointwise" + name, conv.pointwise, weights(in * out), inputs);
+    in = out;
+  }
+  if (pools) {
+    std::vector<ValueId> inputs = shortcuts;
+    inputs.insert(inputs.begin(), made);
+    made = maker.append("pool", pool, inputs);
+  }
+  if (chance()) {
     maker.append("twice", Add{}, {made, made});
   }
   return maker.finish();
+}
+
+// Two separable convolutions, a max pool, and what it adds, as a network's first blocks are.
+TestGraph drawn_block(Random& random, const Shape& input, int channels) {
+  GraphMaker maker(input);
+  Conv2d shortcut;
+  shortcut.out_channels = channels;
+  shortcut.stride = 2;
+  const auto weights = [&](int count) { return random.normals(count, 0.1F); };
+  const ValueId added = maker.conv("shortcut", shortcut, weights(channels * input.c), {0});
+  ValueId made = 0;
+  for (const int in : {input.c, channels}) {
+    const std::string name = std::to_string(in);
+    Conv2d depthwise;
+    depthwise.out_channels = in;
+    depthwise.size = 3;
+    depthwise.pad = 1;
+    depthwise.depthwise = true;
+    made = maker.conv("depthwise" + name, depthwise, weights(in * 9), {made});
+    Conv2d pointwise;
+    pointwise.out_channels = channels;
+    pointwise.relu = in == input.c;
+    made = maker.conv("pointwise" + name, pointwise, weights(in * channels), {made});
+  }
+  maker.append("pool", MaxPool{3, 2, 1, PadMode::kExplicit, true}, {made, added});
+  return maker.finish();
+}
+
+// Whether a drawn chain gives the same to the bit in one step as operation by operation, on one
+// thread and on several, with every value in a buffer of its own and in one arena.
+void check_joined(Random& random, const std::vector<std::unique_ptr<Backend>>& backends,
+                  const TestGraph& made, const SeparableChain& chain, const Graph& graph) {
+  INFO(describe(chain) << " of " << to_string(made.input));
+  const Values images = random.normals(made.input.elements());
+  const Values apart = run_guarded(*backends[0], made.graph, *made.file, made.input, images).back();
+  for (const auto& backend : backends) {
+    INFO("threads " << backend->threads());
+    CHECK(same_bits(run_guarded(*backend, graph, *made.file, made.input, images).back(), apart));
+    CHECK(same_bits(run_in_arena(*backend, graph, *made.file, made.input, images), apart));
+  }
+}
+
+// For one thread and for two; none where this machine cannot compute in `precision`.
+std::vector<std::unique_ptr<Backend>> backends_of(Precision precision) {
+  std::vector<std::unique_ptr<Backend>> backends;
+  for (const int threads : {1, 2}) {
+    if (auto backend = cpu_backend(threads, precision)) {
+      backends.push_back(std::move(backend));
+    }
+  }
+  return backends;
 }
 
 }  // namespace
@@ -250,11 +340,7 @@ TestGraph drawn_pair(Random& random, const Shape& input, int out_channels) {
 TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
   XC_RANDOM(random);
   for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
-    const auto one = cpu_backend(1, precision);
-    const auto two = cpu_backend(2, precision);
-    if (two == nullptr) {
-      continue;
-    }
+    const auto backends = backends_of(precision);
     // Strips of several rows in two lengths and in one, of a row that is longer than a strip, and
     // of as many rows as threads.
     for (const auto& [n, h, w, c, k] : std::vector<std::array<int, 5>>{{1, 61, 37, 16, 40},
@@ -263,21 +349,38 @@ TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
                                                                        {2, 2, 4, 40, 8},
                                                                        {1, 4, 7, 13, 11},
                                                                        {2, 17, 19, 92, 24}}) {
-      for (int round = 0; round < 16; ++round) {
-        const TestGraph made = drawn_pair(random, {n, h, w, c}, k);
+      for (int round = 0; round < 16 && !backends.empty(); ++round) {
+        const TestGraph made = drawn_chain(random, {n, h, w, c}, {k}, false);
         const Graph graph = joined(made.graph, made.input);
-        const auto pair = std::find_if(
-            graph.nodes.begin(), graph.nodes.end(),
-            [](const Node& node) { return std::holds_alternative<SeparableConv>(node.op); });
-        REQUIRE(pair != graph.nodes.end());
-        INFO(describe(pair->op) << " of " << to_string(made.input) << " to " << k);
-        const Values images = random.normals(made.input.elements());
-        const Values apart = run_guarded(*two, made.graph, *made.file, made.input, images).back();
-        for (Backend* backend : {one.get(), two.get()}) {
-          CHECK(same_bits(run_guarded(*backend, graph, *made.file, made.input, images).back(),
-                          apart));
-          CHECK(same_bits(run_in_arena(*backend, graph, *made.file, made.input, images), apart));
+        const SeparableChain& chain = only_chain(graph);
+        CHECK(chain.convs.size() == 1);
+        CHECK_FALSE(chain.pool);
+        check_joined(random, backends, made, chain, graph);
+      }
+    }
+  }
+}
+
+TEST_CASE("a chain of separable convolutions and a max pool is its operations, bit by bit") {
+  XC_RANDOM(random);
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const auto backends = backends_of(precision);
+    // The ends of pictures within a thread's part and at its seams. A row of one pixel, which no
+    // chain has, goes another way in oneDNN.
+    for (const auto& [n, h, w, c] : std::vector<std::array<int, 4>>{
+             {1, 37, 20, 16}, {3, 19, 23, 24}, {4, 5, 9, 13}, {7, 3, 9, 8}, {2, 1, 40, 8}}) {
+      for (int round = 0; round < 16 && !backends.empty(); ++round) {
+        const bool pools = round % 4 != 0;
+        std::vector<int> channels;
+        for (int i = pools ? random.integer(0, 2) : 1; i >= 0; --i) {
+          channels.push_back(std::array{8, 13, 40}[static_cast<std::size_t>(random.integer(0, 2))]);
         }
+        const TestGraph made = drawn_chain(random, {n, h, w, c}, channels, pools);
+        const Graph graph = joined(made.graph, made.input);
+        const SeparableChain& chain = only_chain(graph);
+        CHECK(chain.convs.size() == channels.size());
+        CHECK(chain.pool.has_value() == pools);
+        check_joined(random, backends, made, chain, graph);
       }
     }
   }
@@ -327,20 +430,71 @@ TEST_CASE("convolutions are joined where much lies between, and weights are read
   depthwise.depthwise = true;
   Conv2d pointwise;
   pointwise.out_channels = 32;
-  SeparableConv conv = {depthwise, pointwise};
-  CHECK_FALSE(two->joins(conv, {1, 32, 32, 256}));  // 1 MiB
-  CHECK(two->joins(conv, {1, 32, 33, 256}));
-  CHECK(two->joins(conv, {2, 32, 32, 256}));
-  CHECK_FALSE(two->joins(conv, {1, 3, 352, 256}));  // rows for two threads, two and one
-  CHECK(one->joins(conv, {1, 3, 352, 256}));
-  CHECK_FALSE(reference_backend()->joins(conv, {1, 32, 33, 256}));
+  SeparableChain chain = {{{depthwise, pointwise}}};
+  CHECK_FALSE(two->joins(chain, {1, 32, 32, 256}));  // 1 MiB
+  CHECK(two->joins(chain, {1, 32, 33, 256}));
+  CHECK(two->joins(chain, {2, 32, 32, 256}));
+  CHECK_FALSE(two->joins(chain, {1, 3, 352, 256}));  // rows for two threads, two and one
+  CHECK(one->joins(chain, {1, 3, 352, 256}));
+  CHECK_FALSE(reference_backend()->joins(chain, {1, 32, 33, 256}));
   // 1056 pixels, in three strips a thread or in five.
   for (const auto& [backend, channels] : {std::pair(two.get(), 1056), {one.get(), 634}}) {
-    conv.pointwise.out_channels = channels;
-    CHECK_FALSE(backend->joins(conv, {1, 32, 33, 256}));
-    conv.pointwise.out_channels = channels - 1;
-    CHECK(backend->joins(conv, {1, 32, 33, 256}));
+    chain.convs[0].pointwise.out_channels = channels;
+    CHECK_FALSE(backend->joins(chain, {1, 32, 33, 256}));
+    chain.convs[0].pointwise.out_channels = channels - 1;
+    CHECK(backend->joins(chain, {1, 32, 33, 256}));
   }
+}
+
+TEST_CASE("the first blocks of the paper's network are chains") {
+  XC_RANDOM(random);
+  const auto backends = backends_of(Precision::kFp32);
+  for (const auto& [n, side, c, k] :
+       std::vector<std::array<int, 4>>{{1, 147, 64, 128}, {3, 74, 128, 256}}) {
+    const TestGraph made = drawn_block(random, {n, side, side, c}, k);
+    const auto graph =
+        fuse_chains(made.graph, made.input, [&](const SeparableChain& chain, const Shape& src) {
+          return backends.back()->joins(chain, src);
+        });
+    REQUIRE(graph.ok());
+    const SeparableChain& chain = only_chain(*graph);
+    CHECK(chain.convs.size() == 2);
+    CHECK(chain.pool.has_value());
+    check_joined(random, backends, made, chain, *graph);
+  }
+}
+
+TEST_CASE("chains go row by row where rows are long, much lies between, and seams are few") {
+  const auto one = cpu_backend(1);
+  const auto two = cpu_backend(2);
+  const auto conv = [](int in, int out) {
+    SeparableConv made;
+    made.depthwise.out_channels = in;
+    made.depthwise.size = 3;
+    made.depthwise.pad = 1;
+    made.depthwise.depthwise = true;
+    made.pointwise.out_channels = out;
+    return made;
+  };
+  SeparableChain chain = {{conv(64, 64), conv(64, 64)}};
+  CHECK(two->joins(chain, {1, 80, 64, 64}));
+  CHECK_FALSE(two->joins(chain, {1, 80, 63, 64}));  // too short a row
+  CHECK_FALSE(one->joins(chain, {1, 64, 64, 64}));  // 1 MiB
+  CHECK(one->joins(chain, {1, 65, 64, 64}));
+  // Of 76 rows a thread makes 38 and two more, of 80 it makes 40 and two.
+  CHECK_FALSE(two->joins(chain, {1, 76, 64, 64}));
+  CHECK(one->joins(chain, {1, 76, 64, 64}));
+
+  chain.pool = MaxPool{};
+  CHECK_FALSE(two->joins(chain, {1, 80, 64, 64}));  // 20 rows of it, 41 and 43 of the others
+  CHECK(two->joins(chain, {1, 120, 64, 64}));
+  CHECK(two->joins(chain, {2, 80, 64, 64}));
+  chain.convs.pop_back();
+  CHECK(two->joins(chain, {1, 80, 64, 64}));
+
+  // 384 KiB of rows, 256 of what lies within, 512 of weights, and less.
+  CHECK_FALSE(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 128, 256}));
+  CHECK(one->joins({{conv(256, 128), conv(128, 256)}}, {1, 64, 128, 256}));
 }
 
 TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {

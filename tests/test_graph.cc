@@ -178,8 +178,12 @@ TEST_CASE("operations are described in the order in which they compute") {
   op.second_affine = op.affine;
   CHECK(describe(op) == "depthwise3x3 s2 +bn +relu +bn +add +relu");
   CHECK(describe(conv_op(1, 1)) == "conv1x1");
-  CHECK(describe(SeparableConv{op, conv_op(1, 1)}) ==
+  CHECK(describe(SeparableChain{{{op, conv_op(1, 1)}}}) ==
         "separable: depthwise3x3 s2 +bn +relu +bn +add +relu, conv1x1");
+  CHECK(describe(SeparableChain{
+            {{depthwise_op(2, 3, 1, 1), conv_op(1, 1)}, {depthwise_op(1, 3, 1, 1), conv_op(1, 1)}},
+            MaxPool{}}) ==
+        "separable: depthwise3x3, conv1x1, depthwise3x3, conv1x1, max_pool3x3 s2");
   CHECK(describe(Input{}) == "input");
   CHECK(describe(BatchNorm{}) == "batch_norm");
   CHECK(describe(Relu{}) == "relu");

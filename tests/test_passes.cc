@@ -69,6 +69,16 @@ std::vector<std::string> listing(const Graph& graph) {
 
 using Listing = std::vector<std::string>;
 
+// The listing of a graph whose chains are joined.
+Listing chains(const Graph& graph, const WantsChain& wanted) {
+  const auto joined = fuse_chains(graph, kInput, wanted);
+  REQUIRE(joined.ok());
+  return listing(*joined);
+}
+
+bool always(const SeparableChain&, const Shape&) { return true; }
+bool never(const SeparableChain&, const Shape&) { return false; }
+
 // Nodes on the longest way from the input to each value, the input not counted.
 std::vector<int> depths(const Graph& graph) {
   std::vector<int> depths;
@@ -263,22 +273,58 @@ TEST_CASE("a depthwise and a 1x1 convolution become one where that is wanted") {
                 start);
   const TestGraph made = chain.finish();
   const Graph graph = fuse(made.graph);
-  const auto shapes = infer_shapes(graph, kInput);
-  REQUIRE(shapes.ok());
   std::vector<std::string> asked;
-  const auto join = [&](bool wanted) {
-    asked.clear();
-    return listing(fuse_separable(graph, *shapes, [&](const SeparableConv& conv, const Shape& src) {
-      asked.push_back(describe(conv) + " of " + to_string(src));
-      return wanted;
-    }));
+  const auto is_pair = [&](const SeparableChain& wanted, const Shape& src) {
+    asked.push_back(describe(wanted) + " of " + to_string(src));
+    return wanted.convs.size() == 1;
   };
-  CHECK(join(true) == Listing{"start: relu (input)",
-                              "relu1: separable: depthwise3x3, conv1x1 +relu (start)",
-                              "add: separable: depthwise3x3, conv1x1 +bn +add (relu1, start)"});
-  CHECK(asked == Listing{"separable: depthwise3x3, conv1x1 +relu of 1x6x5x3",
-                         "separable: depthwise3x3, conv1x1 +bn +add of 1x6x5x3"});
-  CHECK(join(false) == listing(graph));
+  CHECK(chains(graph, is_pair) ==
+        Listing{"start: relu (input)", "relu1: separable: depthwise3x3, conv1x1 +relu (start)",
+                "add: separable: depthwise3x3, conv1x1 +bn +add (relu1, start)"});
+  CHECK(asked ==
+        Listing{"separable: depthwise3x3, conv1x1 +relu of 1x6x5x3",
+                "separable: depthwise3x3, conv1x1 +bn +add of 1x6x5x3",
+                "separable: depthwise3x3, conv1x1 +relu, depthwise3x3, conv1x1 +bn +add of "
+                "1x6x5x3"});
+  CHECK(chains(graph, never) == listing(graph));
+}
+
+TEST_CASE("separable convolutions become a chain, with the max pool behind the last") {
+  XC_RANDOM(random);
+  Chain chain(random);
+  ValueId x = chain.relu("relu1", chain.conv("pointwise1", chain.depthwise("depthwise1", 0)));
+  x = chain.conv("pointwise2", chain.depthwise("depthwise2", x));
+  x = chain.conv("pointwise3", chain.depthwise("depthwise3", x));
+  x = chain.add("add", chain.pool("pool", x), 0);
+  SECTION("all of it") {
+    const TestGraph made = chain.finish();
+    CHECK(
+        chains(fuse(made.graph), always) ==
+        Listing{"add: separable: depthwise3x3, conv1x1 +relu, depthwise3x3, conv1x1, depthwise3x3, "
+                "conv1x1, max_pool3x3 +add (input, input)"});
+  }
+  SECTION("nothing behind an add, nothing behind a pool") {
+    x = chain.add("sum", chain.conv("pointwise4", chain.depthwise("depthwise4", x)), x);
+    x = chain.pool("pool2", x);
+    chain.conv("pointwise5", chain.depthwise("depthwise5", x));
+    const TestGraph made = chain.finish();
+    CHECK(
+        chains(fuse(made.graph), always) ==
+        Listing{"add: separable: depthwise3x3, conv1x1 +relu, depthwise3x3, conv1x1, depthwise3x3, "
+                "conv1x1, max_pool3x3 +add (input, input)",
+                "sum: separable: depthwise3x3, conv1x1 +add (add, add)", "pool2: max_pool3x3 (sum)",
+                "pointwise5: separable: depthwise3x3, conv1x1 (pool2)"});
+  }
+  SECTION("what others read too stays") {
+    chain.add("sum", x, x - 4);
+    const TestGraph made = chain.finish();
+    CHECK(made.graph.nodes[static_cast<std::size_t>(x - 4)].name == "pointwise2");
+    CHECK(
+        chains(fuse(made.graph), always) ==
+        Listing{"pointwise2: separable: depthwise3x3, conv1x1 +relu, depthwise3x3, conv1x1 (input)",
+                "add: separable: depthwise3x3, conv1x1, max_pool3x3 +add (pointwise2, input)",
+                "sum: add (add, pointwise2)"});
+  }
 }
 
 TEST_CASE("what is no depthwise convolution with one 1x1 convolution behind it stays apart") {
@@ -296,10 +342,7 @@ TEST_CASE("what is no depthwise convolution with one 1x1 convolution behind it s
     chain.conv("pointwise", chain.pool("pool", chain.depthwise("depthwise", 0)));
   }
   const TestGraph made = chain.finish();
-  const auto shapes = infer_shapes(made.graph, kInput);
-  REQUIRE(shapes.ok());
-  const auto always = [](const SeparableConv&, const Shape&) { return true; };
-  CHECK(listing(fuse_separable(made.graph, *shapes, always)) == listing(made.graph));
+  CHECK(chains(made.graph, always) == listing(made.graph));
 }
 
 TEST_CASE("nothing but a ReLU follows an add into a convolution") {
