@@ -10,14 +10,14 @@
 // weights, 64 elements of k, in the 128-byte swizzle; behind them two barriers a slot. 96 KiB in
 // 128x128 and 128x64, 64 and 72 in the others.
 //
-// Pipeline: the fetching warp's first lane waits until a slot is empty and asks for its pixels, a
-// box of a tensor map, whose hardware fills in zeros behind the last pixel and the last channel and
-// swizzles, and for its weights, which were packed as they shall lie. The slot is full when all
-// bytes have landed. Warpgroups keep one slot's products under way while they start on the next,
-// and give back the slot before. Weights of the first slots are on their way before the kernel
-// waits for the one before it. Nobody waits for all of the block but once, at the start: a
-// multiprocessor holds two or three blocks, so that one's epilogue goes on beside another's
-// products. Order of summation: the shift, then channels, 16 at a time.
+// Pipeline: the fetching warp's first lane waits until a slot is empty and asks for its pixels and
+// its weights, a box of a tensor map each, whose hardware swizzles and fills in zeros behind the
+// last row and the last channel. The slot is full when all bytes have landed. Warpgroups keep one
+// slot's products under way while they start on the next, and give back the slot before. Weights of
+// the first slots are on their way before the kernel waits for the one before it. Nobody waits for
+// all of the block but once, at the start: a multiprocessor holds two or three blocks, so that
+// one's epilogue goes on beside another's products. Order of summation: the shift, then channels,
+// 16 at a time.
 //
 // The sums' columns may mean any channels that the weights are packed for. So a thread has eight
 // neighbouring channels of each 32, and the epilogue runs on the sums as they are, 16 bytes a row,
@@ -187,30 +187,18 @@ struct WarpgroupPlace {
 };
 
 // What the fetching warp does.
-template <class T, int kTileIndex>
-__device__ __forceinline__ void fetch_operands(const WarpgroupSlots<kTileIndex>& slots,
-                                               const ConvGeometry& geometry, const CUtensorMap& map,
-                                               const T* weights, int first_pixel,
-                                               int first_channel) {
+template <int kTileIndex>
+__device__ __forceinline__ void fetch_operands(const WarpgroupSlots<kTileIndex>& slots, int tiles,
+                                               const CUtensorMap& pixels, int first_pixel,
+                                               const CUtensorMap& weights, int first_channel) {
   constexpr WarpgroupTile kTile = kWarpgroupTiles[kTileIndex];
   const bool fetches = threadIdx.x % 32 == 0;
-  const int tiles = geometry.depth_tiles;
-  const int last = (geometry.dst_stride - 1) / kBlockColumns;
   const auto fetch_weights = [&](int slot, int tile) {
     arrive_expecting(slots.full(slot), warpgroup_slot_bytes(kTile));
-    unrolled<kTile.columns / kBlockColumns>([&](auto index) {
-      constexpr int i = decltype(index)::value;
-      // Blocks behind the last repeat it: their sums are not stored.
-      const int block = min(first_channel / kBlockColumns + i, last);
-      copy_bulk(
-          slots.weights(slot) + i * kWarpgroupBlockBytes,
-          global_address(weights) + (std::int64_t{block} * tiles + tile) * kWarpgroupBlockBytes,
-          kWarpgroupBlockBytes, slots.full(slot));
-      return true;
-    });
+    copy_box(slots.weights(slot), weights, tile * kWarpgroupDepth, first_channel, slots.full(slot));
   };
   const auto fetch_pixels = [&](int slot, int tile) {
-    copy_box(slots.pixels(slot), map, tile * kWarpgroupDepth, first_pixel, slots.full(slot));
+    copy_box(slots.pixels(slot), pixels, tile * kWarpgroupDepth, first_pixel, slots.full(slot));
   };
   const int ahead = min(tiles, kTile.stages);
   for (int tile = 0; fetches && tile < ahead; ++tile) {
@@ -289,13 +277,15 @@ __device__ __forceinline__ void multiply_operands(const WarpgroupSlots<kTileInde
   sums.finish();
 }
 
-// One block a tile, warpgroup_threads() threads, warpgroup_shared_bytes() of shared memory. `map`
-// is of the source: its pixels as rows, boxes of 64 channels x the tile's rows.
+// One block a tile, warpgroup_threads() threads, warpgroup_shared_bytes() of shared memory. The
+// maps have boxes of 64 channels x the tile's rows, of the source's pixels, and x the tile's
+// columns, of what pack_warpgroup() made.
 template <class T, int kTileIndex>
 __global__ void __launch_bounds__(warpgroup_threads(kWarpgroupTiles[kTileIndex]),
                                   kWarpgroupTiles[kTileIndex].blocks)
     warpgroup_gemm(const __grid_constant__ ConvGeometry geometry,
-                   const __grid_constant__ CUtensorMap map, const T* __restrict__ weights, T* dst,
+                   const __grid_constant__ CUtensorMap pixels,
+                   const __grid_constant__ CUtensorMap weights, T* dst,
                    const __grid_constant__ DeviceEpilogue epilogue) {
   if constexpr (kHasWgmma) {
     constexpr WarpgroupTile kTile = kWarpgroupTiles[kTileIndex];
@@ -309,7 +299,7 @@ __global__ void __launch_bounds__(warpgroup_threads(kWarpgroupTiles[kTileIndex])
     }
     __syncthreads();
     if (threadIdx.x / 32 == multiplying_warps(kTile)) {
-      fetch_operands<T>(slots, geometry, map, weights, first_pixel, first_channel);
+      fetch_operands(slots, geometry.depth_tiles, pixels, first_pixel, weights, first_channel);
       return;
     }
     WarpgroupSums<T, kTileIndex> sums;

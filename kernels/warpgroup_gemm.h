@@ -20,17 +20,17 @@ XC_HOST_DEVICE constexpr int warpgroup_channel(int column) {
   return column % 8 / 2 * 8 + column / 8 * 2 + column % 2;
 }
 
-// Where chunk `chunk` (16 bytes) of k of row `row` lies in its 128 bytes: what wgmma calls the
-// 128-byte swizzle. Eight rows at one k touch all banks.
-XC_HOST_DEVICE constexpr int warpgroup_chunk(int row, int chunk) { return chunk ^ (row % 8); }
-
 // Tiles of k.
 constexpr int warpgroup_tiles(const ConvProblem& problem) {
   return static_cast<int>(ceil_div(channel_stride(problem.src.c), kWarpgroupDepth));
 }
 
+// Rows of packed weights: the columns of all blocks of kBlockColumns.
+constexpr int warpgroup_weight_rows(const ConvProblem& problem) {
+  return static_cast<int>(ceil_div(problem.k, kBlockColumns)) * kBlockColumns;
+}
+
 inline constexpr int kWarpgroupRowBytes = 128;  // of a row of either operand, in one slot
-inline constexpr int kWarpgroupBlockBytes = kBlockColumns * kWarpgroupRowBytes;
 inline constexpr int kWarpgroupRows = 64;
 static_assert(kWarpgroupRowBytes == 2 * kWarpgroupDepth, "elements of 16 bits");
 
@@ -48,9 +48,9 @@ XC_HOST_DEVICE constexpr int warpgroup_shared_bytes(const WarpgroupTile& tile) {
   return kWarpgroupAlignment + tile.stages * (warpgroup_slot_bytes(tile) + 2 * 8);
 }
 
-// Weights [k][c], float32 with the scale multiplied in, as the kernel's bulk copies take them:
-// [k in blocks of 32][tile of k][column, see warpgroup_channel()][64, see warpgroup_chunk()], of
-// `numeric` (16 bits), zero behind the last channel of either side.
+// Weights [k][c], float32 with the scale multiplied in, as the kernel's tensor map has them:
+// [k in blocks of 32][column, see warpgroup_channel()][channel_stride(c)], of `numeric` (16 bits),
+// zero behind the last channel of either side.
 std::vector<std::byte> pack_warpgroup(const ConvProblem& problem, Numeric numeric,
                                       const float* weights);
 

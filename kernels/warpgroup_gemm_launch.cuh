@@ -27,19 +27,22 @@ template <class T, int kIndex = 0>
     ConvGeometry geometry = conv_geometry(problem, numeric);
     geometry.depth_tiles = warpgroup_tiles(problem);
     geometry.column_tiles = choice.column_tiles;
-    CUtensorMap map;
-    const Status status = make_tensor_map(numeric, args.src, geometry.pixels, geometry.src_stride,
-                                          kTile.rows, kWarpgroupDepth, &map);
-    if (!status.ok()) {
-      return status.with_context(name());
-    }
+    const auto map_operand = [&](const void* matrix, int rows, int box_rows, CUtensorMap* map) {
+      const Status status = make_tensor_map(numeric, matrix, rows, geometry.src_stride, box_rows,
+                                            kWarpgroupDepth, map);
+      return status.ok() ? status : status.with_context(name());
+    };
+    CUtensorMap pixels;
+    CUtensorMap weights;
+    XC_RETURN_IF_ERROR(map_operand(args.src, geometry.pixels, kTile.rows, &pixels));
+    XC_RETURN_IF_ERROR(
+        map_operand(args.weights, warpgroup_weight_rows(problem), kTile.columns, &weights));
     const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
                                dim3(warpgroup_threads(kTile)),
                                static_cast<std::size_t>(warpgroup_shared_bytes(kTile)),
                                launches_dependent(gpu.arch, numeric)};
-    return launch(name, warpgroup_gemm<T, kIndex>, shape, stream, geometry, map,
-                  static_cast<const T*>(args.weights), static_cast<T*>(args.dst),
-                  with_final_relu(args.epilogue));
+    return launch(name, warpgroup_gemm<T, kIndex>, shape, stream, geometry, pixels, weights,
+                  static_cast<T*>(args.dst), with_final_relu(args.epilogue));
   } else {
     return {Code::kInternal, dense_name(operation, problem, numeric) + ": no such tile"};
   }

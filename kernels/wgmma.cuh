@@ -2,7 +2,7 @@
 // barriers in shared memory (mbarrier) that tell when they have landed.
 //
 // PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions", "Data Movement
-// and Conversion Instructions: Bulk copy" and "Parallel Synchronization and Communication
+// and Conversion Instructions: Tensor copy" and "Parallel Synchronization and Communication
 // Instructions: mbarrier".
 #pragma once
 
@@ -62,16 +62,6 @@ __device__ __forceinline__ void wait_for_phase(std::uint32_t barrier, std::uint3
 // --- bulk copies to shared memory, of one thread, which `barrier` counts the bytes of
 // ---------------
 
-__device__ __forceinline__ void copy_bulk(std::uint32_t dst, std::uint64_t src, std::uint32_t bytes,
-                                          std::uint32_t barrier) {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(dst),
-      "l"(src), "r"(bytes), "r"(barrier)
-      : "memory");
-#endif
-}
 // The box of the map that begins at (column, row). What lies outside the tensor arrives as zero.
 __device__ __forceinline__ void copy_box(std::uint32_t dst, const CUtensorMap& map, int column,
                                          int row, std::uint32_t barrier) {

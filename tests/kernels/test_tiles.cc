@@ -225,37 +225,32 @@ TEST_CASE("tiles: weights are packed as the fragments of mma") {
   }
 }
 
-// PTX ISA, "Strides" and "Swizzling modes" of wgmma's shared memory: of a row's 128 bytes the 16 at
-// place p are chunk p XOR (row % 8); "Register fragments for wgmma.mma_async.m64nNk16": a thread
-// with t = lane % 4 has columns 8 * j + 2 * t and the next one.
+// PTX ISA, "Register fragments for wgmma.mma_async.m64nNk16": a thread with t = lane % 4 has
+// columns 8 * j + 2 * t and the next one.
 TEST_CASE("tiles: weights are packed as warpgroups multiply them") {
   constexpr int kChannels = 40;  // two blocks, the second in part
-  constexpr int kInputs = 100;   // two tiles of k, the same
+  constexpr int kInputs = 100;
+  constexpr int kRow = 112;  // a multiple of 16
   const ConvProblem problem = {{1, 1, 1, kInputs}, kChannels, {1, 1, {}}};
   std::vector<float> weights;
   for (int i = 0; i < kChannels * kInputs; ++i) {
     weights.push_back(static_cast<float>(i % 1999 + 1));  // exact in fp16
   }
   const std::vector<std::byte> bytes = pack_warpgroup(problem, Numeric::kFp16, weights.data());
-  REQUIRE(bytes.size() == 2UL * 2 * kBlockColumns * 128);
+  REQUIRE(bytes.size() == 2UL * 32 * kRow * 2);
   std::vector<float> packed(bytes.size() / 2);
   from_numeric(bytes.data(), Numeric::kFp16, packed);
   for (int block = 0; block < 2; ++block) {
-    for (int tile = 0; tile < 2; ++tile) {
-      for (int t = 0; t < 4; ++t) {
-        for (int j = 0; j < 4; ++j) {
-          for (int e = 0; e < 2; ++e) {
-            const int column = 8 * j + 2 * t + e;
-            const int k = 32 * block + 8 * t + 2 * j + e;  // so a thread's are neighbours
-            for (int i = 0; i < 64; ++i) {
-              const int c = 64 * tile + i;
-              const int place = (i / 8 ^ column % 8) * 8 + i % 8;
-              const float expected = k < kChannels && c < kInputs
-                                         ? weights[static_cast<std::size_t>(k * kInputs + c)]
-                                         : 0.0F;
-              CHECK(packed[static_cast<std::size_t>(((block * 2 + tile) * 32 + column) * 64 +
-                                                    place)] == expected);
-            }
+    for (int t = 0; t < 4; ++t) {
+      for (int j = 0; j < 4; ++j) {
+        for (int e = 0; e < 2; ++e) {
+          const int row = 32 * block + 8 * j + 2 * t + e;
+          const int k = 32 * block + 8 * t + 2 * j + e;  // so a thread's are neighbours
+          for (int c = 0; c < kRow; ++c) {
+            const float expected = k < kChannels && c < kInputs
+                                       ? weights[static_cast<std::size_t>(k * kInputs + c)]
+                                       : 0.0F;
+            CHECK(packed[static_cast<std::size_t>(row * kRow + c)] == expected);
           }
         }
       }
