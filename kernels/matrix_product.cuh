@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/column_vectors.cuh"
 #include "kernels/implicit_gemm.h"
 #include "kernels/ptx.cuh"
 #include "kernels/tiles.h"
@@ -12,26 +13,6 @@
 #include "kernels/vector.cuh"
 
 namespace xception {
-
-// The shift of a lane's columns, which its sums begin with: `channel` is that of column 0, and
-// there are `channels` of them, padding included. Null: zero, and so is it behind the last.
-template <class Product, int kCount>
-__device__ __forceinline__ void load_shift(const Product& product, const float* shift, int channel,
-                                           int channels, float (&start)[kCount]) {
-  constexpr int kWidth = Product::kWidth;
-#pragma unroll
-  for (int i = 0; i < kCount; i += kWidth) {
-    const int first = channel + product.column(i / kWidth);
-    float vector[kWidth] = {};
-    if (shift != nullptr && first < channels) {
-      load_floats(shift + first, vector);
-    }
-#pragma unroll
-    for (int e = 0; e < kWidth; ++e) {
-      start[i + e] = vector[e];
-    }
-  }
-}
 
 // A warp's part of the product, added up by tensor cores from operands in registers. `Operand` is
 // what mma multiplies, T what is kept.

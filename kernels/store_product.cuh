@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/column_vectors.cuh"
 #include "kernels/epilogue.cuh"
 #include "kernels/implicit_gemm.h"
 #include "kernels/ptx.cuh"
@@ -41,7 +42,10 @@ __device__ __forceinline__ void store_product(const ConvGeometry& geometry, cons
       }
     };
     set([&](int i, int e) { return product.sum(i, vector, e); });
-    const ChannelEpilogue<T, kWidth, true> finish(epilogue, channel);
+    const ChannelEpilogue<T, kWidth, true> finish(
+        epilogue, [channel](const float* vector, float(&values)[kWidth]) {
+          load_columns(vector + channel, values);
+        });
     const std::int64_t offset = result_offset(geometry, pixel, channel);
     finish.apply_inner(offset, row_step, inside, y);
     // An infinity times the weights' padding would be NaN in the padding of the result.

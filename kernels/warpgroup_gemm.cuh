@@ -35,6 +35,7 @@
 
 #include <cstdint>
 
+#include "kernels/column_vectors.cuh"
 #include "kernels/epilogue.cuh"
 #include "kernels/gpu.h"
 #include "kernels/implicit_gemm.h"
@@ -64,27 +65,17 @@ class WarpgroupSums {
     return vector * 32 + static_cast<int>(threadIdx.x % 4) * kWidth;
   }
 
-  // The sums begin with the shift of their channels; null: zero. Of a thread's eight the lanes of
-  // even rows read the first four and those of odd rows the others, so that sectors are read whole,
-  // and tell each other.
+  // The sums begin with the shift of their channels, `channel` being that of column 0; null: zero.
   __device__ __forceinline__ void begin(const float* shift, int channel, int channels) {
-    constexpr int kHalf = kWidth / 2;
-    constexpr int kNextRow = 4;  // lanes
-    const int half = static_cast<int>(threadIdx.x) / kNextRow % 2;
+    float start[kVectors * kWidth];
+    load_shift(*this, shift, channel, channels, start);
 #pragma unroll
-    for (int vector = 0; vector < kVectors; ++vector) {
-      const int first = channel + column(vector);
-      float own[kHalf] = {};
-      if (shift != nullptr && first < channels) {
-        load_floats(shift + first + half * kHalf, own);
-      }
+    for (int i = 0; i < kRows; ++i) {
 #pragma unroll
-      for (int e = 0; e < kHalf; ++e) {
-        const float other = __shfl_xor_sync(0xFFFFFFFFU, own[e], kNextRow);
+      for (int vector = 0; vector < kVectors; ++vector) {
 #pragma unroll
-        for (int i = 0; i < kRows; ++i) {
-          sum_[index(i, vector, e)] = half == 0 ? own[e] : other;
-          sum_[index(i, vector, kHalf + e)] = half == 0 ? other : own[e];
+        for (int e = 0; e < kWidth; ++e) {
+          sum_[index(i, vector, e)] = start[vector * kWidth + e];
         }
       }
     }
