@@ -205,9 +205,9 @@ inline std::vector<float> to_floats(const std::vector<double>& values) {
 enum class Pages { kOrdinary, kLarge };
 Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages);
 
-// The backend of options.device, as SessionOptions names devices. Fails with kInvalidArgument where
+// The backend of asked.device, as SessionOptions names devices. Fails with kInvalidArgument where
 // there is none of that name, and as the one that is asked for does.
-Result<std::unique_ptr<Backend>> make_backend(const SessionOptions& options);
+Result<std::unique_ptr<Backend>> make_backend(const SessionOptions& asked);
 
 // The backends. Each fails with kUnsupported or kDevice where machine or build cannot serve it.
 Result<std::unique_ptr<Backend>> make_reference_backend(const SessionOptions& options);

@@ -1,6 +1,6 @@
 // The CPU backend: every node is one oneDNN primitive, or two, on NHWC activations; depthwise
-// convolutions and max pools are loops of our own (backend_cpu_window.h), and a large depthwise
-// convolution runs strip by strip with the 1x1 one behind it (backend_cpu_separable.h).
+// convolutions and max pools are loops of our own (backend_cpu_window.h), and large ones run strip
+// by strip or row by row with the 1x1 convolutions behind or before them (backend_cpu_separable.h).
 //
 // What stands behind a convolution goes into the primitive's post-ops, so an activation is written
 // once. The weights' packed format is oneDNN's own choice; activations are never reordered. A

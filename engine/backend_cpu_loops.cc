@@ -148,10 +148,16 @@ Rows rows_of(const WindowTask& task, int row) {
           below < task.window.size ? below : task.window.size};
 }
 
-// Row r of the window.
+// Where in src_data the first row is that the window has of the picture, and where the next one.
+int first_line(const WindowTask& task, const Rows& rows) {
+  return (rows.n * task.src.h + rows.top + rows.begin) % task.src_lines;
+}
+int next_line(const WindowTask& task, int line) {
+  return line + 1 == task.src_lines ? 0 : line + 1;
+}
+
 template <class Src>
-const Src* src_line(const WindowTask& task, const Rows& rows, int r) {
-  const int line = (rows.n * task.src.h + rows.top + r) % task.src_lines;
+const Src* src_line(const WindowTask& task, int line) {
   return static_cast<const Src*>(task.src_data) +
          static_cast<std::int64_t>(line) * task.src.w * task.src.c;
 }
@@ -208,8 +214,8 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
   const float floor = task.epilogue.relu ? 0.0F : kNoFloor;
 
   const Src* src[kRows];
-  for (int r = 0; r < kRows; ++r) {
-    src[r] = src_line<Src>(slide, rows, rows.begin + r) + channel;
+  for (int r = 0, line = first_line(slide, rows); r < kRows; ++r, line = next_line(slide, line)) {
+    src[r] = src_line<Src>(slide, line) + channel;
   }
   Dst* dst = static_cast<Dst*>(slide.dst_data) +
              static_cast<std::int64_t>(row - task.first_row) * slide.dst.w * channels + channel;
@@ -260,14 +266,15 @@ template <int kLanes, class Src, class Dst>
 void depthwise_taps(const DepthwiseTask& task, const Rows& rows, int row, int channel) {
   const WindowTask& slide = task.slide;
   const float floor = task.relu_on_load ? 0.0F : kNoFloor;
+  const int first = first_line(slide, rows);
   for (int q = 0; q < slide.dst.w; ++q) {
     Float<kLanes> sum{};
-    for (int r = rows.begin; r < rows.end; ++r) {
-      const Src* line = src_line<Src>(slide, rows, r) + channel;
+    for (int r = rows.begin, line = first; r < rows.end; ++r, line = next_line(slide, line)) {
+      const Src* row_of_src = src_line<Src>(slide, line) + channel;
       for (int s = 0; s < slide.window.size; ++s) {
         const int column = q * slide.window.stride - slide.window.pad.left + s;
         if (column >= 0 && column < slide.src.w) {
-          const Src* src = line + static_cast<std::int64_t>(column) * slide.src.c;
+          const Src* src = row_of_src + static_cast<std::int64_t>(column) * slide.src.c;
           const float* weight = task.weights + (r * slide.window.size + s) * slide.src.c + channel;
           sum += load<kLanes>(weight) * at_least<kLanes>(load<kLanes>(src), floor);
         }
@@ -411,8 +418,9 @@ void max_pool(const WindowTask& task, const Piece& piece) {
   for (int row = piece.row_begin; row < piece.row_end; ++row) {
     const Rows rows = rows_of(task, row);
     const Src* lines[kMostRows] = {};
-    for (int r = rows.begin; r < rows.end; ++r) {
-      lines[r] = src_line<Src>(task, rows, r);
+    for (int r = rows.begin, line = first_line(task, rows); r < rows.end;
+         ++r, line = next_line(task, line)) {
+      lines[r] = src_line<Src>(task, line);
     }
     for (int q = 0; q < task.dst.w; ++q) {
       const Src* taps[kMostTaps] = {};

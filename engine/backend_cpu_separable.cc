@@ -41,12 +41,13 @@ struct Strips {
 };
 
 // Of about 256 pixels, or of one row where that is longer: oneDNN's blocks of rows are full, and a
-// strip of 728 channels takes three quarters of a MiB.
+// strip of 728 channels takes three quarters of a MiB. As many for each thread, where there are
+// rows for that.
 Strips cut(const Shape& dst, int threads) {
   constexpr int kPixels = 256;
   const int rows = std::max(kPixels / dst.w, 1) * threads;
-  const int per_thread = std::min((rows_of(dst) + rows - 1) / rows, rows_of(dst) / threads);
-  return {rows_of(dst), per_thread * threads};
+  const int per_thread = (rows_of(dst) + rows - 1) / rows;
+  return {rows_of(dst), std::min(per_thread * threads, rows_of(dst))};
 }
 
 // A convolution of the chain, as the threads share it.
@@ -60,7 +61,6 @@ struct Link {
 // The same, as a thread has it to itself.
 struct OwnLink {
   std::array<std::unique_ptr<Step>, 2> multiply;  // a shorter strip, a longer one if there is any
-  std::byte* between = nullptr;                   // a strip
   std::byte* kept = nullptr;                      // row r at r % Link::kept
   int made = 0;                                   // rows, all before this one
   StepBuffers buffers;                            // of the multiplication
@@ -68,6 +68,7 @@ struct OwnLink {
 
 struct Worker {
   std::vector<OwnLink> links;
+  std::byte* between = nullptr;  // a strip of a depthwise convolution, one at a time
   Status status;
 };
 
@@ -80,16 +81,24 @@ class SeparableStep : public Step {
         workers_(std::move(workers)),
         strips_(strips),
         residual_row_(residual_row) {
-    for (const OwnLink& own : workers_[0].links) {
-      for (const std::unique_ptr<Step>& step : own.multiply) {
+    for (std::size_t i = 0; i < links_.size(); ++i) {
+      const std::size_t strip = static_cast<std::size_t>(strips_.longer()) * links_[i].between_row;
+      between_bytes_ = std::max(between_bytes_, arena_aligned(strip));
+      for (const std::unique_ptr<Step>& step : workers_[0].links[i].multiply) {
         const std::size_t bytes = step == nullptr ? 0 : step->workspace_bytes();
         scratch_bytes_ = std::max(scratch_bytes_, arena_aligned(bytes));
       }
     }
   }
 
+  // Of all links; what the next one has too, once.
   std::string implementation() const override {
-    return links_[0].depthwise->implementation() + ", " + multiply(0).implementation();
+    std::string names = links_[0].depthwise->implementation();
+    for (std::size_t i = 0; i < links_.size(); ++i) {
+      const std::string name = ", " + multiply(i).implementation();
+      names += names.ends_with(name) ? "" : name;
+    }
+    return names;
   }
   std::size_t workspace_bytes() const override { return workers_.size() * worker_bytes(); }
   std::size_t parameter_bytes() const override {
@@ -113,11 +122,11 @@ class SeparableStep : public Step {
     std::byte* workspace = buffers.workspace;
     for (Worker& worker : workers_) {
       std::byte* const scratch = std::exchange(workspace, workspace + scratch_bytes_);
+      worker.between = std::exchange(workspace, workspace + between_bytes_);
       for (std::size_t i = 0; i < links_.size(); ++i) {
         OwnLink& own = worker.links[i];
-        own.between = std::exchange(workspace, workspace + between_bytes(links_[i]));
         own.kept = std::exchange(workspace, workspace + kept_bytes(links_[i]));
-        own.buffers = {{own.between}, buffers.dst, scratch};
+        own.buffers = {{worker.between}, buffers.dst, scratch};
         if (pool_ == nullptr && i + 1 == links_.size() && buffers.src.size() == 2) {
           own.buffers.src.push_back(buffers.src[1]);
         }
@@ -158,27 +167,23 @@ class SeparableStep : public Step {
  private:
   const Step& multiply(std::size_t link) const { return *workers_[0].links[link].multiply[0]; }
 
-  std::size_t between_bytes(const Link& link) const {
-    const int rows = is_single() ? strips_.longer() : 1;
-    return arena_aligned(static_cast<std::size_t>(rows) * link.between_row);
-  }
   static std::size_t kept_bytes(const Link& link) {
     return arena_aligned(static_cast<std::size_t>(link.kept) * link.dst_row);
   }
   std::size_t worker_bytes() const {
-    std::size_t bytes = scratch_bytes_;
+    std::size_t bytes = scratch_bytes_ + between_bytes_;
     for (const Link& link : links_) {
-      bytes += between_bytes(link) + kept_bytes(link);
+      bytes += kept_bytes(link);
     }
     return bytes;
   }
-  bool is_single() const { return links_.size() == 1 && pool_ == nullptr; }
 
   // Rows [begin, end) of the output.
   Status run_strip(Worker& worker, int begin, int end) {
     if (pool_ != nullptr) {
-      XC_RETURN_IF_ERROR(make_source(worker, links_.size(), pool_->window(), begin));
-      pool_->run_rows(source(worker, links_.size()), begin, end);
+      const Result<Lines> src = source(worker, links_.size(), pool_->window(), begin);
+      XC_RETURN_IF_ERROR(src.status());
+      pool_->run_rows(*src, begin, end);
       return {};
     }
     const std::size_t last = links_.size() - 1;
@@ -194,8 +199,9 @@ class SeparableStep : public Step {
   Status make_rows(Worker& worker, std::size_t i, int begin, int end, std::byte* dst) {
     OwnLink& own = worker.links[i];
     const DepthwiseStep& depthwise = *links_[i].depthwise;
-    XC_RETURN_IF_ERROR(make_source(worker, i, depthwise.window(), begin));
-    depthwise.run_rows(source(worker, i), begin, end, own.between);
+    const Result<Lines> src = source(worker, i, depthwise.window(), begin);
+    XC_RETURN_IF_ERROR(src.status());
+    depthwise.run_rows(*src, begin, end, worker.between);
     own.buffers.dst = dst;
     const bool is_longer = own.multiply[1] != nullptr && end - begin == strips_.longer();
     Step& step = *own.multiply[is_longer ? 1 : 0];
@@ -203,10 +209,11 @@ class SeparableStep : public Step {
     return step.run();
   }
 
-  // Has link i - 1 make what `row` of a window reads.
-  Status make_source(Worker& worker, std::size_t i, const WindowTask& window, int row) {
+  // Where link i, or the pool behind the last one, finds what `row` of its window reads: has link
+  // i - 1 make it.
+  Result<Lines> source(Worker& worker, std::size_t i, const WindowTask& window, int row) {
     if (i == 0) {
-      return {};
+      return Lines{buffers_.src[0], rows_of(window.src)};
     }
     const Link& before = links_[i - 1];
     OwnLink& own = worker.links[i - 1];
@@ -219,15 +226,7 @@ class SeparableStep : public Step {
       XC_RETURN_IF_ERROR(
           make_rows(worker, i - 1, own.made, own.made + 1, own.kept + place * before.dst_row));
     }
-    return {};
-  }
-
-  // Where link i reads, or the pool behind the last one.
-  Lines source(const Worker& worker, std::size_t i) const {
-    if (i == 0) {
-      return {buffers_.src[0], rows_of(links_[0].depthwise->window().src)};
-    }
-    return {worker.links[i - 1].kept, links_[i - 1].kept};
+    return Lines{own.kept, before.kept};
   }
 
   std::vector<Link> links_;
@@ -235,6 +234,7 @@ class SeparableStep : public Step {
   std::vector<Worker> workers_;
   Strips strips_;
   std::size_t residual_row_;
+  std::size_t between_bytes_ = 0;
   std::size_t scratch_bytes_ = 0;
   StepBuffers buffers_;
 };
@@ -321,7 +321,7 @@ class ChainMaker {
 
   Result<OwnLink> make_own(std::size_t i) {
     OwnLink own;
-    const std::array<int, 2> rows = {is_pair(chain_) ? strips_.shorter() : 1, strips_.longer()};
+    const std::array<int, 2> rows = {strips_.shorter(), strips_.longer()};
     for (std::size_t length = 0; length < (rows[0] == rows[1] ? 1 : 2); ++length) {
       Result<std::unique_ptr<Step>> multiply = make_multiply(i, rows[length]);
       XC_RETURN_IF_ERROR(multiply.status());
@@ -377,7 +377,7 @@ bool pair_gains(const SeparableConv& conv, const Shape& src, Type type, int thre
   // costs more: on two Emerald Rapids cores 361 pixels gained 3 % with 728 channels and a strip a
   // thread, and lost 3 % on one core with two strips; 800 with 1536 and two strips came out even.
   constexpr std::int64_t kDearer = 3;
-  const int per_thread = cut(between, threads).count / threads;
+  const int per_thread = (cut(between, threads).count + threads - 1) / threads;
   const auto bytes =
       between.elements() * static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
   return bytes > kCached &&
@@ -390,10 +390,11 @@ bool chain_gains(const SeparableChain& chain, const std::vector<Shape>& shapes, 
   // Pixels of a row below which oneDNN's blocks of rows are not full, and weights are read too
   // often.
   constexpr int kPixels = 64;
-  // What a thread goes through with every row must stay in its own cache.
+  // What a thread goes through with every row, weights and kept rows, must stay in its own cache.
   constexpr std::int64_t kHeld = std::int64_t{1} << 20U;
   const auto element = static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
   std::int64_t held = 0;
+  std::int64_t within = 0;  // the largest row between the two convolutions of a link
   // Rows that a thread makes: of the end of the chain, then of what is before it.
   std::int64_t most = (rows_of(shapes.back()) + threads - 1) / threads;
   const auto go_back = [&](int size, int stride, const Shape& src) {
@@ -408,12 +409,13 @@ bool chain_gains(const SeparableChain& chain, const std::vector<Shape>& shapes, 
   for (std::size_t i = chain.convs.size(); i-- > 0;) {
     const SeparableConv& conv = chain.convs[i];
     const Shape between = conv_problem(conv.depthwise, shapes[i]).dst();
-    held += element * between.c * (between.w + std::int64_t{conv.pointwise.out_channels});
+    within = std::max(within, element * between.c * between.w);
+    held += element * between.c * conv.pointwise.out_channels;
     if (i > 0 && !go_back(conv.depthwise.size, conv.depthwise.stride, shapes[i])) {
       return false;
     }
   }
-  return held <= kHeld;
+  return held + within <= kHeld;
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ bool gains_by_strips(const SeparableChain& chain, const Shape& src, dnnl::memory
                      int threads);
 
 // The step of a SeparableChain, for activations of `type`, on the threads of the calling thread's
-// scope, of which the output has as many rows or more. Fails as its operations do.
+// scope. Fails as its operations do.
 Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
                                                   dnnl::memory::data_type type,
                                                   const WeightFile& file, WeightCache& cache,

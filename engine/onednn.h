@@ -21,9 +21,10 @@ struct WindowDims {
   dnnl::memory::dims pad_end;
 };
 
-// Goes on to the next implementation where oneDNN's choice is wrong: what 2.6 takes for a 1x1
+// Goes on to the next implementation where oneDNN's choice may be wrong: what 2.6 takes for a 1x1
 // convolution that adds float32 to sums of bf16 is, of an odd number of channels, for some numbers
-// of pixels (of 13 channels, 90).
+// of pixels (of 13 channels, 90). With whatever it is asked besides, in whatever version, to be
+// safe.
 inline void pass_over_wrong(dnnl::convolution_forward::primitive_desc& desc,
                             const dnnl::memory::desc& src) {
 #if DNNL_VERSION_MAJOR >= 3

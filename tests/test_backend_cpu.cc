@@ -5,9 +5,13 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <memory>
 #include <string>
 
+#include "engine/openmp.h"
 #include "engine/passes.h"
+#include "engine/plan.h"
 #include "graph_fixture.h"
 #include "shapes.h"
 #include "step_fixture.h"
@@ -189,12 +193,9 @@ TEST_CASE("an add of a value to itself") {
 
 namespace {
 
-// With every chain in one step that has a row for each of two threads.
+// With every chain in one step.
 Graph joined(const Graph& graph, const Shape& input) {
-  auto chains = fuse_chains(graph, input, [](const SeparableChain& chain, const Shape& src) {
-    const Shape dst = chain_shapes(chain, src).back();
-    return dst.n * dst.h >= 2;
-  });
+  auto chains = fuse_chains(graph, input, [](const SeparableChain&, const Shape&) { return true; });
   REQUIRE(chains.ok());
   return *std::move(chains);
 }
@@ -238,13 +239,18 @@ TestGraph drawn_chain(Random& random, const Shape& input, const std::vector<int>
   const auto weights = [&](int count) { return random.normals(count, 0.3F); };
   const bool adds = chance();
   MaxPool pool;
-  pool.pad_mode = chance() ? PadMode::kSame : PadMode::kExplicit;
+  if (chance()) {
+    pool = {random.integer(1, 3), random.integer(1, 2), 0, PadMode::kSame};
+  }
   pool.add = adds;
   std::vector<SeparableConv> convs;
   int stride = pools ? pool.stride : 1;
   int in = input.c;
   for (const int out : channels) {
     convs.push_back({drawn_conv(random, in, true), drawn_conv(random, out, false)});
+    Conv2d& depthwise = convs.back().depthwise;
+    depthwise.size = random.integer(0, 3) == 0 ? 5 : 3;
+    depthwise.pad = depthwise.size / 2;
     stride *= convs.back().depthwise.stride;
     in = out;
   }
@@ -266,7 +272,8 @@ TestGraph drawn_chain(Random& random, const Shape& input, const std::vector<int>
     const std::string name = std::to_string(maker.last());
     const int out = conv.pointwise.out_channels;
     std::vector<ValueId> inputs = {
-        maker.conv("depthwise" + name, conv.depthwise, weights(in * 9), {made})};
+        maker.conv("depthwise" + name, conv.depthwise,
+                   weights(in * conv.depthwise.size * conv.depthwise.size), {made})};
     if (conv.pointwise.add) {
       inputs.push_back(shortcuts[0]);
     }
@@ -324,10 +331,11 @@ void check_joined(Random& random, const std::vector<std::unique_ptr<Backend>>& b
   }
 }
 
-// For one thread and for two; none where this machine cannot compute in `precision`.
-std::vector<std::unique_ptr<Backend>> backends_of(Precision precision) {
+// For several numbers of threads; none where this machine cannot compute in `precision`.
+std::vector<std::unique_ptr<Backend>> backends_of(Precision precision,
+                                                  const std::vector<int>& threads_of) {
   std::vector<std::unique_ptr<Backend>> backends;
-  for (const int threads : {1, 2}) {
+  for (const int threads : threads_of) {
     if (auto backend = cpu_backend(threads, precision)) {
       backends.push_back(std::move(backend));
     }
@@ -340,7 +348,7 @@ std::vector<std::unique_ptr<Backend>> backends_of(Precision precision) {
 TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
   XC_RANDOM(random);
   for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
-    const auto backends = backends_of(precision);
+    const auto backends = backends_of(precision, {1, 2, 7});
     // Strips of several rows in two lengths and in one, of a row that is longer than a strip, and
     // of as many rows as threads.
     for (const auto& [n, h, w, c, k] : std::vector<std::array<int, 5>>{{1, 61, 37, 16, 40},
@@ -364,7 +372,7 @@ TEST_CASE("a separable convolution is its two convolutions, bit by bit") {
 TEST_CASE("a chain of separable convolutions and a max pool is its operations, bit by bit") {
   XC_RANDOM(random);
   for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
-    const auto backends = backends_of(precision);
+    const auto backends = backends_of(precision, {1, 2, 3, 7});
     // The ends of pictures within a thread's part and at its seams. A row of one pixel, which no
     // chain has, goes another way in oneDNN.
     for (const auto& [n, h, w, c] : std::vector<std::array<int, 4>>{
@@ -437,6 +445,8 @@ TEST_CASE("convolutions are joined where much lies between, and weights are read
   CHECK_FALSE(two->joins(chain, {1, 3, 352, 256}));  // rows for two threads, two and one
   CHECK(one->joins(chain, {1, 3, 352, 256}));
   CHECK_FALSE(reference_backend()->joins(chain, {1, 32, 33, 256}));
+  CHECK(cpu_backend(35)->joins(chain, {1, 32, 33, 256}));  // a tenth more threads than rows
+  CHECK_FALSE(cpu_backend(36)->joins(chain, {1, 32, 33, 256}));
   // 1056 pixels, in three strips a thread or in five.
   for (const auto& [backend, channels] : {std::pair(two.get(), 1056), {one.get(), 634}}) {
     chain.convs[0].pointwise.out_channels = channels;
@@ -446,21 +456,64 @@ TEST_CASE("convolutions are joined where much lies between, and weights are read
   }
 }
 
-TEST_CASE("the first blocks of the paper's network are chains") {
+TEST_CASE("blocks of the paper's network that are chains, in both precisions") {
   XC_RANDOM(random);
-  const auto backends = backends_of(Precision::kFp32);
-  for (const auto& [n, side, c, k] :
-       std::vector<std::array<int, 4>>{{1, 147, 64, 128}, {3, 74, 128, 256}}) {
-    const TestGraph made = drawn_block(random, {n, side, side, c}, k);
-    const auto graph =
-        fuse_chains(made.graph, made.input, [&](const SeparableChain& chain, const Shape& src) {
-          return backends.back()->joins(chain, src);
-        });
-    REQUIRE(graph.ok());
-    const SeparableChain& chain = only_chain(*graph);
-    CHECK(chain.convs.size() == 2);
-    CHECK(chain.pool.has_value());
-    check_joined(random, backends, made, chain, *graph);
+  // block1 is one at batch 1 too, block2 on one thread or in larger batches.
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    const auto backends = backends_of(precision, {1, 2});
+    for (const auto& [n, side, c, k] :
+         std::vector<std::array<int, 4>>{{1, 147, 64, 128}, {3, 74, 128, 256}}) {
+      if (backends.empty()) {
+        continue;
+      }
+      const TestGraph made = drawn_block(random, {n, side, side, c}, k);
+      const auto graph =
+          fuse_chains(made.graph, made.input, [&](const SeparableChain& chain, const Shape& src) {
+            return backends.back()->joins(chain, src);
+          });
+      REQUIRE(graph.ok());
+      const SeparableChain& chain = only_chain(*graph);
+      CHECK(chain.convs.size() == 2);
+      CHECK(chain.pool.has_value());
+      check_joined(random, backends, made, chain, *graph);
+    }
+  }
+}
+
+TEST_CASE("threads without a row, and a smaller team than was asked for") {
+  XC_RANDOM(random);
+  const auto backends = backends_of(Precision::kFp32, {1, 20});
+  const TestGraph made = drawn_chain(random, {1, 19, 19, 24}, {16}, false);
+  const Graph graph = joined(made.graph, made.input);
+  check_joined(random, backends, made, only_chain(graph), graph);
+
+  const TestGraph block = drawn_block(random, {2, 9, 9, 8}, 16);
+  const Graph chain = joined(block.graph, block.input);
+  const auto seven = cpu_backend(7);
+  const Values images = random.normals(block.input.elements());
+  const std::vector<Values> values = run_guarded(*seven, chain, *block.file, block.input, images);
+  WeightCache cache;
+  const Shape dst = {2, 5, 5, 16};
+  const Node& node = chain.nodes.back();
+  auto step = seven->prepare({node, {block.input, dst}, dst, true}, *block.file, cache);
+  REQUIRE(step.ok());
+  Values src = values[0];
+  Values added = values[1];
+  Values result(values[2].size());
+  std::vector<std::byte> workspace((*step)->workspace_bytes() + kArenaAlignment);
+  void* aligned = workspace.data();
+  std::size_t space = workspace.size();
+  REQUIRE(std::align(kArenaAlignment, (*step)->workspace_bytes(), aligned, space) != nullptr);
+  const auto bytes = [](Values& of) { return reinterpret_cast<std::byte*>(of.data()); };
+  REQUIRE((*step)
+              ->bind({{bytes(src), bytes(added)}, bytes(result), static_cast<std::byte*>(aligned)})
+              .ok());
+  for (const int threads : {1, 3, 7}) {
+    INFO("threads " << threads);
+    const ThreadScope scope(threads);
+    std::fill(result.begin(), result.end(), 0.0F);
+    REQUIRE((*step)->run().ok());
+    CHECK(same_bits(result, values[2]));
   }
 }
 
@@ -492,9 +545,9 @@ TEST_CASE("chains go row by row where rows are long, much lies between, and seam
   chain.convs.pop_back();
   CHECK(two->joins(chain, {1, 80, 64, 64}));
 
-  // 384 KiB of rows, 256 of what lies within, 512 of weights, and less.
-  CHECK_FALSE(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 128, 256}));
-  CHECK(one->joins({{conv(256, 128), conv(128, 256)}}, {1, 64, 128, 256}));
+  // 384 KiB of rows, 128 of what lies within, 512 of weights, and one row more.
+  CHECK(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 128, 256}));
+  CHECK_FALSE(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 129, 256}));
 }
 
 TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {
