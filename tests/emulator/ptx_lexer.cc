@@ -1,30 +1,35 @@
 #include "tests/emulator/ptx_lexer.h"
 
-#include <cctype>
 #include <charconv>
 #include <cstdlib>
 
 namespace xception::emulator {
 namespace {
 
-bool word_character(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$' || c == '%';
-}
-
 bool digit(char c) { return c >= '0' && c <= '9'; }
+
+bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+bool word_character(char c) { return letter(c) || digit(c) || c == '_' || c == '$' || c == '%'; }
+
+// White space of PTX, and the zeros that may end its text.
+bool white(char c) { return c == ' ' || (c >= '\t' && c <= '\r') || c == '\0'; }
 
 }  // namespace
 
 void Lexer::skip_space() {
   while (position_ < text_.size()) {
     const char c = text_[position_];
+    if (white(c)) {
+      line_ += c == '\n' ? 1U : 0U;
+      ++position_;
+      continue;
+    }
+    if (c != '/') {
+      return;
+    }
     const std::string_view here = text_.substr(position_, 2);
-    if (c == '\n') {
-      ++line_;
-      ++position_;
-    } else if (std::isspace(static_cast<unsigned char>(c)) != 0 || c == '\0') {
-      ++position_;
-    } else if (here == "//") {
+    if (here == "//") {
       position_ = std::min(text_.find('\n', position_), text_.size());
     } else if (here == "/*") {
       const std::size_t end = std::min(text_.find("*/", position_ + 2), text_.size());
@@ -165,7 +170,7 @@ std::string Lexer::statement_text(std::size_t begin) const {
   std::string result;
   bool space = false;
   for (std::size_t i = begin; i < text_.size() && text_[i] != ';'; ++i) {
-    if (std::isspace(static_cast<unsigned char>(text_[i])) != 0) {
+    if (white(text_[i])) {
       space = !result.empty();
     } else {
       if (space) {
