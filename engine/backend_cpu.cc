@@ -13,8 +13,8 @@
 
 #include "engine/backend.h"
 #include "engine/backend_cpu_prepare.h"
-#include "engine/backend_cpu_separable.h"
 #include "engine/backend_cpu_step.h"
+#include "engine/backend_cpu_strips.h"
 #include "engine/openmp.h"
 #include "engine/wide_values.h"
 

@@ -9,11 +9,6 @@
 
 namespace xception::cpu {
 
-// Whether make_separable_step() is worth it for `chain` of `src`, with activations of `type`, on so
-// many threads.
-bool gains_by_strips(const SeparableChain& chain, const Shape& src, dnnl::memory::data_type type,
-                     int threads);
-
 // The step of a SeparableChain, for activations of `type`, on the threads of the calling thread's
 // scope. Fails as its operations do.
 Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
