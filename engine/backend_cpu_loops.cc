@@ -349,8 +349,7 @@ void depthwise(const DepthwiseTask& task, const Piece& piece) {
   }
 }
 
-// --- max pooling
-// ----------------------------------------------------------------------------------
+// --- max pooling ---------------------------------------------------------------------------------
 
 constexpr int kMostRows = 3;  // of a window
 constexpr int kMostTaps = kMostRows * kMostRows;

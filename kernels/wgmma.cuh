@@ -15,8 +15,7 @@
 
 namespace xception {
 
-// --- mbarrier: an address in shared memory, 8 bytes
-// -------------------------------------------------
+// --- mbarrier: an address in shared memory, 8 bytes ----------------------------------------------
 
 // A phase is over when `arrivals` have come and all bytes that were promised.
 __device__ __forceinline__ void init_barrier(std::uint32_t barrier, std::uint32_t arrivals) {
@@ -59,8 +58,7 @@ __device__ __forceinline__ void wait_for_phase(std::uint32_t barrier, std::uint3
 #endif
 }
 
-// --- bulk copies to shared memory, of one thread, which `barrier` counts the bytes of
-// ---------------
+// --- bulk copies to shared memory, of one thread, which `barrier` counts the bytes of ------------
 
 // The box of the map that begins at (column, row). What lies outside the tensor arrives as zero.
 __device__ __forceinline__ void copy_box(std::uint32_t dst, const CUtensorMap& map, int column,
@@ -74,8 +72,7 @@ __device__ __forceinline__ void copy_box(std::uint32_t dst, const CUtensorMap& m
 #endif
 }
 
-// --- products by warpgroups
-// --------------------------------------------------------------------------
+// --- products by warpgroups ----------------------------------------------------------------------
 
 // Of a matrix in shared memory whose rows are 128 bytes of k, swizzled; eight rows follow each
 // other and then the next eight. 32 bytes further on begin the next 16 elements.

@@ -194,13 +194,19 @@ TEST_CASE("operations are described in the order in which they compute") {
   CHECK(describe(GlobalAvgPool{}) == "global_avg_pool");
 }
 
-TEST_CASE("multiply-adds count padding, batch and every input channel") {
+TEST_CASE("multiply-adds count padding, batch, every input channel, and all of a chain") {
   CHECK(multiply_adds(conv_op(13, 3, 1, 1), {2, 5, 7, 4}) == 2 * 5 * 7 * 13 * 9 * 4);
   CHECK(multiply_adds(conv_op(13, 3, 2, 1), {1, 5, 7, 4}) == 3 * 4 * 13 * 9 * 4);
   CHECK(multiply_adds(depthwise_op(4, 3, 1, 1), {2, 5, 7, 4}) == 2 * 5 * 7 * 4 * 9);
   CHECK(multiply_adds(conv_op(1000, 1), {1, 1, 1, 2048}) == 2048000);
   // More than 32 bits hold: one pointwise convolution of the paper's network on 300 pictures.
   CHECK(multiply_adds(conv_op(728, 1), {300, 19, 19, 728}) == INT64_C(57397267200));
+  const SeparableChain chain = {
+      {{depthwise_op(4, 3, 2, 1), conv_op(8, 1)}, {depthwise_op(8, 3, 1, 1), conv_op(5, 1)}},
+      max_pool(PadMode::kExplicit)};
+  CHECK(chain_shapes(chain, {2, 9, 7, 4}) ==
+        std::vector<Shape>{{2, 9, 7, 4}, {2, 5, 4, 8}, {2, 5, 4, 5}, {2, 3, 2, 5}});
+  CHECK(multiply_adds(chain, {2, 9, 7, 4}) == 2 * 5 * 4 * (4 * 9 + 4 * 8 + 8 * 9 + 8 * 5));
   CHECK(multiply_adds(BatchNorm{}, {1, 5, 5, 3}) == 0);
   CHECK(multiply_adds(AvgPool{}, {1, 5, 5, 3}) == 0);
 }
