@@ -202,10 +202,8 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
   const std::int64_t part = (channels + kParts - 1) / kParts;
   const float* taps = task.split_weights + rows.begin * 3 * part * kParts + channel / kParts;
   Channels weights[kRows][3];
-  for (int r = 0; r < kRows; ++r) {
-    for (int s = 0; s < 3; ++s) {
-      weights[r][s].load_split(taps + (r * 3 + s) * part * kParts, part);
-    }
+  for (int tap = 0; tap < kRows * 3; ++tap) {
+    weights[tap / 3][tap % 3].load_split(taps + tap * part * kParts, part);
   }
   Channels shift{};
   if (task.split_shift != nullptr) {
@@ -219,7 +217,11 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
   }
   Dst* dst = static_cast<Dst*>(slide.dst_data) +
              static_cast<std::int64_t>(row - task.first_row) * slide.dst.w * channels + channel;
+  int q = slide.window.pad.left - 2;  // the output that comes to its last column
   const auto write = [&](Channels sum) {
+    if (q < 0) {
+      return;
+    }
     for (int i = 0; i < kParts; ++i) {
       sum.part[i] = at_least<kLanes>(sum.part[i] + shift.part[i], floor);
     }
@@ -229,7 +231,6 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
   // The sums of the outputs that see a column as their last and as their middle one.
   Channels last{};
   Channels middle{};
-  int q = slide.window.pad.left - 2;  // the output of `last`
   for (int column = 0; column < slide.src.w; ++column, ++q) {
     Channels fresh{};
     for (int r = 0; r < kRows; ++r) {
@@ -247,16 +248,12 @@ void depthwise_columns(const DepthwiseTask& task, const Rows& rows, int row, int
         fresh.part[i] += weights[r][0].part[i] * value.part[i];
       }
     }
-    if (q >= 0) {
-      write(last);
-    }
+    write(last);
     last = middle;
     middle = fresh;
   }
   for (; q < slide.dst.w; ++q) {
-    if (q >= 0) {
-      write(last);
-    }
+    write(last);
     last = middle;
   }
 }

@@ -1,5 +1,5 @@
 // oneDNN 2.6 and 3.x under one set of calls. 2.x makes a primitive descriptor of an operation
-// descriptor, 3.x in one go; nothing else that we use differs.
+// descriptor, 3.x in one go; what else differs stands here too.
 #pragma once
 
 #include <dnnl.hpp>

@@ -58,7 +58,7 @@ __device__ __forceinline__ void wait_for_phase(std::uint32_t barrier, std::uint3
 #endif
 }
 
-// --- bulk copies to shared memory, of one thread, which `barrier` counts the bytes of ------------
+// --- copies of boxes to shared memory, by one thread; `barrier` counts their bytes ---------------
 
 // The box of the map that begins at (column, row). What lies outside the tensor arrives as zero.
 __device__ __forceinline__ void copy_box(std::uint32_t dst, const CUtensorMap& map, int column,
