@@ -38,18 +38,22 @@ bool pair_gains(const SeparableConv& conv, const Shape& src, Type type, int thre
 }
 
 // By what lies between the links; what lies within each of them would stay in the cache anyway. On
-// two Emerald Rapids cores with 2 MiB each the paper's first two blocks, which hold 0.6 and 0.9 MiB
-// a thread, took 18 and 8 % less at batch 8 than their parts.
+// two Emerald Rapids cores with 2 MiB each the paper's first three blocks took 18, 8 and 4 % less
+// at batch 8 than their parts.
 bool chain_gains(const SeparableChain& chain, const std::vector<Shape>& shapes, Type type,
                  int threads) {
-  // Pixels of a row below which oneDNN's blocks of rows are not full, and weights are read too
-  // often. Strips of 74 pixels took as long as strips of three such rows, within 3 % either way.
-  constexpr int kPixels = 64;
-  // What a thread goes through with every row, weights and kept rows, must stay in its own cache.
+  // Pixels of a row below which oneDNN's blocks of rows are far from full.
+  constexpr int kPixels = 32;
+  // What a thread keeps, with the row within a link, must stay in its own cache.
   constexpr std::int64_t kHeld = std::int64_t{1} << 20U;
+  // The weights, which it reads with every row, may come from the cache that all threads share, but
+  // not at any rate: 2.7 MiB gained (the third block), 4 to 6 lost up to 5 % of a whole network
+  // (the middle blocks at 512 and 600 pixels).
+  constexpr std::int64_t kWeights = std::int64_t{3} << 20U;
   const auto element = static_cast<std::int64_t>(dnnl::memory::data_type_size(type));
   std::int64_t held = 0;
   std::int64_t within = 0;  // the largest row between the two convolutions of a link
+  std::int64_t weights = 0;
   // Rows that a thread makes: of the end of the chain, then of what is before it.
   std::int64_t most = (rows_of(shapes.back()) + threads - 1) / threads;
   const auto go_back = [&](int size, int stride, const Shape& src) {
@@ -65,12 +69,12 @@ bool chain_gains(const SeparableChain& chain, const std::vector<Shape>& shapes, 
     const SeparableConv& conv = chain.convs[i];
     const Shape between = conv_problem(conv.depthwise, shapes[i]).dst();
     within = std::max(within, element * between.c * between.w);
-    held += element * between.c * conv.pointwise.out_channels;
+    weights += element * between.c * conv.pointwise.out_channels;
     if (i > 0 && !go_back(conv.depthwise.size, conv.depthwise.stride, shapes[i])) {
       return false;
     }
   }
-  return held + within <= kHeld;
+  return held + within <= kHeld && weights <= kWeights;
 }
 
 }  // namespace

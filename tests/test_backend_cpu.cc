@@ -458,11 +458,11 @@ TEST_CASE("convolutions are joined where much lies between, and weights are read
 
 TEST_CASE("blocks of the paper's network that are chains, in both precisions") {
   XC_RANDOM(random);
-  // block1 is one at batch 1 too, block2 on one thread or in larger batches.
+  // block1 is one at batch 1 too, block2 and block3 on one thread or in larger batches.
   for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
     const auto backends = backends_of(precision, {1, 2});
     for (const auto& [n, side, c, k] :
-         std::vector<std::array<int, 4>>{{1, 147, 64, 128}, {3, 74, 128, 256}}) {
+         std::vector<std::array<int, 4>>{{1, 147, 64, 128}, {3, 74, 128, 256}, {8, 37, 256, 728}}) {
       if (backends.empty()) {
         continue;
       }
@@ -531,8 +531,9 @@ TEST_CASE("chains go row by row where rows are long, much lies between, and seam
   };
   SeparableChain chain = {{conv(64, 64), conv(64, 64)}};
   CHECK(two->joins(chain, {1, 80, 64, 64}));
-  CHECK_FALSE(two->joins(chain, {1, 80, 63, 64}));  // too short a row
-  CHECK_FALSE(one->joins(chain, {1, 64, 64, 64}));  // 1 MiB
+  CHECK(two->joins(chain, {1, 160, 32, 64}));
+  CHECK_FALSE(two->joins(chain, {1, 160, 31, 64}));  // too short a row
+  CHECK_FALSE(one->joins(chain, {1, 64, 64, 64}));   // 1 MiB
   CHECK(one->joins(chain, {1, 65, 64, 64}));
   // Of 76 rows a thread makes 38 and two more, of 80 it makes 40 and two.
   CHECK_FALSE(two->joins(chain, {1, 76, 64, 64}));
@@ -545,9 +546,12 @@ TEST_CASE("chains go row by row where rows are long, much lies between, and seam
   chain.convs.pop_back();
   CHECK(two->joins(chain, {1, 80, 64, 64}));
 
-  // 384 KiB of rows, 128 of what lies within, 512 of weights, and one row more.
-  CHECK(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 128, 256}));
-  CHECK_FALSE(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 129, 256}));
+  // 768 KiB of rows and 256 of what lies within, and a pixel more.
+  CHECK(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 256, 256}));
+  CHECK_FALSE(one->joins({{conv(256, 256), conv(256, 256)}}, {1, 64, 257, 256}));
+  // 3 MiB of weights, and a channel more.
+  CHECK(one->joins({{conv(512, 512), conv(512, 1024)}}, {1, 64, 32, 512}));
+  CHECK_FALSE(one->joins({{conv(512, 512), conv(512, 1025)}}, {1, 64, 32, 512}));
 }
 
 TEST_CASE("random graphs, fused and not, in buffers apart and in one arena") {

@@ -95,12 +95,17 @@ Values pictures(Random& random, const Shape& shape) {
   return values;
 }
 
-// Pictures of 32 x 32 of which the fixture's first activations are too large to lie between two
-// convolutions.
-constexpr int kJoiningBatch = 40;
+// Pictures of which the fixture's first activations are too large to lie between two convolutions,
+// while their rows are too short for a chain of more.
+constexpr int kJoiningBatch = 72;
+constexpr int kJoiningSide = 24;
 
 SessionOptions joining(int threads) {
-  return {.device = "cpu", .batch = kJoiningBatch, .threads = threads};
+  return {.device = "cpu",
+          .batch = kJoiningBatch,
+          .height = kJoiningSide,
+          .width = kJoiningSide,
+          .threads = threads};
 }
 
 // A network whose rows are long enough to go through a block at a time, max pool and all.
@@ -504,7 +509,7 @@ TEST_CASE("a picture's logits do not depend on whether convolutions are joined")
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();
   const auto model = load(bytes);
-  const Values images = pictures(random, {kJoiningBatch, 32, 32, 3});
+  const Values images = pictures(random, {kJoiningBatch, kJoiningSide, kJoiningSide, 3});
   const Values expected = run_in_batches(model, joining(1), 1, images, kJoiningBatch);
   for (const int threads : {1, 2, 3, 7}) {
     INFO("threads " << threads);
