@@ -106,6 +106,9 @@ Status unknown_format(Bytes file) {
       return bad_image(std::string(known.name) + " files are not read here; " + convert);
     }
   }
+  if (starts_with(file, "\x93NUMPY")) {
+    return bad_image("the file is a NumPy array and no picture; feed it with --raw-input");
+  }
   const auto printable = [](std::byte b) {
     const unsigned c = std::to_integer<unsigned>(b);
     return (c >= 32 && c < 127) || (c >= '\t' && c <= '\r');

@@ -241,6 +241,7 @@ TEST_CASE("Files that are no pictures are named as such") {
   CHECK(contains(error_of({'R', 'I', 'F', 'F', 1, 2, 3, 4, 'W', 'E', 'B', 'P', 0}), "WebP"));
   CHECK(contains(error_of({0, 1, 2, 3, 250, 251}), "no picture"));
   CHECK(contains(error_of(from_text("%PDF-1.4")), "PDF"));
+  CHECK(contains(error_of(from_text("\x93NUMPY\x01")), "--raw-input"));
 }
 
 TEST_CASE("Reading files: what is wrong with them is said") {
