@@ -8,10 +8,11 @@
 // multiply-adds, and the left and right edge need no code of their own; rows above and below the
 // picture are left out of the sum (kRows). What limits it is the cache that src comes from. Two of
 // the three rows were read for the row before and are in the second-level cache, and the row that
-// comes next is fetched into it, in the order of memory: at 147x147x64 a vector of outputs took 17
-// cycles, and 21 where the fetches went from pixel to pixel. Nothing is fetched into the
-// first-level cache: 64 to 256 channels apart, values fall on few of its sets and drive each other
-// out. Any other window takes the loop over its taps.
+// comes next is fetched into it, in the order of memory: at 147x147x64 and batch 8 a vector of
+// outputs took 7.4 ns of an Emerald Rapids core, counted around this loop, and 9.1 where the
+// fetches went from pixel to pixel. Nothing is fetched into the first-level cache: 64 to 256
+// channels apart, values fall on few of its sets and drive each other out.
+// Any other window takes the loop over its taps.
 #include "engine/backend_cpu_loops.h"
 
 #include <cstdint>
