@@ -1,3 +1,5 @@
+// Tells a picture's format by its content, never by its name, gives it to the decoder of that
+// format, and names what is no picture.
 #include "xception/image.h"
 
 #include <algorithm>
