@@ -14,11 +14,12 @@
 // It is limited by DRAM: 8 bytes an element in float32. Lane instructions of PTX an output element,
 // float32, on 19x19x728: 12.9 at batch 8 and 15.2 at batch 1, whose strips are lower and load more
 // rows twice; with ReLU on load 13.9 and 16.1. More rows a thread are fewer threads:
-// pick_depthwise_strips() weighs that. 180 to 230 registers a thread leave room for 8 to 10 warps a
+// pick_depthwise_strips() weighs that. 225 to 250 registers a thread leave room for 8 warps a
 // multiprocessor.
 //
 // Whether the input is read through a ReLU is asked once, by the instance; the first rows of a
-// strip and its border columns have code of their own: together 0.6 less than asking row by row.
+// strip and its border columns have code of their own: together 0.6 less than asking row by row,
+// which stride 2 does: no network has it, and that is most of the code to compile.
 //
 // Tried and dropped, before that, in fp16 on the same layer: strips of 7 columns (no fewer
 // instructions, a quarter fewer threads, and float32 spills); rows that ask whether each step is
@@ -38,10 +39,6 @@
 #include "kernels/vector.cuh"
 
 namespace xception {
-
-// At least. Asked for none, ptxas keeps the 16-bit kernels of stride 2 to 168 registers, for six
-// blocks, and spills.
-inline constexpr int kStripBlocks = 4;
 
 struct DepthwiseStripParams {
   const std::byte* src;
@@ -121,8 +118,8 @@ class Strip {
            channel_bytes;
     dst_ = (std::int64_t{n} * params_.p + p) * dst_row_bytes_ + q * pixel_bytes_ + channel_bytes;
     count_ = min(params_.rows, params_.p - p);
-    if (inside_ == below(kPixels)) {
-      slide<true>(y);
+    if (kOwnCode && inside_ == below(kPixels)) {
+      slide<kOwnCode>(y);
     } else {
       slide<false>(y);
     }
@@ -135,6 +132,9 @@ class Strip {
   // the same registers again.
   static constexpr int kLive = kStride == 1 ? 3 : 2;
   static constexpr int kPeriod = kLive * kStride;
+
+  // Whether rows and strips of which something is known have code of their own.
+  static constexpr bool kOwnCode = kStride == 1;
 
   // What is known of the rows of a period. kFirst: they are the strip's first ones, only the very
   // first may lie outside the picture. kSteady: each starts or goes on with every output row that
@@ -180,12 +180,12 @@ class Strip {
     const int steady_end = min(end - 1, h_) - kPeriod;
     int y = first;
     // The first period of most strips: none but its first row may lie outside.
-    if (first >= -1 && count_ >= kPeriod && first < steady_end) {
+    if (kOwnCode && first >= -1 && count_ >= kPeriod && first < steady_end) {
       period<kFull, Rows::kFirst>(y, first, end);
       y += kPeriod;
     }
     for (; y < end; y += kPeriod) {
-      if (y >= steady && y < steady_end) {
+      if (kOwnCode && y >= steady && y < steady_end) {
         period<kFull, Rows::kSteady>(y, first, end);
       } else {
         period<kFull, Rows::kAny>(y, first, end);
@@ -372,7 +372,7 @@ class Strip {
 };
 
 template <class T, int kStride, bool kRelu>
-__global__ void __launch_bounds__(kStripThreads, kStripBlocks)
+__global__ void __launch_bounds__(kStripThreads)
     depthwise_strips(const __grid_constant__ DepthwiseStripParams params) {
   if constexpr (!is_depthwise_product(kStride, sizeof(T), kHasMma<T>)) {
     const int item = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
