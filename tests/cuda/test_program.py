@@ -15,6 +15,8 @@ from program import DEMO, pictures, without_times
 GPU = os.environ["XC_EMULATOR_DEVICE"]  # "sm_80"
 CAPABILITY = f"{GPU[3:-1]}.{GPU[-1]}"
 
+once = unittest.skipUnless(GPU == "sm_80", "another GPU would make it no other")
+
 
 def environment(**variables):
     return {"env": os.environ | variables}
@@ -43,6 +45,7 @@ class CudaProgramTest(program.ProgramTest):
         version = self.run_bare("--version").stdout.decode()
         self.assertRegex(version, r"(?m)^backends .*, cuda \(CUDA \d+\.\d+\)$")
 
+    @once
     def test_a_device_that_is_not_there(self):
         two = environment(XC_EMULATOR_DEVICE="sm_90,sm_75")
         none = environment(XC_EMULATOR_DEVICE="none")
@@ -60,6 +63,7 @@ class CudaProgramTest(program.ProgramTest):
                 for word in words:
                     self.assertIn(word, message)
 
+    @once
     def test_sessions_that_are_kept_give_way_where_memory_is_short(self):
         # Enough for a session of eight pictures, and not for the one of the last two beside it.
         short = environment(XC_EMULATOR_MEMORY="2600000")
@@ -73,6 +77,7 @@ class CudaProgramTest(program.ProgramTest):
         )
         self.assertIn("cannot allocate", message)
 
+    @once
     def test_auto_falls_back_to_the_cpu_and_says_so(self):
         reasons = {
             "none": "no CUDA device: the driver finds no GPU",
@@ -92,6 +97,7 @@ class CudaProgramTest(program.ProgramTest):
                 out, _ = self.run_demo("--list-devices", **env)
                 self.assertIn("no code for" if absent == "sm_70" else "no CUDA device: ", out)
 
+    @once
     def test_too_old_a_gpu_is_refused_with_both_capabilities(self):
         env = environment(XC_EMULATOR_DEVICE="sm_70")
         message = self.refused(4, "-m", DEMO, pictures()[0], "-d", "cuda", **env)
@@ -100,6 +106,7 @@ class CudaProgramTest(program.ProgramTest):
         self.assertNotRegex(message, r"(\d+\.\d), \1\b")
         self.assertIn("the kernels need 7.5 or later; use --device cpu", message)
 
+    @once
     def test_auto_skips_a_gpu_that_is_too_old(self):
         env = environment(XC_EMULATOR_DEVICE="sm_70,sm_80")
         (record,) = self.records(pictures()[0], **env)
@@ -147,6 +154,7 @@ class CudaProgramTest(program.ProgramTest):
                 with self.subTest(precision=precision, options=options, env=bool(env)):
                     self.assertEqual(without_times(self.records(*options, *common, **env)), expected)
 
+    @once
     def test_failed_pictures_keep_their_place(self):
         bad = self.write("bad.png", "no picture")
         names = [bad, *pictures()[:3], bad, bad, *pictures()[3:], bad]
@@ -154,6 +162,7 @@ class CudaProgramTest(program.ProgramTest):
         self.assertEqual([r["input"] for r in got], names)
         self.assertEqual([r["status"] == "error" for r in got], [n == bad for n in names])
 
+    @once
     def test_layers_profile_and_plan(self):
         os.mkdir(self.path("layers"))
         plain = self.records("-d", "cuda", pictures()[0])
@@ -185,6 +194,7 @@ class CudaProgramTest(program.ProgramTest):
                     compared.add(layer["implementation"].split()[0])
             self.assertLessEqual({"depthwise", "pointwise"}, compared)
 
+    @once
     def test_out_of_memory(self):
         asked = r"cannot allocate \d+ bytes for "
         cases = [
@@ -198,6 +208,7 @@ class CudaProgramTest(program.ProgramTest):
                 for part in (*words, rf"of the device's {memory} bytes \d+ are free"):
                     self.assertRegex(message, part)
 
+    @once
     def test_a_device_that_does_not_start_is_named(self):
         failed = 0
         for call in range(1, 20):
@@ -209,6 +220,7 @@ class CudaProgramTest(program.ProgramTest):
                 self.assertIn("use another device or --device cpu", message)
         self.assertEqual(failed, 2)
 
+    @once
     def test_a_call_that_fails_ends_the_program_with_its_name(self):
         statuses = set()
         for call in (1, 5, 40, 200, 400):
