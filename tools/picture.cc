@@ -62,7 +62,8 @@ struct FileLoader {
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text;
   for (const std::int64_t extent : shape) {
-    text += (text.empty() ? "" : "x") + std::to_string(extent);
+    text += text.empty() ? "" : "x";
+    text += std::to_string(extent);
   }
   return text.empty() ? "scalar" : text;
 }

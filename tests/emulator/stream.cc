@@ -47,7 +47,7 @@ void execute_kernel(Runtime& runtime, Device& device, const KernelOperation& ope
     std::string line = to_json(operation.kernel->name, result.counters);
     line.resize(line.rfind('}'));
     const auto triple = [](const Dim3& dim) {
-      return "[" + std::to_string(dim.x) + ", " + std::to_string(dim.y) + ", " +
+      return std::string("[").append(std::to_string(dim.x)) + ", " + std::to_string(dim.y) + ", " +
              std::to_string(dim.z) + "]";
     };
     line += ", \"device\": \"" + device.profile.name + "\", \"grid\": " + triple(operation.grid) +
