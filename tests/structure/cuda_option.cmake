@@ -2,11 +2,13 @@
 # stands beside it. Values that no option has are refused in a sentence.
 include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
-# refused(TEXT OPTION...): configuring with the options ends with TEXT in its message. Of what was configured
-# before, only the compilers stay: to find them takes ten times as long as the rest.
+# Configures again. Of what was configured before, only the compilers stay: to find them takes ten times as
+# long as the rest.
+set(again "${CMAKE_COMMAND}" "${BINARY_DIR}" -U "XCEPTION_*" -DXCEPTION_BUILD_TESTS=OFF)
+
+# refused(TEXT OPTION...): configuring with the options ends with TEXT in its message.
 function(refused expected)
-  execute_process(
-    COMMAND "${CMAKE_COMMAND}" -U "XCEPTION_*" -DXCEPTION_BUILD_TESTS=OFF ${ARGN} "${BINARY_DIR}"
+  execute_process(COMMAND ${again} ${ARGN}
     OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
   string(REGEX REPLACE "[ \n]+" " " text "${text}")  # CMake breaks lines where it likes
   string(FIND "${text}" "${expected}" at)
@@ -34,8 +36,7 @@ refused("XCEPTION_CUDART is 'shared': expected one of Static, Shared" -DXCEPTION
 refused("XCEPTION_CUDA_TESTS is '': expected one of Emulator, Device" -DXCEPTION_CUDA_TESTS=)
 refused("XCEPTION_JPEG is 'ONN': expected one of AUTO, ON, OFF" -DXCEPTION_JPEG=ONN)
 
-configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=ON)
-execute_process(COMMAND ${command} OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
+execute_process(COMMAND ${again} -DXCEPTION_CUDA=ON OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
 if(result EQUAL 0)
   file(READ "${BINARY_DIR}/build.ninja" rules)
   # Those of one generation from one PTX.
@@ -51,9 +52,7 @@ if(result EQUAL 0)
   endif()
   # Hopper's machine code has instructions of its own, which PTX for later GPUs must not have.
   foreach(names IN ITEMS "90" "90a")
-    configure_command(command "${SOURCE_DIR}" -DXCEPTION_BUILD_TESTS=OFF -DXCEPTION_CUDA=ON
-      "-DXCEPTION_CUDA_ARCHITECTURES=${names}")
-    run(${command})
+    run(${again} -DXCEPTION_CUDA=ON "-DXCEPTION_CUDA_ARCHITECTURES=${names}")
     file(READ "${BINARY_DIR}/build.ninja" rules)
     if(NOT rules MATCHES "arch=compute_90a,code=\\[sm_90a\\]" OR
         NOT rules MATCHES "arch=compute_90,code=\\[compute_90\\]")
