@@ -119,7 +119,7 @@ class Strip {
     dst_ = (std::int64_t{n} * params_.p + p) * dst_row_bytes_ + q * pixel_bytes_ + channel_bytes;
     count_ = min(params_.rows, params_.p - p);
     if (kOwnCode && inside_ == below(kPixels)) {
-      slide<kOwnCode>(y);
+      slide<kOwnCode>(y);  // and not <true>, which would be compiled where it is never called
     } else {
       slide<false>(y);
     }

@@ -36,7 +36,8 @@ refused("XCEPTION_CUDART is 'shared': expected one of Static, Shared" -DXCEPTION
 refused("XCEPTION_CUDA_TESTS is '': expected one of Emulator, Device" -DXCEPTION_CUDA_TESTS=)
 refused("XCEPTION_JPEG is 'ONN': expected one of AUTO, ON, OFF" -DXCEPTION_JPEG=ONN)
 
-execute_process(COMMAND ${again} -DXCEPTION_CUDA=ON OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
+execute_process(COMMAND ${again} -DXCEPTION_CUDA=ON
+  OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
 if(result EQUAL 0)
   file(READ "${BINARY_DIR}/build.ninja" rules)
   # Those of one generation from one PTX.
