@@ -161,7 +161,7 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
   }
   if (bf16 && !cpu::has_isa(dnnl::cpu_isa::avx512_core_bf16)) {
     return Status(Code::kUnsupported,
-                  "precision bf16 needs a CPU with AVX512_BF16, which this one is not; use "
+                  "precision bf16 needs a CPU with AVX512_BF16, which this one has not; use "
                   "--precision fp32");
   }
   const OpenMp& omp = OpenMp::find();

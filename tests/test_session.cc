@@ -318,7 +318,7 @@ TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {
   REQUIRE(session.ok() == has_bf16());
   if (!session.ok()) {
     check_refused(session.status(), Code::kUnsupported,
-                  "precision bf16 needs a CPU with AVX512_BF16, which this one is not; use "
+                  "precision bf16 needs a CPU with AVX512_BF16, which this one has not; use "
                   "--precision fp32");
     return;
   }
