@@ -57,31 +57,58 @@ double apply(const Epilogue& epilogue, int k, std::int64_t element, double y) {
   return y;
 }
 
-// The sums of kOutputs output channels from `first` on at one window, over source channels
-// [c_begin, c_end). Each has its own order, and their additions do not wait for one another.
-template <int kOutputs>
-void conv_sums(const ConvProblem& problem, const float* src, const float* weights, int n, int p,
-               int q, int first, int c_begin, int c_end, double (&sums)[kOutputs]) {
-  const int size = problem.window.size;
-  const std::int64_t channels = c_end - c_begin;  // the extent of the weights' second axis
-  std::fill(sums, sums + kOutputs, 0.0);
-  for (int c = c_begin; c < c_end; ++c) {
-    for (int r = 0; r < size; ++r) {
-      for (int s = 0; s < size; ++s) {
-        const int y = p * problem.window.stride - problem.window.pad.top + r;
-        const int x = q * problem.window.stride - problem.window.pad.left + s;
-        if (!inside(problem.src, y, x)) {
-          continue;
-        }
-        double value = src[offset(problem.src, n, y, x, c)];
-        if (problem.relu_on_load) {
-          value = clamp_to_zero(value);
-        }
-        for (int i = 0; i < kOutputs; ++i) {
-          const std::int64_t row = (first + i) * channels + (c - c_begin);
-          sums[i] += static_cast<double>(weights[(row * size + r) * size + s]) * value;
+// Sums that are added up beside one another, so that no addition waits for the one before it: of
+// kBesideOutputs channels at kBesidePixels pixels. Each has its own order: the window's places,
+// then the source's channels.
+constexpr int kBesidePixels = 64;
+constexpr int kBesideOutputs = 8;
+using Sums = double[kBesidePixels][kBesideOutputs];
+
+// Where the source has channel 0 for place (r, s) of an output pixel's window, pixels of all images
+// being counted on; null in the padding.
+const float* source_pixel(const ConvProblem& problem, const float* src, std::int64_t pixel, int r,
+                          int s) {
+  const Shape out = problem.dst();
+  const std::int64_t row = pixel / out.w;
+  const int y = static_cast<int>(row % out.h) * problem.window.stride - problem.window.pad.top + r;
+  const int x =
+      static_cast<int>(pixel % out.w) * problem.window.stride - problem.window.pad.left + s;
+  return inside(problem.src, y, x)
+             ? src + offset(problem.src, static_cast<int>(row / out.h), y, x, 0)
+             : nullptr;
+}
+
+double load(const ConvProblem& problem, float value) {
+  return problem.relu_on_load ? clamp_to_zero(value) : static_cast<double>(value);
+}
+
+// Adds, for one place of the window, what `pixels` source pixels give to output channels from
+// `first` on. `weights` are those of the place, and those of the next source channel `step` on.
+void add_dense(const ConvProblem& problem, const float* const* sources, int pixels,
+               const float* weights, int first, int outputs, std::int64_t step, Sums& sums) {
+  for (int c = 0; c < problem.src.c; ++c) {
+    double weight[kBesideOutputs] = {};
+    for (int i = 0; i < outputs; ++i) {
+      weight[i] = weights[(std::int64_t{first + i} * problem.src.c + c) * step];
+    }
+    for (int j = 0; j < pixels; ++j) {
+      if (sources[j] != nullptr) {
+        const double value = load(problem, sources[j][c]);
+        for (int i = 0; i < kBesideOutputs; ++i) {
+          sums[j][i] += weight[i] * value;
         }
       }
+    }
+  }
+}
+
+// The same where each output channel has its own source channel.
+void add_depthwise(const ConvProblem& problem, const float* const* sources, int pixels,
+                   const float* weights, int first, int outputs, std::int64_t step, Sums& sums) {
+  for (int j = 0; j < pixels; ++j) {
+    for (int i = 0; sources[j] != nullptr && i < outputs; ++i) {
+      sums[j][i] +=
+          static_cast<double>(weights[(first + i) * step]) * load(problem, sources[j][first + i]);
     }
   }
 }
@@ -91,26 +118,29 @@ void conv_sums(const ConvProblem& problem, const float* src, const float* weight
 void conv(const ConvProblem& problem, const float* src, const float* weights,
           const Epilogue& epilogue, float* dst) {
   const Shape out = problem.dst();
-  const auto compute = [&]<int kOutputs>(int n, int p, int q, int first) {
-    const int c_begin = problem.depthwise ? first : 0;
-    const int c_end = problem.depthwise ? first + 1 : problem.src.c;
-    double sums[kOutputs];
-    conv_sums(problem, src, weights, n, p, q, first, c_begin, c_end, sums);
-    for (int i = 0; i < kOutputs; ++i) {
-      const std::int64_t element = offset(out, n, p, q, first + i);
-      dst[element] = static_cast<float>(apply(epilogue, first + i, element, sums[i]));
+  const int size = problem.window.size;
+  const std::int64_t all_pixels = std::int64_t{out.n} * out.h * out.w;
+  const auto add = problem.depthwise ? add_depthwise : add_dense;
+  for (std::int64_t pixel = 0; pixel < all_pixels; pixel += kBesidePixels) {
+    const auto pixels = static_cast<int>(std::min<std::int64_t>(kBesidePixels, all_pixels - pixel));
+    for (int k = 0; k < out.c; k += kBesideOutputs) {
+      const int outputs = std::min(kBesideOutputs, out.c - k);
+      Sums sums = {};
+      for (int place = 0; place < size * size; ++place) {
+        const float* sources[kBesidePixels];
+        for (int j = 0; j < pixels; ++j) {
+          sources[j] = source_pixel(problem, src, pixel + j, place / size, place % size);
+        }
+        add(problem, sources, pixels, weights + place, k, outputs, std::int64_t{size} * size, sums);
+      }
+      for (int j = 0; j < pixels; ++j) {
+        for (int i = 0; i < outputs; ++i) {
+          const std::int64_t element = (pixel + j) * out.c + k + i;
+          dst[element] = static_cast<float>(apply(epilogue, k + i, element, sums[j][i]));
+        }
+      }
     }
-  };
-  constexpr int kOutputs = 8;
-  for_each_element({out.n, out.h, out.w, 1}, [&](int n, int p, int q, int) {
-    int k = 0;
-    for (; !problem.depthwise && k + kOutputs <= out.c; k += kOutputs) {
-      compute.template operator()<kOutputs>(n, p, q, k);
-    }
-    for (; k < out.c; ++k) {
-      compute.template operator()<1>(n, p, q, k);
-    }
-  });
+  }
 }
 
 void batch_norm(std::int64_t pixels, int channels, double epsilon, const float* gamma,
