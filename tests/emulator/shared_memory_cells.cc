@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "tests/emulator/memory_ranges.h"
 #include "tests/emulator/wgmma.h"
@@ -28,7 +29,7 @@ void SharedCells::begin_block(std::size_t bytes, int threads, bool partial_barri
   flags_.assign(words, 0);
   cells_.assign(words, Cell{});
   byte_cells_.clear();
-  sets_.clear();
+  warps_ = static_cast<std::size_t>(threads + kWarpLanes - 1) / kWarpLanes;
   clocks_.begin_block(threads);
   for (std::vector<ProxyFence>& fences : proxy_fences_) {
     fences.clear();
@@ -72,11 +73,38 @@ inline bool SharedCells::touch_ordered(std::size_t word, const Lane& me, Stamp n
   return true;
 }
 
+// The sets of one kind of records of neighbouring cells are neighbours.
+std::size_t SharedCells::set_begin(const AccessRecord& record) const {
+  static_assert(sizeof(Cell) == 3 * sizeof(AccessRecord));
+  const auto number = [&](const std::vector<Cell>& cells) {
+    const auto at =
+        static_cast<std::size_t>(&record - reinterpret_cast<const AccessRecord*>(cells.data()));
+    return at % 3 * cells.size() + at / 3;
+  };
+  const void* place = &record;
+  const bool of_word =
+      !std::less<>{}(place, static_cast<const void*>(cells_.data())) &&
+      std::less<>{}(place, static_cast<const void*>(cells_.data() + cells_.size()));
+  return (of_word ? number(cells_) : 3 * cells_.size() + number(byte_cells_)) * warps_;
+}
+
+std::span<AccessRecord> SharedCells::set_of(const AccessRecord& record) {
+  const std::size_t begin = set_begin(record);
+  if (sets_.size() < begin + warps_) {
+    sets_.resize(begin + warps_);
+  }
+  return {sets_.data() + begin, warps_};
+}
+
+std::span<const AccessRecord> SharedCells::set_of(const AccessRecord& record) const {
+  return {sets_.data() + set_begin(record), warps_};
+}
+
 bool SharedCells::before(const AccessRecord& record, const Lane& me) const {
   if (record.stamp.warp() != Stamp::kSetOfWarps) {
     return clocks_.before_lane(record, me.warp, me.lane);
   }
-  const Set& set = sets_.at(&record);
+  const std::span<const AccessRecord> set = set_of(record);
   return std::all_of(set.begin(), set.end(), [&](const AccessRecord& of_warp) {
     return clocks_.before_lane(of_warp, me.warp, me.lane);
   });
@@ -100,9 +128,9 @@ void SharedCells::add(AccessRecord& record, const Lane& me) {
   } else if (!partial_barriers_) {
     record = {clocks_.now_many(), 0};
   } else {
-    Set& set = sets_[&record];
+    const std::span<AccessRecord> set = set_of(record);
     if (other != Stamp::kSetOfWarps) {
-      set = {};
+      std::fill(set.begin(), set.end(), AccessRecord{});
       set[static_cast<std::size_t>(other)] = record;
       record = {Stamp(Stamp::kSetOfWarps, 1), 0};
     }
@@ -114,7 +142,7 @@ SharedCells::Trouble SharedCells::race(const AccessRecord& record, const char* d
                                        const Lane& me) const {
   AccessRecord other = record;
   if (record.stamp.warp() == Stamp::kSetOfWarps) {
-    for (const AccessRecord& of_warp : sets_.at(&record)) {
+    for (const AccessRecord& of_warp : set_of(record)) {
       if (!clocks_.before_lane(of_warp, me.warp, me.lane)) {
         other = of_warp;
       }
@@ -171,11 +199,11 @@ void SharedCells::split(std::size_t word) {
   for (std::size_t byte = 0; byte < kWordBytes; ++byte) {
     Cell& cell = byte_cells_[word * kWordBytes + byte];
     cell = whole;
-    if (whole.read.stamp.warp() == Stamp::kSetOfWarps) {
-      sets_[&cell.read] = Set(sets_.at(&whole.read));
-    }
-    if (whole.atomic.stamp.warp() == Stamp::kSetOfWarps) {
-      sets_[&cell.atomic] = Set(sets_.at(&whole.atomic));
+    for (const auto kind : {&Cell::read, &Cell::atomic}) {
+      if ((whole.*kind).stamp.warp() == Stamp::kSetOfWarps) {
+        const std::span<AccessRecord> set = set_of(cell.*kind);  // first: it may move all of them
+        std::ranges::copy(set_of(whole.*kind), set.begin());
+      }
     }
   }
   flags_[word] |= kSplitBit;
@@ -341,15 +369,8 @@ inline bool SharedCells::read_fenced(std::size_t word, const WgmmaReader& reader
       (cell.write.lanes & ~fenced.lanes) != 0 || !(cell.atomic.stamp == Stamp())) {
     return false;
   }
-  if (cell.read.stamp == reader.now || cell.read.stamp == reader.now_many) {
-    return true;
-  }
-  if (clocks_.before_warp(cell.read.stamp, reader.warp)) {
-    cell.read = {reader.now, 0};
-  } else if (!partial_barriers_ && cell.read.stamp.warp() != reader.warp) {
-    cell.read = {reader.now_many, 0};
-  } else {
-    return false;
+  if (!(cell.read.stamp == reader.now) && !(cell.read.stamp == reader.now_many)) {
+    add(cell.read, Lane{Access::kRead, reader.warp, 0, true});
   }
   return true;
 }
@@ -418,7 +439,9 @@ void SharedCells::end_wgmma(int warp, std::span<const std::uint32_t> chunks, Sta
     --wgmma_readers_[chunk / kChunkBytes].count;
     for (std::size_t word = chunk / kWordBytes;
          !(now == at_begin) && word < (chunk + kChunkBytes) / kWordBytes; ++word) {
-      if (!touch_ordered(word, me, now)) {
+      if ((flags_[word] & kSplitBit) == 0) {
+        add(cells_[word].read, me);
+      } else {
         (void)touch_word(word, me);
       }
     }
@@ -456,7 +479,6 @@ void SharedCells::forget_if_exhausted() {
   }
   std::fill(cells_.begin(), cells_.end(), Cell{});
   std::fill(byte_cells_.begin(), byte_cells_.end(), Cell{});
-  sets_.clear();
 }
 
 }  // namespace xception::emulator

@@ -8,7 +8,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "tests/emulator/fault.h"
@@ -84,8 +83,12 @@ class SharedCells {
     AccessRecord read;
     AccessRecord atomic;
   };
-  using Set = std::array<AccessRecord, kMostWarps>;
 
+  // What is remembered of each warp, where a record stands for a set of warps. Valid until the next
+  // call.
+  std::span<AccessRecord> set_of(const AccessRecord& record);
+  std::span<const AccessRecord> set_of(const AccessRecord& record) const;
+  std::size_t set_begin(const AccessRecord& record) const;
   struct ProxyFence {
     std::uint32_t clock = 0;  // writes of an earlier clock lie before it
     std::uint32_t lanes = 0;
@@ -120,8 +123,10 @@ class SharedCells {
   std::vector<std::uint8_t> flags_;  // a word each
   std::vector<Cell> cells_;          // a word each
   std::vector<Cell> byte_cells_;     // a byte each, empty until a word is split
-  // Where several warps are remembered one by one.
-  std::unordered_map<const AccessRecord*, Set> sets_;
+  // For each record of cells_ and then of byte_cells_ one of each warp, as far as it was needed:
+  // see set_of(). What no record stands for is left over from before.
+  std::vector<AccessRecord> sets_;
+  std::size_t warps_ = 0;
   WarpClocks clocks_;
   std::array<std::vector<ProxyFence>, kMostWarps> proxy_fences_;  // of each warp, in order
   struct WgmmaReaders {
