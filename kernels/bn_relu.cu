@@ -14,7 +14,7 @@
 
 #include "kernels/dispatch.cuh"
 #include "kernels/epilogue.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 
 namespace xception {
 namespace {

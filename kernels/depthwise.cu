@@ -9,7 +9,7 @@
 #include "kernels/depthwise_product.cuh"
 #include "kernels/depthwise_strips.cuh"
 #include "kernels/dispatch.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 
 namespace xception {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 #include "kernels/ptx.cuh"
 
 namespace xception {

@@ -22,27 +22,26 @@ namespace xception {
 
 using Stream = CUstream_st*;
 
+// How many pieces of `step` hold `count`.
+constexpr std::int64_t ceil_div(std::int64_t count, std::int64_t step) {
+  return (count + step - 1) / step;
+}
+
+// The least multiple of `step` that is not below `value`.
+XC_HOST_DEVICE constexpr int round_up(int value, int step) {
+  return (value + step - 1) / step * step;
+}
+
 // An activation on the device is NHWC with its pixels channel_stride(c) elements apart. What lies
 // between c and the stride is zero, in every buffer, always: kernels read it and write it as zero.
 // 728 half-precision channels are 45.5 sectors of 32 bytes; 736 make every pixel start on one.
-XC_HOST_DEVICE constexpr int channel_stride(int channels) {
-  constexpr int kStep = 16;
-  return (channels + kStep - 1) / kStep * kStep;
-}
+XC_HOST_DEVICE constexpr int channel_stride(int channels) { return round_up(channels, 16); }
 
 // What a network reads, pictures, would be five times its size like that. Pixels of a picture lie
 // three elements apart and rows picture_row(w), so that each starts on a sector; what lies between
 // rows is zero.
 inline constexpr int kPictureColours = 3;
-constexpr int picture_row(int w) {
-  constexpr int kStep = 16;
-  return (kPictureColours * w + kStep - 1) / kStep * kStep;
-}
-
-// How many pieces of `step` hold `count`.
-constexpr std::int64_t ceil_div(std::int64_t count, std::int64_t step) {
-  return (count + step - 1) / step;
-}
+constexpr int picture_row(int w) { return round_up(kPictureColours * w, 16); }
 
 // Elements of an activation on the device, its padding included.
 constexpr std::int64_t device_elements(const Shape& shape) {

@@ -7,8 +7,6 @@
 namespace xception {
 namespace {
 
-int round_up(int value, int step) { return (value + step - 1) / step * step; }
-
 bool aligned(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % kChunkBytes == 0;
 }

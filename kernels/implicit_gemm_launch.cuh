@@ -9,7 +9,7 @@
 #include "kernels/direct_gemm.cuh"
 #include "kernels/epilogue.cuh"
 #include "kernels/implicit_gemm.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 
 namespace xception {
 

@@ -15,7 +15,7 @@
 #include <string>
 
 #include "kernels/dispatch.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 
 namespace xception {
 namespace {

@@ -5,9 +5,6 @@
 namespace xception {
 namespace {
 
-int divide_up(int a, int b) { return (a + b - 1) / b; }
-int round_up(int value, int step) { return divide_up(value, step) * step; }
-
 int channels_packed(const ConvProblem& problem) { return round_up(problem.k, kPictureChannels); }
 
 // The ninth elements of the rows of eight windows, three words apart, are read at once: the rows of
@@ -87,8 +84,9 @@ PictureGeometry picture_geometry(const ConvProblem& problem, Numeric numeric) {
   geometry.dst_stride = channel_stride(problem.k);
   geometry.stride = window.stride;
   geometry.pad_top = window.pad.top;
-  geometry.column_tiles = divide_up(dst.w, kPictureSpan);
-  geometry.columns = round_up(divide_up(dst.w, geometry.column_tiles), 2 * kPicturePixels);
+  geometry.column_tiles = static_cast<int>(ceil_div(dst.w, kPictureSpan));
+  geometry.columns =
+      round_up(static_cast<int>(ceil_div(dst.w, geometry.column_tiles)), 2 * kPicturePixels);
   geometry.lead = round_up(kPictureColours * window.pad.left, kSector);
   geometry.origin = geometry.lead - kPictureColours * window.pad.left;
   // Tensor cores read the word with the window's ninth element whole.

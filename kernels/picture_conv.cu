@@ -29,7 +29,7 @@
 
 #include "kernels/dispatch.cuh"
 #include "kernels/epilogue.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 #include "kernels/ptx.cuh"
 #include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"

@@ -19,7 +19,7 @@
 #include <string>
 
 #include "kernels/dispatch.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 #include "kernels/ptx.cuh"
 
 namespace xception {

@@ -255,7 +255,7 @@ class ChunkCopy {
 #endif
 };
 
-// In a dependent launch (launch.cuh) the kernel before this one may still be running: what it
+// In a dependent launch (launch.h) the kernel before this one may still be running: what it
 // writes may be read, and what it reads be written, behind this. Lets the kernel behind this one
 // start as soon as all blocks of this one have. To be called by every thread, before any access but
 // to weights.

@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 #include "kernels/ptx.cuh"
 
 namespace xception {

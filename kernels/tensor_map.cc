@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 
 namespace xception {
 namespace {

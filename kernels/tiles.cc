@@ -3,8 +3,6 @@
 namespace xception {
 namespace {
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 // Scalar code has no 64 x 64 a warp: accumulators and operands would not fit the registers.
 bool has_instance(MatrixMath math, int tile) {
   const bool scalar = math == MatrixMath::kScalarFp32 || math == MatrixMath::kScalarBf16;
@@ -47,8 +45,8 @@ MatrixChoice pick_matrix_tile(const ConvProblem& problem, Numeric numeric, const
       continue;
     }
     choice.tile = tile;
-    choice.row_tiles = divide_up(pixels, choice.rows());
-    choice.column_tiles = static_cast<int>(divide_up(columns, choice.columns()));
+    choice.row_tiles = ceil_div(pixels, choice.rows());
+    choice.column_tiles = static_cast<int>(ceil_div(columns, choice.columns()));
     const std::int64_t computed = std::int64_t{choice.column_tiles} * choice.columns();
     if (10 * choice.blocks() >= 8 * std::int64_t{gpu.multiprocessors} &&
         2 * computed <= 3 * columns) {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "kernels/epilogue.cuh"
-#include "kernels/launch.cuh"
+#include "kernels/launch.h"
 #include "kernels/tensor_map.h"
 #include "kernels/warpgroup_gemm.cuh"
 
