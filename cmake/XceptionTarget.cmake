@@ -43,8 +43,8 @@ function(xc_target name)
 endfunction()
 
 # xc_precompile_headers(NAME [HEADER...]): what most of the target's sources include of the standard library,
-# and HEADERs, are parsed once for all of them. They include what they use all the same: clang-tidy and the
-# sanitizers' build have nothing precompiled.
+# and HEADERs, are parsed once for all of them. They include what they use all the same: the sanitizers'
+# build has nothing precompiled.
 function(xc_precompile_headers name)
   target_precompile_headers(${name} PRIVATE <algorithm> <array> <cstdint> <cstring> <functional> <map>
     <memory> <optional> <span> <string> <utility> <vector> ${ARGN})

@@ -51,7 +51,7 @@ class StepMaker {
     if (std::holds_alternative<SeparableChain>(request_.node.op)) {
       return make_separable_step(request_, type_, file_, cache_, staging_);
     }
-    XC_RETURN_IF_ERROR(guarded("layer '" + request_.node.name + "'", [&] {
+    XC_RETURN_IF_ERROR(catch_onednn("layer '" + request_.node.name + "'", [&] {
       return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
     }));
     return std::unique_ptr<Step>(std::move(step_));
@@ -379,7 +379,7 @@ Result<std::unique_ptr<Step>> prepare_step(const StepRequest& request, memory::d
                                            const WeightFile& file, WeightCache& cache,
                                            const dnnl::stream& stream, Staging& staging) {
   Result<std::unique_ptr<Step>> step = Status(Code::kInternal, "no step was made");
-  XC_RETURN_IF_ERROR(guarded("layer '" + request.node.name + "'", [&] {
+  XC_RETURN_IF_ERROR(catch_onednn("layer '" + request.node.name + "'", [&] {
     step = StepMaker(request, type, file, cache, stream, staging).make();
     return step.status();
   }));

@@ -126,7 +126,7 @@ class SeparableStep : public Step {
       }
       // oneDNN allocates a little for each primitive that it executes, and where that fails nobody
       // catches what leaves a thread of a team.
-      worker.status = guarded("separable", [&]() -> Status {
+      worker.status = catch_onednn("separable", [&]() -> Status {
         for (int strip = begin; strip < end; ++strip) {
           XC_RETURN_IF_ERROR(
               run_strip(worker, strips_.first_row(strip), strips_.first_row(strip + 1)));

@@ -50,7 +50,7 @@ const dnnl::engine& cpu_engine() {
 Status CpuStep::bind(const StepBuffers& buffers) {
   gather_src_ = buffers.src[0];
   gather_dst_ = buffers.workspace;
-  return guarded("bind", [&] {
+  return catch_onednn("bind", [&] {
     for (Call& call : calls_) {
       call.raw.clear();
       for (Argument& argument : call.arguments) {

@@ -15,7 +15,7 @@ namespace xception::cpu {
 
 // Turns what oneDNN throws into a status.
 template <class F>
-Status guarded(const std::string& what, F&& body) {
+Status catch_onednn(const std::string& what, F&& body) {
   try {
     return body();
   } catch (const dnnl::error& error) {

@@ -88,6 +88,11 @@ Format recognise(Bytes file) {
 
 Status bad_image(const std::string& message) { return Status(Code::kBadImage, message); }
 
+Status truncated(const std::string& format) {
+  return bad_image("the " + format +
+                   " file ends before its picture does; it is truncated, fetch it again");
+}
+
 Status unknown_format(Bytes file) {
   struct Known {
     std::size_t at;

@@ -21,14 +21,10 @@ struct BmpHeader {
   std::uint32_t colours = 0;
 };
 
-Status bmp_truncated() {
-  return bad_image("the BMP file ends before its picture does; it is truncated, fetch it again");
-}
-
 Result<BmpHeader> read_bmp_header(Bytes file) {
   BmpHeader header;
   if (file.size() < kBmpFileHeader + 12) {
-    return bmp_truncated();
+    return truncated("BMP");
   }
   header.pixels_at = le32(file, 10);
   header.info_size = le32(file, 14);
@@ -42,7 +38,7 @@ Result<BmpHeader> read_bmp_header(Bytes file) {
     return bad_image("the BMP file has a header of an unknown kind; convert it to PNG");
   }
   if (file.size() < kBmpFileHeader + header.info_size) {
-    return bmp_truncated();
+    return truncated("BMP");
   }
   header.width = static_cast<std::int32_t>(le32(file, 18));
   header.height = static_cast<std::int32_t>(le32(file, 22));
@@ -65,7 +61,7 @@ Result<std::vector<std::byte>> write_palette_bmp(Bytes file, const BmpHeader& he
   }
   if (file.size() < palette_at + entries * entry || file.size() < header.pixels_at ||
       file.size() - header.pixels_at < static_cast<std::size_t>(stride * rows)) {
-    return bmp_truncated();
+    return truncated("BMP");
   }
   const std::size_t data_at = kBmpFileHeader + kBmpInfoHeader + 1024;
   ByteWriter out(data_at + static_cast<std::size_t>(stride * rows));
@@ -117,10 +113,6 @@ bool psd_data_complete(Bytes file, std::size_t at, std::int64_t rows_of_all, std
   return left >= sum;
 }
 
-Status psd_truncated() {
-  return bad_image("the PSD file ends before its picture does; it is truncated, fetch it again");
-}
-
 }  // namespace
 
 Result<DecodedImage> decode_bmp(Bytes file, const DecodeOptions& options) {
@@ -161,7 +153,7 @@ Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options) {
       18 + u8(file, 0) + std::int64_t{le16(file, 5)} * ((u8(file, 7) + 7) / 8);
   const std::int64_t data = type < 8 ? width * height * ((u8(file, 16) + 7) / 8) : 1;
   if (static_cast<std::int64_t>(file.size()) < before + data) {
-    return bad_image("the TGA file ends before its picture does; it is truncated, fetch it again");
+    return truncated("TGA");
   }
   return stb_decode_rgb(file, "TGA", width, height);
 }
@@ -172,7 +164,7 @@ Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options) {
   constexpr std::size_t kHeader = 26;
   std::size_t at = kHeader;
   if (file.size() < kHeader) {
-    return psd_truncated();
+    return truncated("PSD");
   }
   const std::size_t channels = be16(file, 12);
   const std::int64_t height = be32(file, 14);
@@ -183,11 +175,11 @@ Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options) {
   }
   for (int section = 0; section < 3; ++section) {
     if (!skip_psd_section(file, &at)) {
-      return psd_truncated();
+      return truncated("PSD");
     }
   }
   if (file.size() - at < 2) {
-    return psd_truncated();
+    return truncated("PSD");
   }
   const bool packed = be16(file, at) == 1;
   if (be16(file, 22) != 8 && be16(file, 22) != 16) {
@@ -199,7 +191,7 @@ Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options) {
   const std::size_t row_counts = packed ? static_cast<std::size_t>(height) * 2 : 0;
   if (!psd_data_complete(file, at + 2, height * static_cast<std::int64_t>(channels),
                          width * (be16(file, 22) / 8), packed)) {
-    return psd_truncated();
+    return truncated("PSD");
   }
   ByteWriter plain(file.size());
   plain.copy(file.first(12));

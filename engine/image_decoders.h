@@ -26,6 +26,8 @@ Format recognise(Bytes file);
 Status unknown_format(Bytes file);
 
 Status bad_image(const std::string& message);
+// The failure where a file of `format` ("PNG") ends too early.
+Status truncated(const std::string& format);
 // Both sides are positive and their product stays within the limit; then options.before_allocating
 // has its say. `pixel_bytes` is what a pixel costs at most, the finished one included.
 Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,

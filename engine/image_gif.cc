@@ -11,10 +11,6 @@ namespace {
 constexpr std::size_t kScreenHeader = 13;
 constexpr std::size_t kFrameHeader = 10;
 
-Status truncated() {
-  return bad_image("the GIF file ends before its picture does; it is truncated, fetch it again");
-}
-
 // The size of the sub-blocks at `at`, terminator included; nothing where the file ends first.
 std::optional<std::size_t> sub_blocks(Bytes file, std::size_t at) {
   const std::size_t begin = at;
@@ -65,7 +61,7 @@ Result<std::size_t> find_frame(Bytes file, std::size_t at, Frame* frame) {
     const std::optional<std::size_t> size =
         at + 2 <= file.size() ? sub_blocks(file, at + 2) : std::nullopt;
     if (!size.has_value()) {
-      return truncated();
+      return truncated("GIF");
     }
     if (u8(file, at + 1) == 0xF9 && *size >= 6 && u8(file, at + 2) >= 4) {
       frame->fill = (u8(file, at + 3) & 1) != 0 ? u8(file, at + 6) : 0;
@@ -73,7 +69,7 @@ Result<std::size_t> find_frame(Bytes file, std::size_t at, Frame* frame) {
     at += 2 + *size;
   }
   if (at >= file.size() || file.size() - at < kFrameHeader) {
-    return truncated();
+    return truncated("GIF");
   }
   if (u8(file, at) != 0x2C) {
     return bad_image("the GIF file holds no picture, or is damaged before its first one");
@@ -83,14 +79,14 @@ Result<std::size_t> find_frame(Bytes file, std::size_t at, Frame* frame) {
 
 Result<Frame> read_frame(Bytes file) {
   if (file.size() < kScreenHeader) {
-    return truncated();
+    return truncated("GIF");
   }
   Frame frame;
   frame.screen_width = le16(file, 6);
   frame.screen_height = le16(file, 8);
   std::size_t at = kScreenHeader;
   if (!read_palette(file, u8(file, 10), &at, &frame.palette)) {
-    return truncated();
+    return truncated("GIF");
   }
   Result<std::size_t> header = find_frame(file, at, &frame);
   if (!header.ok()) {
@@ -105,12 +101,12 @@ Result<Frame> read_frame(Bytes file) {
   frame.interlaced = (flags & 0x40) != 0;
   at += kFrameHeader;
   if (!read_palette(file, flags, &at, &frame.palette)) {
-    return truncated();
+    return truncated("GIF");
   }
   const std::optional<std::size_t> size =
       at < file.size() ? sub_blocks(file, at + 1) : std::nullopt;
   if (!size.has_value()) {
-    return truncated();
+    return truncated("GIF");
   }
   frame.raster = file.subspan(at, *size + 1);
   return frame;
@@ -183,7 +179,7 @@ Result<DecodedImage> decode_gif(Bytes file, const DecodeOptions& options) {
     decoded.image.pixels[i] = fill[i % 3];
   }
   if (pixels->channels != 4 || !place(*pixels, *frame, &decoded.image)) {
-    return truncated();
+    return truncated("GIF");
   }
   return decoded;
 }

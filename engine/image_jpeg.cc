@@ -137,7 +137,7 @@ Status too_large() {
 Status damaged(const Decoder& decoder) {
   const int code = decoder.errors.msg_code;
   if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER) {
-    return bad_image("the JPEG file ends before its picture does; it is truncated, fetch it again");
+    return truncated("JPEG");
   }
   if (code == JERR_NO_BACKING_STORE || code == JERR_OUT_OF_MEMORY) {
     return too_large();

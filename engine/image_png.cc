@@ -50,14 +50,10 @@ struct Chunk {
   bool critical() const { return (type & 0x20000000U) == 0; }
 };
 
-Status truncated() {
-  return bad_image("the PNG file ends before its picture does; it is truncated, fetch it again");
-}
-
 // The chunk at `at`; a critical one with a matching CRC.
 Result<Chunk> read_chunk(Bytes file, std::size_t at) {
   if (file.size() - at < kChunkFrame || file.size() - at - kChunkFrame < be32(file, at)) {
-    return truncated();
+    return truncated("PNG");
   }
   const std::size_t length = be32(file, at);
   Chunk chunk;

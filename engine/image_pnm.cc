@@ -75,7 +75,7 @@ Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options) {
   const auto pixels = static_cast<std::size_t>(width * height);
   const std::size_t channels = gray ? 1 : 3;
   if ((file.size() - at) / channels / sample < pixels) {
-    return bad_image("the PNM file ends before its picture does; it is truncated, fetch it again");
+    return truncated("PNM");
   }
   DecodedImage decoded;
   decoded.decoder = "xception";

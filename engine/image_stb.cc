@@ -110,8 +110,7 @@ constexpr stbi_io_callbacks kCallbacks = {source_read, source_skip, source_eof};
 Status damaged(const char* name, const Source& source) {
   const char* reason = stbi_failure_reason();
   if (source.past_end) {
-    return bad_image(std::string("the ") + name + " file ends before its picture does; it is " +
-                     "truncated, fetch it again");
+    return truncated(name);
   }
   // Not by the reason: where memory runs out, stb_image sometimes leaves that of an earlier file.
   if (budget_exceeded) {

@@ -16,8 +16,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxSide = 16384;  // of the network's input, in pixels
-
 Status bad_value(const std::string& where, const std::string& value, const std::string& expected) {
   return {Code::kBadModel, where + " is " + quoted_name(value) + ", expected " + expected +
                                (value.size() > kMaxJsonBytes ? " of at most 4 MiB" : "")};

@@ -13,6 +13,9 @@
 
 namespace xception {
 
+// The largest side of any network's input, in pixels.
+inline constexpr int kMaxSide = 16384;
+
 // Every field that was not given is empty; `preprocess` starts from what the caller passes.
 struct Metadata {
   std::string arch;

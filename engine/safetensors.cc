@@ -19,7 +19,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
 
 // Read, checked and converted in pieces that stay in the cache.
-constexpr std::size_t kChunkBytes = std::size_t{1} << 18;
+constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
 
 Status out_of_memory(const std::string& file) {
   return Status(Code::kOutOfMemory, "not enough memory to read model '" + file + "'");
@@ -268,7 +268,7 @@ Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
       return other_tensor(entry, values.size());
     }
     const bool in_place = entry.type == StoredType::kF32;
-    const std::size_t most = kChunkBytes / size;
+    const std::size_t most = kPieceBytes / size;
     std::vector<std::byte> staging(in_place ? 0 : std::min(values.size(), most) * size);
     for (std::size_t first = 0; first < values.size(); first += most) {
       const auto chunk = values.subspan(first, std::min(most, values.size() - first));
@@ -293,7 +293,7 @@ Result<std::string> WeightFile::sha256() const {
     if (context == nullptr || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
       return failed;
     }
-    std::vector<std::byte> chunk(kChunkBytes);
+    std::vector<std::byte> chunk(kPieceBytes);
     for (std::uint64_t offset = 0; offset < data_bytes_; offset += chunk.size()) {
       const auto bytes =
           std::span(chunk).first(std::min<std::uint64_t>(chunk.size(), data_bytes_ - offset));

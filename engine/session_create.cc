@@ -6,6 +6,7 @@
 #include <system_error>
 #include <thread>
 
+#include "engine/metadata.h"
 #include "engine/passes.h"
 #include "engine/plan.h"
 #include "engine/session_impl.h"
@@ -26,7 +27,6 @@ Status check_side(const ModelInfo& info, const char* what, int side) {
 
 Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) {
   constexpr int kMaxBatch = 65535;  // in the second and third dimension of a GPU's grid
-  constexpr int kMaxSide = 16384;
   const Shape shape = {options.batch, options.height != 0 ? options.height : info.preprocess.size,
                        options.width != 0 ? options.width : info.preprocess.size, 3};
   if (shape.n < 1 || shape.n > kMaxBatch) {

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -16,17 +15,13 @@
 #include <random>
 
 #include "message.h"
+#include "stopwatch.h"
 #include "xception/image.h"
 
 namespace xception::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Values in [-1, 1), as normalised pictures have them.
 std::vector<float> draw_images(const Shape& shape) {

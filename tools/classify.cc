@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <optional>
 #include <thread>
@@ -19,16 +18,11 @@
 #include "output.h"
 #include "picture_queue.h"
 #include "records.h"
+#include "stopwatch.h"
 #include "tensor_dump.h"
 
 namespace xception::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Figures of a run: what -v prints at its end, and the progress line.
 struct Totals {

@@ -1,7 +1,6 @@
 #include "picture.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -10,16 +9,11 @@
 #include <utility>
 
 #include "message.h"
+#include "stopwatch.h"
 #include "targets.h"
 
 namespace xception::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Everything about files that does not change from one to the next.
 struct FileLoader {
