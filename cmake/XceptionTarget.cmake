@@ -42,14 +42,6 @@ function(xc_target name)
   endif()
 endfunction()
 
-# xc_precompile_headers(NAME [HEADER...]): what most of the target's sources include of the standard library,
-# and HEADERs, are parsed once for all of them. They include what they use all the same: the sanitizers'
-# build has nothing precompiled.
-function(xc_precompile_headers name)
-  target_precompile_headers(${name} PRIVATE <algorithm> <array> <cstdint> <cstring> <functional> <map>
-    <memory> <optional> <span> <string> <utility> <vector> ${ARGN})
-endfunction()
-
 # The .cu files of a target. nvcc's own code between ours is not clean of conversions, so the host
 # compiler warns of less. ptxas tells of what a kernel keeps in local memory: it should be nothing.
 function(xc_cuda_target name)
