@@ -89,6 +89,7 @@ class SharedCells {
   std::span<AccessRecord> set_of(const AccessRecord& record);
   std::span<const AccessRecord> set_of(const AccessRecord& record) const;
   std::size_t set_begin(const AccessRecord& record) const;
+
   struct ProxyFence {
     std::uint32_t clock = 0;  // writes of an earlier clock lie before it
     std::uint32_t lanes = 0;
