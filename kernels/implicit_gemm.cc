@@ -62,7 +62,7 @@ ConvGeometry conv_geometry(const ConvProblem& problem, Numeric numeric) {
   geometry.stride = problem.window.stride;
   geometry.pad_top = problem.window.pad.top;
   geometry.pad_left = problem.window.pad.left;
-  geometry.depth_tiles = round_up(geometry.src_stride, tile_depth(numeric)) / tile_depth(numeric);
+  geometry.depth_tiles = static_cast<int>(ceil_div(geometry.src_stride, tile_depth(numeric)));
   return geometry;
 }
 
@@ -105,12 +105,11 @@ std::vector<std::byte> pack_dense(const ConvProblem& problem, Numeric numeric,
                                   const float* weights) {
   const int taps = problem.window.size * problem.window.size;
   const int depth = tile_depth(numeric);
-  const int tiles = round_up(channel_stride(problem.src.c), depth) / depth;
-  const int blocks = round_up(problem.k, kBlockColumns) / kBlockColumns;
+  const std::int64_t tiles = ceil_div(channel_stride(problem.src.c), depth);
+  const std::int64_t blocks = ceil_div(problem.k, kBlockColumns);
   const int per_word = 4 / static_cast<int>(element_bytes(numeric));
   std::vector<float> ordered;
-  ordered.reserve(
-      static_cast<std::size_t>(std::int64_t{blocks} * taps * tiles * kBlockColumns * depth));
+  ordered.reserve(static_cast<std::size_t>(blocks * taps * tiles * kBlockColumns * depth));
   for (int block = 0; block < blocks; ++block) {
     for (int tap = 0; tap < taps; ++tap) {
       for (int tile = 0; tile < tiles; ++tile) {

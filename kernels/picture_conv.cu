@@ -237,8 +237,7 @@ __global__ void __launch_bounds__(kMostThreads)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int pixels = pixels_of(geometry, position);
-  const int row_elements =
-      (geometry.dst_stride + kPictureChannels - 1) / kPictureChannels * kPictureChannels;
+  const int row_elements = round_up(geometry.dst_stride, kPictureChannels);
   const int pixel_elements = geometry.stride * kPictureColours;
   const int step = static_cast<int>(blockDim.x) / 32 * kUnit;
   for (int first = 0; first < geometry.dst_stride; first += kPictureChannels) {

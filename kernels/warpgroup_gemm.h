@@ -27,7 +27,7 @@ constexpr int warpgroup_tiles(const ConvProblem& problem) {
 
 // Rows of packed weights: the columns of all blocks of kBlockColumns.
 constexpr int warpgroup_weight_rows(const ConvProblem& problem) {
-  return static_cast<int>(ceil_div(problem.k, kBlockColumns)) * kBlockColumns;
+  return round_up(problem.k, kBlockColumns);
 }
 
 inline constexpr int kWarpgroupRowBytes = 128;  // of a row of either operand, in one slot

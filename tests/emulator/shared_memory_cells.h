@@ -76,6 +76,12 @@ class SharedCells {
   static constexpr std::size_t kWordBytes = 4;
 
  private:
+  // Flags of a word.
+  static constexpr std::uint8_t kDefinedBits = 0x0F;  // one a byte
+  static constexpr std::uint8_t kSplitBit = 0x10;     // the bytes have cells of their own
+  static constexpr std::uint8_t kInFlightBit = 0x20;  // the target of a copy not waited for
+  static constexpr std::uint8_t kMbarrierBit = 0x40;  // with kInFlightBit: of an mbarrier object
+
   // Of four bytes, or of one where threads have touched them apart. A write makes what came before
   // it needless: whoever is ordered after the write is ordered after that too.
   struct Cell {

@@ -1,0 +1,126 @@
+// What a block's shared memory remembers of the reads of wgmma, and of the fences that they need.
+#include <algorithm>
+
+#include "tests/emulator/memory_ranges.h"
+#include "tests/emulator/shared_memory_cells.h"
+#include "tests/emulator/wgmma.h"
+
+namespace xception::emulator {
+
+void SharedCells::proxy_fence(int warp, std::uint32_t lanes) {
+  proxy_fences_[static_cast<std::size_t>(warp)].push_back({clocks_.advance(warp), lanes});
+}
+
+std::uint32_t SharedCells::fenced_lanes(Stamp write, int reader) const {
+  if (write.warp() >= kMostWarps) {
+    return 0;  // a bulk copy's, which is of no lane
+  }
+  const auto& fences = proxy_fences_[static_cast<std::size_t>(write.warp())];
+  const std::uint32_t known = clocks_.known_to(reader, write.warp());
+  std::uint32_t lanes = 0;
+  for (auto at = std::ranges::upper_bound(fences, write.clock(), {}, &ProxyFence::clock);
+       at != fences.end() && at->clock <= known && ~lanes != 0; ++at) {
+    lanes |= at->lanes;
+  }
+  return lanes;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::unfenced(const AccessRecord& write,
+                                                          int reader) const {
+  // Nothing is known of a write before the clocks began anew.
+  if (write.stamp.clock() == 0 || (write.lanes & ~fenced_lanes(write.stamp, reader)) == 0) {
+    return std::nullopt;
+  }
+  return Trouble{FaultKind::kMissingFence, 0,
+                 thread_text(write.stamp.warp(), __builtin_ctz(write.lanes)) +
+                     " wrote it, and has executed no fence.proxy.async between that and the "
+                     "barrier"};
+}
+
+// The common case: a word written as part of a tile that is known, and since then only read. False
+// where the case is another one, with nothing recorded.
+inline bool SharedCells::read_fenced(std::size_t word, const WgmmaReader& reader) {
+  Cell& cell = cells_[word];
+  const AccessRecord& fenced = reader.fenced[static_cast<std::size_t>(cell.write.stamp.warp())];
+  if (flags_[word] != kDefinedBits || !(cell.write.stamp == fenced.stamp) ||
+      (cell.write.lanes & ~fenced.lanes) != 0 || !(cell.atomic.stamp == Stamp())) {
+    return false;
+  }
+  if (!(cell.read.stamp == reader.now) && !(cell.read.stamp == reader.now_many)) {
+    add(cell.read, Lane{Access::kRead, reader.warp, 0, true});
+  }
+  return true;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t word,
+                                                               WgmmaReader* reader) {
+  if (auto trouble = touch_word(word, {Access::kRead, reader->warp, 0, true})) {
+    return trouble;
+  }
+  if ((flags_[word] & kSplitBit) != 0) {
+    for (std::size_t byte = 0; byte < kWordBytes; ++byte) {
+      if (auto trouble = unfenced(byte_cells_[word * kWordBytes + byte].write, reader->warp)) {
+        return trouble;
+      }
+    }
+    return std::nullopt;
+  }
+  const AccessRecord& write = cells_[word].write;
+  if (auto trouble = unfenced(write, reader->warp)) {
+    return trouble;
+  }
+  if (clocks_.before_warp(write.stamp, reader->warp)) {
+    reader->fenced[static_cast<std::size_t>(write.stamp.warp())] = {
+        write.stamp, fenced_lanes(write.stamp, reader->warp)};
+  }
+  return std::nullopt;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::begin_wgmma(
+    int warp, std::span<const std::uint32_t> chunks) {
+  wgmma_readers_.resize((bytes_ + kChunkBytes - 1) / kChunkBytes);
+  WgmmaReader reader;
+  reader.warp = warp;
+  reader.now = clocks_.now(warp);
+  reader.now_many = clocks_.now_many();
+  for (const std::uint32_t chunk : chunks) {
+    if (chunk >= bytes_ || bytes_ - chunk < kChunkBytes) {
+      return Trouble{FaultKind::kOutOfBounds, chunk,
+                     "the block has " + bytes_text(bytes_) + " of shared memory"};
+    }
+    for (std::size_t word = chunk / kWordBytes; word < (chunk + kChunkBytes) / kWordBytes; ++word) {
+      if (read_fenced(word, reader)) {
+        continue;
+      }
+      if (auto trouble = read_of_wgmma(word, &reader)) {
+        trouble->offset = std::max(trouble->offset, word * kWordBytes);
+        return trouble;
+      }
+    }
+    WgmmaReaders& readers = wgmma_readers_[chunk / kChunkBytes];
+    ++readers.count;
+    readers.warp = static_cast<std::uint8_t>(warp);
+  }
+  wgmma_reads_ += chunks.size();
+  return std::nullopt;
+}
+
+void SharedCells::end_wgmma(int warp, std::span<const std::uint32_t> chunks, Stamp at_begin) {
+  // It has been reading until now, and nobody can have written in the meantime.
+  const Lane me{Access::kRead, warp, 0, true};
+  const bool later = !(clocks_.now(warp) == at_begin);
+  for (const std::uint32_t chunk : chunks) {
+    --wgmma_readers_[chunk / kChunkBytes].count;
+    for (std::size_t word = chunk / kWordBytes; later && word < (chunk + kChunkBytes) / kWordBytes;
+         ++word) {
+      if ((flags_[word] & kSplitBit) == 0) {
+        add(cells_[word].read, me);
+      } else {
+        (void)touch_word(word, me);
+      }
+    }
+  }
+  wgmma_reads_ -= chunks.size();
+}
+
+}  // namespace xception::emulator
