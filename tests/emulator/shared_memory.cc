@@ -145,13 +145,9 @@ std::size_t SharedMemory::size() const { return impl_->options.bytes; }
 
 std::optional<Fault> SharedMemory::access(Access kind, const WarpRequest& request, int warp,
                                           int* lane, const std::byte* values) {
-  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
-    const int at = __builtin_ctz(rest);
-    if (auto trouble = impl_->cells.access(request, {kind, warp, at}, values)) {
-      *lane = at;
-      return impl_->fault(std::to_string(request.bytes) + "-byte " + verb(kind) + " at",
-                          request.addresses[static_cast<std::size_t>(at)], *trouble);
-    }
+  if (auto trouble = impl_->cells.access(kind, request, warp, lane, values)) {
+    return impl_->fault(std::to_string(request.bytes) + "-byte " + verb(kind) + " at",
+                        request.addresses[static_cast<std::size_t>(*lane)], *trouble);
   }
   return std::nullopt;
 }
@@ -191,11 +187,11 @@ std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset
                                               std::size_t bytes, std::size_t source_bytes) {
   assert(source_bytes <= bytes && bytes <= 16);
   Impl& m = *impl_;
-  std::array<Address, kWarpLanes> addresses{};
+  std::array<Address, kWarpLanes> addresses;  // only the lane's is looked at
   addresses[static_cast<std::size_t>(lane)] = offset;
   // To the other threads it is this thread's write, from now until its wait.
   if (auto trouble =
-          m.cells.access({1U << lane, addresses, bytes}, {Access::kWrite, warp, lane}, nullptr)) {
+          m.cells.access(Access::kWrite, {1U << lane, addresses, bytes}, warp, &lane, nullptr)) {
     return m.fault(std::to_string(bytes) + "-byte cp.async to", offset, *trouble);
   }
   Impl::AsyncWarp& mine = m.async[static_cast<std::size_t>(warp)];

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 
 #include "tests/emulator/memory_ranges.h"
-#include "tests/emulator/wgmma.h"
 
 namespace xception::emulator {
 
@@ -17,10 +15,11 @@ std::string thread_text(int warp, int lane) {
 void SharedCells::begin_block(std::size_t bytes, int threads, bool partial_barriers) {
   bytes_ = bytes;
   partial_barriers_ = partial_barriers;
-  const std::size_t words = (bytes + kWordBytes - 1) / kWordBytes;
-  flags_.assign(words, 0);
-  cells_.assign(words, Cell{});
-  byte_cells_.clear();
+  chunks_ = (bytes + kChunkBytes - 1) / kChunkBytes;
+  flags_.resize(std::max(flags_.size(), byte_cell(0)));
+  cells_.resize(std::max(cells_.size(), byte_cell(0)));
+  std::fill_n(flags_.begin(), chunks_, std::uint8_t{0});
+  std::fill_n(cells_.begin(), chunks_, Cell{});
   warps_ = static_cast<std::size_t>(threads + kWarpLanes - 1) / kWarpLanes;
   clocks_.begin_block(threads);
   for (std::vector<ProxyFence>& fences : proxy_fences_) {
@@ -32,9 +31,9 @@ void SharedCells::begin_block(std::size_t bytes, int threads, bool partial_barri
 
 // The common case, in which everything before lies beyond a synchronisation of the whole warp or
 // belongs to readers beside this one. False where the case is another one, with nothing recorded.
-inline bool SharedCells::touch_ordered(std::size_t word, const Lane& me, Stamp now) {
-  Cell& cell = cells_[word];
-  const std::uint8_t state = flags_[word];
+inline bool SharedCells::touch_ordered(std::size_t unit, const Lane& me, Stamp now) {
+  Cell& cell = cells_[unit];
+  const std::uint8_t state = flags_[unit];
   if (!clocks_.before_warp(cell.write.stamp, me.warp) ||
       !clocks_.before_warp(cell.atomic.stamp, me.warp)) {
     return false;
@@ -60,24 +59,15 @@ inline bool SharedCells::touch_ordered(std::size_t word, const Lane& me, Stamp n
   if (me.kind != Access::kWrite || !reads_before || (state & (kSplitBit | kInFlightBit)) != 0) {
     return false;
   }
-  flags_[word] = kDefinedBits;
+  flags_[unit] = kDefinedBits;
   cell = {{now, lane}, {}, {}};
   return true;
 }
 
-// The sets of one kind of records of neighbouring cells are neighbours.
 std::size_t SharedCells::set_begin(const AccessRecord& record) const {
   static_assert(sizeof(Cell) == 3 * sizeof(AccessRecord));
-  const auto number = [&](const std::vector<Cell>& cells) {
-    const auto at =
-        static_cast<std::size_t>(&record - reinterpret_cast<const AccessRecord*>(cells.data()));
-    return at % 3 * cells.size() + at / 3;
-  };
-  const void* place = &record;
-  const bool of_word =
-      !std::less<>{}(place, static_cast<const void*>(cells_.data())) &&
-      std::less<>{}(place, static_cast<const void*>(cells_.data() + cells_.size()));
-  return (of_word ? number(cells_) : 3 * cells_.size() + number(byte_cells_)) * warps_;
+  const auto* const first = reinterpret_cast<const AccessRecord*>(cells_.data());
+  return static_cast<std::size_t>(&record - first) * warps_;
 }
 
 std::span<AccessRecord> SharedCells::set_of(const AccessRecord& record) {
@@ -182,36 +172,76 @@ std::optional<SharedCells::Trouble> SharedCells::touch(Cell& cell, const Lane& m
   return std::nullopt;
 }
 
-// Gives each byte of a word a cell with what is remembered of the word.
-void SharedCells::split(std::size_t word) {
-  if (byte_cells_.empty()) {
-    byte_cells_.resize(cells_.size() * kWordBytes);
-  }
-  const Cell& whole = cells_[word];
-  for (std::size_t byte = 0; byte < kWordBytes; ++byte) {
-    Cell& cell = byte_cells_[word * kWordBytes + byte];
-    cell = whole;
-    for (const auto kind : {&Cell::read, &Cell::atomic}) {
-      if ((whole.*kind).stamp.warp() == Stamp::kSetOfWarps) {
-        const std::span<AccessRecord> set = set_of(cell.*kind);  // first: it may move all of them
-        std::ranges::copy(set_of(whole.*kind), set.begin());
-      }
+// Has the cell `part` remember what the cell `whole` does.
+void SharedCells::share(std::size_t whole, std::size_t part) {
+  const Cell& from = cells_[whole];
+  Cell& to = cells_[part];
+  to = from;
+  for (const auto kind : {&Cell::read, &Cell::atomic}) {
+    if ((from.*kind).stamp.warp() == Stamp::kSetOfWarps) {
+      const std::span<AccessRecord> set = set_of(to.*kind);  // first: it may move all of them
+      std::ranges::copy(set_of(from.*kind), set.begin());
     }
   }
-  flags_[word] |= kSplitBit;
 }
 
-// Bytes [begin, end) of one word, apart from the others.
+// A write to all parts of a unit gives them one history again: that of the cell `part`.
+void SharedCells::join(std::size_t unit, std::size_t part) {
+  cells_[unit] = cells_[part];
+  flags_[unit] = kDefinedBits;
+}
+
+// Gives each word of a chunk, or byte of a word, a cell with what is remembered of the whole.
+void SharedCells::split(std::size_t unit) {
+  const std::uint8_t state = flags_[unit];
+  flags_[unit] |= kSplitBit;
+  if (unit < chunks_) {
+    for (std::size_t word = first_unit(unit); word < first_unit(unit + 1); ++word) {
+      flags_[word] = state;
+      share(unit, word);
+    }
+    return;
+  }
+  cells_.resize(std::max(cells_.size(), byte_cell(chunks_ * kChunkBytes)));
+  const std::size_t first = byte_cell(unit_begin(unit));
+  for (std::size_t cell = first; cell < first + kWordBytes; ++cell) {
+    share(unit, cell);
+  }
+}
+
+// Calls f(unit) for each chunk that lies in [begin, end) as a whole, and for the words of others.
+template <class F>
+void SharedCells::each_unit(std::size_t begin, std::size_t end, const F& f) {
+  while (begin < end) {
+    const std::size_t chunk = begin / kChunkBytes;
+    if (begin % kChunkBytes == 0 && end - begin >= kChunkBytes) {
+      f(chunk);
+      begin += kChunkBytes;
+      continue;
+    }
+    if (!is_split(chunk)) {
+      split(chunk);
+    }
+    f(word_unit(begin));
+    begin += kWordBytes;
+  }
+}
+
+SharedCells::Trouble SharedCells::in_the_way(std::size_t unit) const {
+  if ((flags_[unit] & kMbarrierBit) != 0) {
+    return {FaultKind::kMbarrier, unit_begin(unit), "an mbarrier object lives there"};
+  }
+  return {FaultKind::kAsyncCopyNotWaited, unit_begin(unit), "a cp.async to it is in flight"};
+}
+
+// Bytes [begin, end) of one word, apart from the others; its chunk is split.
 std::optional<SharedCells::Trouble> SharedCells::touch_bytes(std::size_t begin, std::size_t end,
                                                              const Lane& me) {
-  const std::size_t word = begin / kWordBytes;
-  if ((flags_[word] & kMbarrierBit) != 0) {
-    return Trouble{FaultKind::kMbarrier, begin, "an mbarrier object lives there"};
-  }
+  const std::size_t word = word_unit(begin);
   if ((flags_[word] & kInFlightBit) != 0) {
-    return Trouble{FaultKind::kAsyncCopyNotWaited, begin, "a cp.async to it is in flight"};
+    return in_the_way(word);
   }
-  if ((flags_[word] & kSplitBit) == 0) {
+  if (!is_split(word)) {
     split(word);
   }
   for (std::size_t byte = begin; byte < end; ++byte) {
@@ -219,7 +249,7 @@ std::optional<SharedCells::Trouble> SharedCells::touch_bytes(std::size_t begin, 
     if (me.kind != Access::kWrite && (flags_[word] & bit) == 0) {
       return Trouble{FaultKind::kUninitialised, byte, "nobody has written it"};
     }
-    if (auto trouble = touch(byte_cells_[byte], me)) {
+    if (auto trouble = touch(cells_[byte_cell(byte)], me)) {
       return trouble;
     }
     flags_[word] |= bit;
@@ -227,31 +257,40 @@ std::optional<SharedCells::Trouble> SharedCells::touch_bytes(std::size_t begin, 
   return std::nullopt;
 }
 
-std::optional<SharedCells::Trouble> SharedCells::touch_word(std::size_t word, const Lane& me) {
-  const std::uint8_t state = flags_[word];
-  if ((state & (kSplitBit | kInFlightBit)) != 0) {
-    auto trouble = touch_bytes(word * kWordBytes, (word + 1) * kWordBytes, me);
+// A word, or a chunk that is not split.
+std::optional<SharedCells::Trouble> SharedCells::touch_unit(std::size_t unit, const Lane& me) {
+  const std::uint8_t state = flags_[unit];
+  if ((state & kInFlightBit) != 0) {
+    return in_the_way(unit);
+  }
+  if ((state & kSplitBit) != 0) {
+    const std::size_t begin = unit_begin(unit);
+    auto trouble = touch_bytes(begin, begin + kWordBytes, me);
     if (!trouble && me.kind == Access::kWrite) {
-      // All four bytes have one history again.
-      cells_[word] = byte_cells_[word * kWordBytes];
-      flags_[word] = kDefinedBits;
+      join(unit, byte_cell(begin));
     }
     return trouble;
   }
   if (me.kind == Access::kWrite) {
-    flags_[word] = kDefinedBits;
+    flags_[unit] = kDefinedBits;
   } else if (state != kDefinedBits) {
-    return Trouble{FaultKind::kUninitialised, word * kWordBytes, "nobody has written it"};
+    return Trouble{FaultKind::kUninitialised, unit_begin(unit), "nobody has written it"};
   }
-  return touch(cells_[word], me);
+  return touch(cells_[unit], me);
+}
+
+// That of the chunk, word or byte, whichever the place has.
+const SharedCells::Cell& SharedCells::cell_of(std::size_t offset) const {
+  const std::size_t chunk = offset / kChunkBytes;
+  const std::size_t word = word_unit(offset);
+  return cells_[!is_split(chunk) ? chunk : !is_split(word) ? word : byte_cell(offset)];
 }
 
 // Whether what stands against the lane's write of [begin, end) is a write of the same value by an
 // earlier lane of the same instruction.
 bool SharedCells::same_instruction(const WarpRequest& request, const Lane& me, std::size_t begin,
                                    std::size_t end, const std::byte* values) const {
-  const std::size_t word = begin / kWordBytes;
-  const Cell& cell = (flags_[word] & kSplitBit) != 0 ? byte_cells_[begin] : cells_[word];
+  const Cell& cell = cell_of(begin);
   if (me.kind != Access::kWrite || cell.write.stamp != clocks_.now(me.warp)) {
     return false;
   }
@@ -271,8 +310,9 @@ bool SharedCells::same_instruction(const WarpRequest& request, const Lane& me, s
          std::memcmp(value_of(me.lane, mine), value_of(other, theirs), end - begin) == 0;
 }
 
-std::optional<SharedCells::Trouble> SharedCells::access(const WarpRequest& request, const Lane& me,
-                                                        const std::byte* values) {
+std::optional<SharedCells::Trouble> SharedCells::access_lane(const WarpRequest& request,
+                                                             const Lane& me,
+                                                             const std::byte* values) {
   const Address address = request.addresses[static_cast<std::size_t>(me.lane)];
   if ((address & (request.bytes - 1)) != 0) {
     return Trouble{FaultKind::kMisaligned, address,
@@ -291,54 +331,90 @@ std::optional<SharedCells::Trouble> SharedCells::access(const WarpRequest& reque
                        " has not waited for reads it"};
   }
   const Stamp now = clocks_.now(me.warp);
-  for (std::size_t at = begin; at < end;) {
-    const std::size_t stop = std::min(end, (at / kWordBytes + 1) * kWordBytes);
-    if (stop - at == kWordBytes && touch_ordered(at / kWordBytes, me, now)) {
-      at = stop;
+  const std::size_t chunk = begin / kChunkBytes;
+  if (request.bytes < kChunkBytes && !is_split(chunk)) {
+    split(chunk);
+  }
+  // What is touched: the chunk, or words of it, or a part of one word.
+  const bool words = is_split(chunk);
+  const std::size_t step = words ? std::min(request.bytes, kWordBytes) : kChunkBytes;
+  for (std::size_t at = begin; at < end; at += step) {
+    const std::size_t unit = words ? word_unit(at) : chunk;
+    const bool whole = step >= kWordBytes;
+    if (whole && touch_ordered(unit, me, now)) {
       continue;
     }
-    auto trouble =
-        stop - at == kWordBytes ? touch_word(at / kWordBytes, me) : touch_bytes(at, stop, me);
+    auto trouble = whole ? touch_unit(unit, me) : touch_bytes(at, at + step, me);
     if (trouble && (trouble->kind != FaultKind::kSharedRace ||
-                    !same_instruction(request, me, at, stop, values))) {
+                    !same_instruction(request, me, at, at + step, values))) {
       return trouble;
     }
-    at = stop;
+  }
+  if (words && request.bytes == kChunkBytes && me.kind == Access::kWrite) {
+    join(chunk, first_unit(chunk));
+  }
+  return std::nullopt;
+}
+
+// Whether the lane's access is the common case throughout: see touch_ordered(). Where it is not,
+// some of it may have been recorded, which it does no harm to do again.
+inline bool SharedCells::access_ordered(Address address, std::size_t bytes, const Lane& me,
+                                        Stamp now) {
+  if ((address & (bytes - 1)) != 0 || address >= bytes_ || bytes_ - address < bytes ||
+      (wgmma_reads_ != 0 && me.kind != Access::kRead)) {
+    return false;
+  }
+  const std::size_t chunk = address / kChunkBytes;
+  if (!is_split(chunk)) {
+    return bytes == kChunkBytes && touch_ordered(chunk, me, now);
+  }
+  if (bytes < kWordBytes || (bytes == kChunkBytes && me.kind == Access::kWrite)) {
+    return false;
+  }
+  bool ordered = true;
+  for (std::size_t word = word_unit(address); ordered && word < word_unit(address + bytes);
+       ++word) {
+    ordered = touch_ordered(word, me, now);
+  }
+  return ordered;
+}
+
+std::optional<SharedCells::Trouble> SharedCells::access(Access kind, const WarpRequest& request,
+                                                        int warp, int* lane,
+                                                        const std::byte* values) {
+  const Stamp now = clocks_.now(warp);
+  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
+    const Lane me{kind, warp, __builtin_ctz(rest)};
+    const Address address = request.addresses[static_cast<std::size_t>(me.lane)];
+    if (access_ordered(address, request.bytes, me, now)) {
+      continue;
+    }
+    if (auto trouble = access_lane(request, me, values)) {
+      *lane = me.lane;
+      return trouble;
+    }
   }
   return std::nullopt;
 }
 
 void SharedCells::begin_copy(std::size_t begin, std::size_t end) {
-  for (std::size_t at = begin; at < end; at += kWordBytes) {
-    flags_[at / kWordBytes] = kInFlightBit;
-  }
+  each_unit(begin, end, [&](std::size_t unit) { flags_[unit] = kInFlightBit; });
 }
 
-void SharedCells::land_copy(std::size_t begin, std::size_t end, int warp, int lane) {
-  const AccessRecord written{clocks_.now(warp), 1U << lane};
-  for (std::size_t at = begin; at < end; at += kWordBytes) {
-    cells_[at / kWordBytes] = {written, {}, {}};
-    flags_[at / kWordBytes] = kDefinedBits;
-  }
-}
-
-void SharedCells::land_bulk(std::size_t begin, std::size_t end, Stamp stamp) {
-  for (std::size_t at = begin; at < end; at += kWordBytes) {
-    cells_[at / kWordBytes] = {{stamp, 0}, {}, {}};
-    flags_[at / kWordBytes] = kDefinedBits;
-  }
+void SharedCells::land(std::size_t begin, std::size_t end, const AccessRecord& write) {
+  each_unit(begin, end, [&](std::size_t unit) {
+    cells_[unit] = {write, {}, {}};
+    flags_[unit] = kDefinedBits;
+  });
 }
 
 void SharedCells::begin_mbarrier(std::size_t begin) {
-  for (std::size_t i = 0; i < 8 / kWordBytes; ++i) {
-    flags_[begin / kWordBytes + i] = kInFlightBit | kMbarrierBit;
-  }
+  each_unit(begin, begin + kMbarrierBytes,
+            [&](std::size_t unit) { flags_[unit] = kInFlightBit | kMbarrierBit; });
 }
 
 void SharedCells::end_mbarrier(std::size_t begin) {
-  for (std::size_t i = 0; i < 8 / kWordBytes; ++i) {
-    flags_[begin / kWordBytes + i] = 0;
-  }
+  each_unit(begin, begin + kMbarrierBytes, [&](std::size_t unit) { flags_[unit] = 0; });
 }
 
 void SharedCells::forget_if_exhausted() {
@@ -351,7 +427,6 @@ void SharedCells::forget_if_exhausted() {
     fences.clear();
   }
   std::fill(cells_.begin(), cells_.end(), Cell{});
-  std::fill(byte_cells_.begin(), byte_cells_.end(), Cell{});
 }
 
 }  // namespace xception::emulator

@@ -13,6 +13,7 @@
 #include "tests/emulator/fault.h"
 #include "tests/emulator/memory.h"
 #include "tests/emulator/shared_memory_clocks.h"
+#include "tests/emulator/wgmma.h"
 
 namespace xception::emulator {
 
@@ -21,7 +22,7 @@ std::string thread_text(int warp, int lane);
 
 class SharedCells {
  public:
-  // One lane's access.
+  // A lane of the block, and what it does.
   struct Lane {
     Access kind = Access::kRead;
     int warp = 0;
@@ -41,13 +42,16 @@ class SharedCells {
   // Everything is undefined again. `partial_barriers`: see SharedMemory::Options.
   void begin_block(std::size_t bytes, int threads, bool partial_barriers);
 
-  // Checks and records the access of lane `me` of the request. `values`: see SharedMemory::access.
-  std::optional<Trouble> access(const WarpRequest& request, const Lane& me,
+  // Checks and records one instruction of a warp. `lane` is the one in trouble. `values`: see
+  // SharedMemory::access.
+  std::optional<Trouble> access(Access kind, const WarpRequest& request, int warp, int* lane,
                                 const std::byte* values);
-  // The whole words of [begin, end) become the target of a copy, and what the copy has written: by
-  // that lane, now.
+  // The words of [begin, end) become the target of a copy, and what the copy has written: by that
+  // lane, now.
   void begin_copy(std::size_t begin, std::size_t end);
-  void land_copy(std::size_t begin, std::size_t end, int warp, int lane);
+  void land_copy(std::size_t begin, std::size_t end, int warp, int lane) {
+    land(begin, end, {clocks_.now(warp), 1U << lane});
+  }
 
   // A wgmma of `warp` reads 16 bytes at each of `chunks`. Besides what any read must keep to,
   // their writers must have executed fence.proxy.async between the write and the barrier that led
@@ -58,9 +62,9 @@ class SharedCells {
   // fence.proxy.async of some lanes.
   void proxy_fence(int warp, std::uint32_t lanes);
   // The words of [begin, end) have been written by a bulk copy, as of `stamp`.
-  void land_bulk(std::size_t begin, std::size_t end, Stamp stamp);
-  // An mbarrier object lives at the 8 bytes of `begin`, which no other access may touch; or no
-  // longer, and what is there is undefined.
+  void land_bulk(std::size_t begin, std::size_t end, Stamp stamp) { land(begin, end, {stamp, 0}); }
+  // An mbarrier object lives at the kMbarrierBytes of `begin`, which no other access may touch; or
+  // no longer, and what is there is undefined.
   void begin_mbarrier(std::size_t begin);
   void end_mbarrier(std::size_t begin);
   // Whether the access to the place lies before what the lane does now.
@@ -74,21 +78,31 @@ class SharedCells {
   std::uint32_t times_forgotten() const { return times_forgotten_; }
 
   static constexpr std::size_t kWordBytes = 4;
+  static constexpr std::size_t kMbarrierBytes = 8;
 
  private:
-  // Flags of a word.
-  static constexpr std::uint8_t kDefinedBits = 0x0F;  // one a byte
-  static constexpr std::uint8_t kSplitBit = 0x10;     // the bytes have cells of their own
-  static constexpr std::uint8_t kInFlightBit = 0x20;  // the target of a copy not waited for
-  static constexpr std::uint8_t kMbarrierBit = 0x40;  // with kInFlightBit: of an mbarrier object
-
-  // Of four bytes, or of one where threads have touched them apart. A write makes what came before
-  // it needless: whoever is ordered after the write is ordered after that too.
+  // What is remembered of a place. A write makes what came before it needless: whoever is ordered
+  // after the write is ordered after that too.
   struct Cell {
     AccessRecord write;
     AccessRecord read;
     AccessRecord atomic;
   };
+  // Most instructions touch chunks of 16 bytes: one cell stands for a chunk, or where its words
+  // have been touched apart one for each word, or of a word's bytes. Cells and flags are those of
+  // all chunks, then of all words (chunks and words are units), then the cells of all bytes.
+  static constexpr std::size_t kChunkWords = kChunkBytes / kWordBytes;
+  std::size_t first_unit(std::size_t chunk) const { return chunks_ + chunk * kChunkWords; }
+  std::size_t word_unit(std::size_t offset) const { return chunks_ + offset / kWordBytes; }
+  std::size_t unit_begin(std::size_t unit) const {
+    return unit < chunks_ ? unit * kChunkBytes : (unit - chunks_) * kWordBytes;
+  }
+  std::size_t byte_cell(std::size_t offset) const { return chunks_ * (1 + kChunkWords) + offset; }
+  // Flags of a unit. Of a chunk's and a word's that is whole all bytes are defined or none.
+  static constexpr std::uint8_t kDefinedBits = 0x0F;  // of a split word one a byte
+  static constexpr std::uint8_t kSplitBit = 0x10;     // it has no cell, but its parts have
+  static constexpr std::uint8_t kInFlightBit = 0x20;  // the target of a copy not waited for
+  static constexpr std::uint8_t kMbarrierBit = 0x40;  // with kInFlightBit: of an mbarrier object
 
   // What is remembered of each warp, where a record stands for a set of warps. Valid until the next
   // call.
@@ -110,28 +124,48 @@ class SharedCells {
     // Of each warp: writes of this time lie before it, and those of these lanes have been fenced.
     std::array<AccessRecord, 1 << Stamp::kWarpBits> fenced{};
   };
-  bool read_fenced(std::size_t word, const WgmmaReader& reader);
-  std::optional<Trouble> read_of_wgmma(std::size_t word, WgmmaReader* reader);
+  bool read_fenced(std::size_t unit, const WgmmaReader& reader);
+  std::optional<Trouble> read_of_wgmma(std::size_t unit, WgmmaReader* reader);
   std::optional<Trouble> unfenced(const AccessRecord& write, int reader) const;
 
-  bool touch_ordered(std::size_t word, const Lane& me, Stamp now);
+  std::optional<Trouble> access_lane(const WarpRequest& request, const Lane& me,
+                                     const std::byte* values);
+  bool access_ordered(Address address, std::size_t bytes, const Lane& me, Stamp now);
+  bool touch_ordered(std::size_t unit, const Lane& me, Stamp now);
   bool before(const AccessRecord& record, const Lane& me) const;
   void add(AccessRecord& record, const Lane& me);
   Trouble race(const AccessRecord& record, const char* did, const Lane& me) const;
   std::optional<Trouble> touch(Cell& cell, const Lane& me);
-  std::optional<Trouble> touch_word(std::size_t word, const Lane& me);
+  std::optional<Trouble> touch_unit(std::size_t unit, const Lane& me);
   std::optional<Trouble> touch_bytes(std::size_t begin, std::size_t end, const Lane& me);
-  void split(std::size_t word);
+  Trouble in_the_way(std::size_t unit) const;
+  void split(std::size_t unit);
+  void share(std::size_t whole, std::size_t part);
+  void join(std::size_t unit, std::size_t part);
+  // Units of a chunk that have cells or bytes with cells: itself or its words.
+  struct Units {
+    std::size_t first;
+    std::size_t count;
+  };
+  Units units_of(std::size_t chunk) const {
+    return is_split(chunk) ? Units{first_unit(chunk), kChunkWords} : Units{chunk, 1};
+  }
+  bool is_split(std::size_t unit) const { return (flags_[unit] & kSplitBit) != 0; }
+  void land(std::size_t begin, std::size_t end, const AccessRecord& write);
+  template <class F>
+  void each_unit(std::size_t begin, std::size_t end, const F& f);
+  const Cell& cell_of(std::size_t offset) const;
   bool same_instruction(const WarpRequest& request, const Lane& me, std::size_t begin,
                         std::size_t end, const std::byte* values) const;
 
   std::size_t bytes_ = 0;
   bool partial_barriers_ = false;
-  std::vector<std::uint8_t> flags_;  // a word each
-  std::vector<Cell> cells_;          // a word each
-  std::vector<Cell> byte_cells_;     // a byte each, empty until a word is split
-  // For each record of cells_ and then of byte_cells_ one of each warp, as far as it was needed:
-  // see set_of(). What no record stands for is left over from before.
+  std::size_t chunks_ = 0;
+  // Flags of words and cells of words and bytes are left over from before until there is a split.
+  std::vector<std::uint8_t> flags_;
+  std::vector<Cell> cells_;
+  // For each record of cells_ one of each warp, as far as it was needed: see set_of(). What no
+  // record stands for is left over from before.
   std::vector<AccessRecord> sets_;
   std::size_t warps_ = 0;
   WarpClocks clocks_;

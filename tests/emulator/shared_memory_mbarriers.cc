@@ -9,8 +9,7 @@
 namespace xception::emulator {
 namespace {
 
-constexpr std::size_t kObjectBytes = 8;
-constexpr std::size_t kChunk = 16;
+constexpr std::size_t kObjectBytes = SharedCells::kMbarrierBytes;
 
 Fault fault_at(FaultKind kind, const std::string& what, Address offset, const std::string& why) {
   return {kind, what + " at shared address " + hex(offset) + ": " + why};
@@ -86,8 +85,8 @@ std::optional<Fault> Mbarriers::init(int warp, int lane, Address offset, std::ui
   }
   std::array<Address, kWarpLanes> addresses{};
   addresses[static_cast<std::size_t>(lane)] = offset;
-  if (auto trouble = cells_->access({1U << lane, addresses, kObjectBytes},
-                                    {Access::kWrite, warp, lane}, nullptr)) {
+  if (auto trouble = cells_->access(Access::kWrite, {1U << lane, addresses, kObjectBytes}, warp,
+                                    &lane, nullptr)) {
     return fault_at(trouble->kind, kWhat, offset, trouble->what);
   }
   Object object;
@@ -234,10 +233,10 @@ std::optional<Fault> Mbarriers::copy(int warp, int lane, Address offset, std::si
   }
   // To the other threads it is this thread's write, until it lands.
   std::array<Address, kWarpLanes> addresses{};
-  for (std::size_t at = 0; at < bytes; at += kChunk) {
+  for (std::size_t at = 0; at < bytes; at += kChunkBytes) {
     addresses[static_cast<std::size_t>(lane)] = offset + at;
-    if (auto trouble = cells_->access({1U << lane, addresses, kChunk}, {Access::kWrite, warp, lane},
-                                      nullptr)) {
+    if (auto trouble = cells_->access(Access::kWrite, {1U << lane, addresses, kChunkBytes}, warp,
+                                      &lane, nullptr)) {
       const std::string way = describe(trouble->offset);
       return fault_at(trouble->kind, std::to_string(bytes) + "-byte cp.async.bulk to", offset,
                       "at " + hex(trouble->offset) + " " + (way.empty() ? trouble->what : way));

@@ -3,7 +3,6 @@
 
 #include "tests/emulator/memory_ranges.h"
 #include "tests/emulator/shared_memory_cells.h"
-#include "tests/emulator/wgmma.h"
 
 namespace xception::emulator {
 
@@ -37,12 +36,12 @@ std::optional<SharedCells::Trouble> SharedCells::unfenced(const AccessRecord& wr
                      "barrier"};
 }
 
-// The common case: a word written as part of a tile that is known, and since then only read. False
+// The common case: a unit written as part of a tile that is known, and since then only read. False
 // where the case is another one, with nothing recorded.
-inline bool SharedCells::read_fenced(std::size_t word, const WgmmaReader& reader) {
-  Cell& cell = cells_[word];
+inline bool SharedCells::read_fenced(std::size_t unit, const WgmmaReader& reader) {
+  Cell& cell = cells_[unit];
   const AccessRecord& fenced = reader.fenced[static_cast<std::size_t>(cell.write.stamp.warp())];
-  if (flags_[word] != kDefinedBits || !(cell.write.stamp == fenced.stamp) ||
+  if (flags_[unit] != kDefinedBits || !(cell.write.stamp == fenced.stamp) ||
       (cell.write.lanes & ~fenced.lanes) != 0 || !(cell.atomic.stamp == Stamp())) {
     return false;
   }
@@ -52,20 +51,21 @@ inline bool SharedCells::read_fenced(std::size_t word, const WgmmaReader& reader
   return true;
 }
 
-std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t word,
+std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t unit,
                                                                WgmmaReader* reader) {
-  if (auto trouble = touch_word(word, {Access::kRead, reader->warp, 0, true})) {
+  if (auto trouble = touch_unit(unit, {Access::kRead, reader->warp, 0, true})) {
     return trouble;
   }
-  if ((flags_[word] & kSplitBit) != 0) {
-    for (std::size_t byte = 0; byte < kWordBytes; ++byte) {
-      if (auto trouble = unfenced(byte_cells_[word * kWordBytes + byte].write, reader->warp)) {
+  if (is_split(unit)) {
+    const std::size_t first = byte_cell(unit_begin(unit));
+    for (std::size_t cell = first; cell < first + kWordBytes; ++cell) {
+      if (auto trouble = unfenced(cells_[cell].write, reader->warp)) {
         return trouble;
       }
     }
     return std::nullopt;
   }
-  const AccessRecord& write = cells_[word].write;
+  const AccessRecord& write = cells_[unit].write;
   if (auto trouble = unfenced(write, reader->warp)) {
     return trouble;
   }
@@ -88,12 +88,13 @@ std::optional<SharedCells::Trouble> SharedCells::begin_wgmma(
       return Trouble{FaultKind::kOutOfBounds, chunk,
                      "the block has " + bytes_text(bytes_) + " of shared memory"};
     }
-    for (std::size_t word = chunk / kWordBytes; word < (chunk + kChunkBytes) / kWordBytes; ++word) {
-      if (read_fenced(word, reader)) {
+    const Units units = units_of(chunk / kChunkBytes);
+    for (std::size_t unit = units.first; unit < units.first + units.count; ++unit) {
+      if (read_fenced(unit, reader)) {
         continue;
       }
-      if (auto trouble = read_of_wgmma(word, &reader)) {
-        trouble->offset = std::max(trouble->offset, word * kWordBytes);
+      if (auto trouble = read_of_wgmma(unit, &reader)) {
+        trouble->offset = std::max(trouble->offset, unit_begin(unit));
         return trouble;
       }
     }
@@ -111,12 +112,12 @@ void SharedCells::end_wgmma(int warp, std::span<const std::uint32_t> chunks, Sta
   const bool later = !(clocks_.now(warp) == at_begin);
   for (const std::uint32_t chunk : chunks) {
     --wgmma_readers_[chunk / kChunkBytes].count;
-    for (std::size_t word = chunk / kWordBytes; later && word < (chunk + kChunkBytes) / kWordBytes;
-         ++word) {
-      if ((flags_[word] & kSplitBit) == 0) {
-        add(cells_[word].read, me);
+    const Units units = units_of(chunk / kChunkBytes);
+    for (std::size_t unit = units.first; later && unit < units.first + units.count; ++unit) {
+      if (is_split(unit)) {
+        (void)touch_unit(unit, me);
       } else {
-        (void)touch_word(word, me);
+        add(cells_[unit].read, me);
       }
     }
   }

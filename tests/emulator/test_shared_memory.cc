@@ -324,7 +324,8 @@ Found random_programs(Random& random, bool named, bool partial_warps, int rounds
       model.release(id, waiting);
     };
     barrier(0, {0, 1, 2}, {});
-    const int most_bytes = random.integer(0, 4);
+    const int most_bytes = random.integer(0, 4);  // log2
+    const int least_bytes = random.integer(0, most_bytes);
     const int most_lanes = random.integer(1, 4);
     for (int step = 0; step < 200; ++step) {
       const int warp = random.integer(0, kWarps - 1);
@@ -347,7 +348,7 @@ Found random_programs(Random& random, bool named, bool partial_warps, int rounds
         shared.warp_sync(warp, mask);
         model.warp_sync(warp, mask);
       } else {
-        const auto bytes = static_cast<std::size_t>(1) << random.integer(0, most_bytes);
+        const auto bytes = static_cast<std::size_t>(1) << random.integer(least_bytes, most_bytes);
         const int lane = random.integer(0, most_lanes - 1);
         const auto thread =
             static_cast<std::size_t>(warp) * kWarpLanes + static_cast<std::size_t>(lane);
