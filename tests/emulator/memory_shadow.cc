@@ -19,7 +19,7 @@ std::uint64_t mask_of(std::size_t begin, std::size_t end) {
 }
 
 // A race word: number of the last writer, whether all of the launch's writes were atomic, number of
-// the reader, and whether the two bytes have words of their own.
+// the reader, and whether the bytes have words of their own.
 constexpr std::uint64_t kNumber = 0x7fffffff;
 constexpr std::uint64_t kAtomicBit = std::uint64_t{1} << 31;
 constexpr int kReaderShift = 32;
@@ -128,7 +128,7 @@ std::size_t ByteFlags::first(std::size_t begin, std::size_t end, std::uint64_t f
 }
 
 RaceShadow::RaceShadow(std::size_t bytes)
-    : words_(bytes / 2 * sizeof(std::uint64_t)), bytes_(bytes * sizeof(std::uint64_t)) {}
+    : words_(bytes), bytes_(bytes * sizeof(std::uint64_t)) {}
 
 void RaceShadow::begin_launch(std::uint32_t blocks, bool several_threads) {
   // many_ is the number after those of the last launch's blocks.
@@ -142,11 +142,11 @@ void RaceShadow::begin_launch(std::uint32_t blocks, bool several_threads) {
 }
 
 void RaceShadow::expect(std::size_t begin, std::size_t end) {
-  words_.populate(begin / 2 * sizeof(std::uint64_t), end / 2 * sizeof(std::uint64_t));
+  words_.populate(begin, end);
 }
 
 void RaceShadow::release(std::size_t begin, std::size_t end) {
-  words_.release(begin / 2 * sizeof(std::uint64_t), end / 2 * sizeof(std::uint64_t));
+  words_.release(begin, end);
   bytes_.release(begin * sizeof(std::uint64_t), end * sizeof(std::uint64_t));
 }
 
@@ -227,11 +227,11 @@ std::optional<RaceShadow::Conflict> RaceShadow::touch(Access kind, std::size_t b
   Change known = change(kind, known_word, me);
   std::size_t offset = begin;
   while (offset < end) {
-    const std::size_t stop = std::min(end, (offset | 1) + 1);
+    const std::size_t stop = std::min(end, (offset / kUnitBytes + 1) * kUnitBytes);
     std::uint64_t& place = *word_at(offset);
     std::uint64_t word = load(place);
     while (true) {
-      if (stop - offset != 2 || is_split(word)) {
+      if (stop - offset != kUnitBytes || is_split(word)) {
         if (auto conflict = touch_bytes(kind, offset, stop, me, &written)) {
           return conflict;
         }
@@ -262,9 +262,7 @@ std::optional<RaceShadow::Conflict> RaceShadow::touch_bytes(Access kind, std::si
   std::uint64_t& place = *word_at(begin);
   std::uint64_t word = load(place);
   while (!is_split(word)) {
-    const std::size_t first = begin / 2 * 2;
-    *byte_word_at(first) = word;
-    *byte_word_at(first + 1) = word;
+    std::fill_n(byte_word_at(begin / kUnitBytes * kUnitBytes), kUnitBytes, word);
     if (store(place, word, kSplitBit | make_word(0, false, many_))) {
       break;
     }

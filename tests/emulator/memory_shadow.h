@@ -58,10 +58,10 @@ class ByteFlags {
 };
 
 // Which blocks of the running launch have read and written each byte. One 64-bit word stands for
-// two bytes, because two bytes is the least that kernels on half-precision tensors move; where a
-// single byte is touched, its word is split into two others. Words of earlier launches need no
-// clearing: blocks are numbered on from launch to launch, and a number below the launch's first is
-// stale.
+// eight bytes, because stretches that a warp touches mostly begin and end with such a unit; where a
+// part of one is touched, its word is split into one for each byte. Words of earlier launches need
+// no clearing: blocks are numbered on from launch to launch, and a number below the launch's first
+// is stale.
 class RaceShadow {
  public:
   explicit RaceShadow(std::size_t bytes);
@@ -97,8 +97,9 @@ class RaceShadow {
   std::optional<Conflict> touch_bytes(Access kind, std::size_t begin, std::size_t end,
                                       std::uint32_t me, bool* all_written);
   bool store(std::uint64_t& place, std::uint64_t& expected, std::uint64_t word) const;
+  static constexpr std::size_t kUnitBytes = sizeof(std::uint64_t);  // as large as their word
   std::uint64_t* word_at(std::size_t offset) const {
-    return reinterpret_cast<std::uint64_t*>(words_.data()) + offset / 2;
+    return reinterpret_cast<std::uint64_t*>(words_.data() + offset / kUnitBytes * kUnitBytes);
   }
   std::uint64_t* byte_word_at(std::size_t offset) const {
     return reinterpret_cast<std::uint64_t*>(bytes_.data()) + offset;
