@@ -179,15 +179,22 @@ Flow convert_pair(Warp& warp, const Instruction& in, LaneMask mask) {
   std::uint32_t results[kLanes];
   const auto* const high = lanes_of<float>(warp, in.slots[1]);
   const auto* const low = lanes_of<float>(warp, in.slots[2]);
-  const bool simple = !in.relu && in.variant == 0 && in.rounding == Rounding::kNearest;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const auto one = [&](float value) -> std::uint32_t {
-      if (simple) {
-        return in.type == Type::kF16x2 ? half_from_float(value) : bfloat_from_float(value);
-      }
-      return static_cast<std::uint32_t>(convert_float(in, Type::kF32, value));
-    };
-    results[lane] = one(high[lane]) << 16 | one(low[lane]);
+  const auto convert_with = [&](const auto& one) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      results[lane] = std::uint32_t{one(high[lane])} << 16 | one(low[lane]);
+    }
+  };
+  const auto rectified = [relu = in.relu](float value) {
+    return relu && value <= 0 ? 0.0F : value;
+  };
+  if (in.variant != 0 || in.rounding != Rounding::kNearest) {
+    convert_with([&](float value) {
+      return static_cast<std::uint16_t>(convert_float(in, Type::kF32, value));
+    });
+  } else if (in.type == Type::kF16x2) {
+    convert_with([&](float value) { return half_from_float(rectified(value)); });
+  } else {
+    convert_with([&](float value) { return bfloat_from_float(rectified(value)); });
   }
   store_lanes(warp, in.slots[0], results, mask);
   return Flow::kNext;
@@ -232,14 +239,24 @@ struct FloatToBfloat {
   std::uint16_t operator()(float a) const { return bfloat_from_float(a); }
 };
 
+struct FloatToTf32 {
+  std::uint32_t operator()(float a) const { return tf32_from_float(a); }
+};
+
 template <class To, class From>
 Handler cast() {
   return map_lanes<Cast<To, From>, To, From>;
 }
 
 Handler select_common(const Instruction& in, Slot to, Slot from) {
-  if (in.flush || in.saturate || in.relu || in.variant != 0 || in.rounding != Rounding::kNearest ||
-      to.width != type_bytes(in.type) || from.width != type_bytes(in.source_type)) {
+  if (in.flush || in.saturate || in.relu || in.variant != 0 || to.width != type_bytes(in.type) ||
+      from.width != type_bytes(in.source_type)) {
+    return nullptr;
+  }
+  if (in.type == Type::kTf32 && in.rounding == Rounding::kNearestAway) {
+    return map_lanes<FloatToTf32, std::uint32_t, float>;
+  }
+  if (in.rounding != Rounding::kNearest) {
     return nullptr;
   }
   const auto is = [&](Type to_type, Type from_type) {

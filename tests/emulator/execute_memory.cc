@@ -255,28 +255,27 @@ Flow load(Warp& warp, const Instruction& in, LaneMask mask) {
 }
 
 // The low bytes of registers, little-endian as PTX and the hosts that this runs on are.
-template <std::size_t kElement>
+template <std::size_t kElement, std::size_t kCount>
 Flow store(Warp& warp, const Instruction& in, LaneMask mask) {
   Address addresses[kLanes];
   std::byte* targets[kLanes];
-  const std::size_t count = in.sources - 1U;
-  const std::size_t bytes = count * kElement;
-  alignas(64) std::byte values[kLanes * 16];
-  for (std::size_t i = 0; i < count; ++i) {
+  constexpr std::size_t kBytes = kCount * kElement;
+  alignas(64) std::byte values[kLanes * kBytes];
+  for (std::size_t i = 0; i < kCount; ++i) {
     const Slot& slot = in.slots[1 + i];
     const std::byte* const source = warp.bytes(slot);
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      std::memcpy(values + lane * bytes + i * kElement, source + lane * slot.width, kElement);
+      std::memcpy(values + lane * kBytes + i * kElement, source + lane * slot.width, kElement);
     }
   }
   read_addresses(warp, in.slots[0], in.immediate, addresses);
-  const Flow flow = touch(warp, Access::kWrite, in.space, bytes, mask, addresses, targets, values);
+  const Flow flow = touch(warp, Access::kWrite, in.space, kBytes, mask, addresses, targets, values);
   if (flow != Flow::kNext) {
     return flow;
   }
   for (LaneMask rest = mask; rest != 0; rest &= rest - 1) {
     const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
-    std::memcpy(targets[lane], values + lane * bytes, bytes);
+    std::memcpy(targets[lane], values + lane * kBytes, kBytes);
   }
   return Flow::kNext;
 }
@@ -319,16 +318,30 @@ Handler select_load(Type type, std::uint8_t register_width) {
   }
 }
 
-Handler select_store(Type type) {
+template <std::size_t kElement>
+Handler select_store(std::size_t count) {
+  switch (count) {
+    case 1:
+      return store<kElement, 1>;
+    case 2:
+      return store<kElement, 2>;
+    case 4:
+      return store<kElement, 4>;
+    default:
+      return nullptr;
+  }
+}
+
+Handler select_store(Type type, std::size_t count) {
   switch (type_bytes(type)) {
     case 1:
-      return store<1>;
+      return select_store<1>(count);
     case 2:
-      return store<2>;
+      return select_store<2>(count);
     case 4:
-      return store<4>;
+      return select_store<4>(count);
     case 8:
-      return store<8>;
+      return select_store<8>(count);
     default:
       return nullptr;
   }
@@ -444,7 +457,7 @@ Handler decode_memory(Statement* s) {
   for (const Operand& element : elements_of(s, 1, count)) {
     s->wide_source(element, type);
   }
-  return s->failed() ? nullptr : select_store(type);
+  return s->failed() ? nullptr : select_store(type, count);
 }
 
 }  // namespace xception::emulator

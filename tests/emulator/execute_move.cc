@@ -30,42 +30,56 @@ Flow move_predicate(Warp& warp, const Instruction& in, LaneMask mask) {
 }
 
 // mov.b64 d, {a, b, ...}
+template <class Whole, class Part>
 Flow pack(Warp& warp, const Instruction& in, LaneMask mask) {
-  const std::size_t width = in.slots[0].width;
-  const std::size_t part = width / in.sources;
-  std::byte packed[kLanes * 8];
+  alignas(64) Whole results[kLanes] = {};
   for (std::size_t i = 0; i < in.sources; ++i) {
-    const std::byte* const source = warp.bytes(in.slots[1 + i]);
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      std::memcpy(packed + lane * width + i * part, source + lane * part, part);
+    const auto* const parts = lanes_of<Part>(warp, in.slots[1 + i]);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      results[lane] =
+          static_cast<Whole>(results[lane] | Whole{parts[lane]} << (8 * sizeof(Part) * i));
     }
   }
-  std::byte* const target = warp.bytes(in.slots[0]);
-  for (LaneMask rest = mask; rest != 0; rest &= rest - 1) {
-    const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
-    std::memcpy(target + lane * width, packed + lane * width, width);
-  }
+  store_lanes(warp, in.slots[0], results, mask);
   return Flow::kNext;
 }
 
 // mov.b64 {a, b, ...}, s
+template <class Whole, class Part>
 Flow unpack(Warp& warp, const Instruction& in, LaneMask mask) {
-  const Slot& source = in.slots[in.destinations];
-  const std::size_t width = source.width;
-  const std::size_t part = width / in.destinations;
-  std::byte packed[kLanes * 8];
-  std::memcpy(packed, warp.bytes(source), kLanes * width);
+  alignas(64) Whole wholes[kLanes];  // a part may be stored where the whole stands
+  std::memcpy(wholes, warp.bytes(in.slots[in.destinations]), sizeof wholes);
   for (std::size_t i = 0; i < in.destinations; ++i) {
-    if (in.slots[i].sink) {
-      continue;
+    alignas(64) Part parts[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      parts[lane] = static_cast<Part>(wholes[lane] >> (8 * sizeof(Part) * i));
     }
-    std::byte* const target = warp.bytes(in.slots[i]);
-    for (LaneMask rest = mask; rest != 0; rest &= rest - 1) {
-      const auto lane = static_cast<std::size_t>(std::countr_zero(rest));
-      std::memcpy(target + lane * part, packed + lane * width + i * part, part);
-    }
+    store_lanes(warp, in.slots[i], parts, mask);
   }
   return Flow::kNext;
+}
+
+// pack() or unpack() of `parts` elements.
+template <bool kPack, class Whole, class Part>
+Handler mover() {
+  return kPack ? pack<Whole, Part> : unpack<Whole, Part>;
+}
+template <bool kPack>
+Handler select_mover(std::size_t bytes, std::size_t parts) {
+  switch (bytes * 8 + parts) {
+    case 16 + 2:
+      return mover<kPack, std::uint16_t, std::uint8_t>();
+    case 32 + 2:
+      return mover<kPack, std::uint32_t, std::uint16_t>();
+    case 32 + 4:
+      return mover<kPack, std::uint32_t, std::uint8_t>();
+    case 64 + 2:
+      return mover<kPack, std::uint64_t, std::uint32_t>();
+    case 64 + 4:
+      return mover<kPack, std::uint64_t, std::uint16_t>();
+    default:
+      return nullptr;
+  }
 }
 
 template <class T>
@@ -143,7 +157,7 @@ Handler decode_mov(Statement* s) {
     for (const Operand& element : elements) {
       s->source(element, part_type(elements.size()));
     }
-    return part_type(elements.size()) == Type::kNone ? nullptr : pack;
+    return select_mover<true>(type_bytes(type), elements.size());
   }
   if (s->operands[0].kind == Operand::Kind::kVector) {
     const auto elements = s->operands[0].elements;
@@ -151,7 +165,7 @@ Handler decode_mov(Statement* s) {
       s->destination(element, part_type(elements.size()));
     }
     s->source(1, type);
-    return part_type(elements.size()) == Type::kNone ? nullptr : unpack;
+    return select_mover<false>(type_bytes(type), elements.size());
   }
   s->destination(0, type);
   s->source(1, type);

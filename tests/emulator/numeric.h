@@ -143,18 +143,19 @@ inline std::uint16_t half_from_float(float value, Rounding rounding = Rounding::
   if (rounding != Rounding::kNearest) {
     return half_from_double(value, rounding);
   }
-  std::uint32_t bits = float_bits(value);
-  const std::uint32_t sign = bits >> 16 & 0x8000U;
-  bits &= 0x7fffffffU;
-  if (bits >= 143U << 23) {  // from 2^16
-    return static_cast<std::uint16_t>(bits > 255U << 23 ? kNan16 : sign | 0x7c00U);
-  }
-  if (bits < 113U << 23) {  // below 2^-14: the last place of 0.5 is that of an f16 subnormal
-    const float aligned = float_from_bits(bits) + 0.5F;
-    return static_cast<std::uint16_t>(sign | (float_bits(aligned) - float_bits(0.5F)));
-  }
-  const std::uint32_t odd = bits >> 13 & 1;
-  return static_cast<std::uint16_t>(sign | (bits - ((127U - 15U) << 23) + 0xfffU + odd) >> 13);
+  // Without branches either.
+  const std::uint32_t bits = float_bits(value);
+  const std::uint32_t magnitude = bits & 0x7fffffffU;
+  const std::uint32_t odd = magnitude >> 13 & 1;
+  const std::uint32_t normal = (magnitude - ((127U - 15U) << 23) + 0xfffU + odd) >> 13;
+  // Below 2^-14. The last place of 0.5 is that of an f16 subnormal.
+  const std::uint32_t subnormal = float_bits(float_from_bits(magnitude) + 0.5F) - float_bits(0.5F);
+  const std::uint32_t is_nan = 0U - static_cast<std::uint32_t>(magnitude > 255U << 23);
+  const std::uint32_t is_large = 0U - static_cast<std::uint32_t>(magnitude >= 143U << 23);
+  const std::uint32_t is_small = 0U - static_cast<std::uint32_t>(magnitude < 113U << 23);
+  const std::uint32_t signless = (normal & ~is_large & ~is_small) | (subnormal & is_small) |
+                                 (0x7c00U & is_large) | (kNan16 & is_nan);
+  return static_cast<std::uint16_t>(signless | (bits >> 16 & 0x8000U & ~is_nan));
 }
 
 inline float bfloat_to_float(std::uint16_t value) {
@@ -178,6 +179,10 @@ inline std::uint16_t bfloat_from_float(float value, Rounding rounding = Rounding
 
 // cvt.{rna,rn,rz}.tf32.f32: a float whose low 13 bits are zero.
 inline std::uint32_t tf32_from_float(float value, Rounding rounding = Rounding::kNearestAway) {
+  const std::uint32_t bits = float_bits(value);
+  if (rounding == Rounding::kNearestAway && (bits & 0x7fffffffU) <= 255U << 23) {
+    return (bits + 0x1000U) & 0xffffe000U;
+  }
   return static_cast<std::uint32_t>(encode(kTf32Format, value, rounding) << 13);
 }
 
@@ -326,11 +331,26 @@ T maximum(T a, T b, bool nan) {
   const T least = minimum(static_cast<T>(-a), static_cast<T>(-b), nan);
   return std::isnan(least) ? least : -least;
 }
+// As integers 16-bit floats stand in the same order, -0 below +0, once the negative ones are turned
+// round.
+template <bool kMaximum>
+std::uint16_t extremum16(Type16 type, std::uint16_t a, std::uint16_t b, bool nan) {
+  const int infinity = type == Type16::kF16 ? 0x7c00 : 0x7f80;
+  const auto key = [](std::uint16_t value) {
+    const auto number = static_cast<std::int16_t>(value);
+    return number ^ (number >> 15 & 0x7fff);
+  };
+  const bool a_nan = (a & 0x7fff) > infinity;
+  const bool b_nan = (b & 0x7fff) > infinity;
+  const bool is_a = kMaximum ? key(a) >= key(b) : key(a) <= key(b);
+  const std::uint16_t value = (is_a || b_nan) && !a_nan ? a : b;
+  return (nan ? a_nan || b_nan : a_nan && b_nan) ? kNan16 : value;
+}
 inline std::uint16_t min16(Type16 type, std::uint16_t a, std::uint16_t b, bool nan) {
-  return from_double(type, minimum(to_float(type, a), to_float(type, b), nan));
+  return extremum16<false>(type, a, b, nan);
 }
 inline std::uint16_t max16(Type16 type, std::uint16_t a, std::uint16_t b, bool nan) {
-  return from_double(type, maximum(to_float(type, a), to_float(type, b), nan));
+  return extremum16<true>(type, a, b, nan);
 }
 
 }  // namespace xception::emulator

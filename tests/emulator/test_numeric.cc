@@ -447,5 +447,31 @@ TEST_CASE("NaN, flushing, saturation, minimum and maximum", "[emulator]") {
   REQUIRE(is_nan(kBf16Format, kNan16));
 }
 
+TEST_CASE("extrema of 16 bits are those of their values", "[emulator]") {
+  XC_RANDOM(random);
+  std::vector<std::uint16_t> codes = {0,      0x8000, 1,      0x8001, 0x3ff,  0x400,  0x7bff,
+                                      0xfbff, 0x7c00, 0xfc00, 0x7c01, 0xfe00, 0x7f7f, 0xff7f,
+                                      0x7f80, 0xff80, 0x7f81, 0xffc0, 0x7fff, 0xffff};
+  for (int i = 0; i < 500; ++i) {
+    codes.push_back(static_cast<std::uint16_t>(random.integer(0, 65535)));
+  }
+  for (const Type16 type : {Type16::kF16, Type16::kBf16}) {
+    for (const std::uint16_t a : codes) {
+      for (const std::uint16_t b : codes) {
+        const double x = to_float(type, a);
+        const double y = to_float(type, b);
+        for (const bool nan : {false, true}) {
+          const bool same = min16(type, a, b, nan) == from_double(type, minimum(x, y, nan)) &&
+                            max16(type, a, b, nan) == from_double(type, maximum(x, y, nan));
+          if (!same) {
+            CAPTURE(a, b, nan, type == Type16::kF16);
+            REQUIRE(same);
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace xception::emulator
