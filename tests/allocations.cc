@@ -17,11 +17,27 @@ std::atomic<std::int64_t> countdown{-1};  // negative: no failure is to come
 std::atomic<bool> lasts{false};           // the failure is not the only one
 std::atomic<bool> failed{false};
 
-bool is_left_out(void* caller) {
+// What dladdr() said of a caller: it takes longer than most allocations.
+struct Answer {
+  const char* name = nullptr;
+  const void* caller = nullptr;
+  bool left_out = false;
+};
+
+bool is_left_out(const void* caller) {
   const char* name = left_out;
-  Dl_info info{};
-  return name != nullptr && ::dladdr(caller, &info) != 0 &&
-         std::strstr(info.dli_fname, name) != nullptr;
+  if (name == nullptr) {
+    return false;
+  }
+  constexpr std::size_t kAnswers = 1024;
+  thread_local Answer answers[kAnswers];
+  Answer& answer = answers[reinterpret_cast<std::uintptr_t>(caller) / 4 % kAnswers];
+  if (answer.name != name || answer.caller != caller) {
+    Dl_info info{};
+    answer = {name, caller,
+              ::dladdr(caller, &info) != 0 && std::strstr(info.dli_fname, name) != nullptr};
+  }
+  return answer.left_out;
 }
 
 void* allocate(std::size_t size, void* caller) {

@@ -31,7 +31,7 @@ std::string Block::thread_name(int warp, int lane) const {
   return std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z);
 }
 
-std::mt19937_64 Block::begin(std::uint32_t index) {
+SplitMix64 Block::begin(std::uint32_t index) {
   const LaunchRequest& request = *context_.request;
   index_ = index;
   position_ = {index % request.grid.x, index / request.grid.x % request.grid.y,
@@ -45,7 +45,7 @@ std::mt19937_64 Block::begin(std::uint32_t index) {
   idle_turns_ = 0;
   progress_at_time_out_ = ~std::uint64_t{0};
   time_outs_ = 0;
-  std::mt19937_64 random(request.seed * 0x9E3779B97F4A7C15U + index);
+  SplitMix64 random(SplitMix64(request.seed)() + index);
   shared_.begin_block({.bytes = context_.shared_bytes,
                        .threads = threads,
                        .partial_barriers = context_.partial_barriers,
@@ -60,7 +60,7 @@ std::mt19937_64 Block::begin(std::uint32_t index) {
 }
 
 std::optional<Fault> Block::run(std::uint32_t index) {
-  std::mt19937_64 random = begin(index);
+  SplitMix64 random = begin(index);
   const std::size_t warps = warps_.size();
   // Which warp runs, and how long, is drawn: mostly to its next barrier, now and then a few
   // instructions only.

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <random>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "tests/emulator/shared_memory.h"
 #include "tests/emulator/warp.h"
 #include "tests/emulator/wgmma_warp.h"
+#include "tests/split_mix.h"
 
 namespace xception::emulator {
 
@@ -98,7 +98,7 @@ class Block {
     std::vector<Waiting> waiting;
   };
   // All of it as it is before the first instruction. What is drawn for the block from then on.
-  std::mt19937_64 begin(std::uint32_t index);
+  SplitMix64 begin(std::uint32_t index);
   void complete(int id);
   Fault stuck();
   std::optional<Fault> finish() const;

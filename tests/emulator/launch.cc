@@ -9,13 +9,13 @@
 #include <map>
 #include <mutex>
 #include <numeric>
-#include <random>
 #include <set>
 #include <thread>
 
 #include "tests/emulator/block.h"
 #include "tests/emulator/execute.h"
 #include "tests/emulator/ptx.h"
+#include "tests/split_mix.h"
 
 namespace xception::emulator {
 namespace {
@@ -303,7 +303,7 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
   std::vector<std::uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0U);
   if (request.seed != 0) {
-    std::mt19937_64 random(request.seed);
+    SplitMix64 random(request.seed);
     std::ranges::shuffle(order, random);
   }
   std::atomic<std::uint64_t> next{0};

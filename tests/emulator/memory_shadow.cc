@@ -127,8 +127,7 @@ std::size_t ByteFlags::first(std::size_t begin, std::size_t end, std::uint64_t f
   return end;
 }
 
-RaceShadow::RaceShadow(std::size_t bytes)
-    : words_(bytes), bytes_(bytes * sizeof(std::uint64_t)) {}
+RaceShadow::RaceShadow(std::size_t bytes) : words_(bytes), bytes_(bytes * sizeof(std::uint64_t)) {}
 
 void RaceShadow::begin_launch(std::uint32_t blocks, bool several_threads) {
   // many_ is the number after those of the last launch's blocks.
@@ -141,9 +140,7 @@ void RaceShadow::begin_launch(std::uint32_t blocks, bool several_threads) {
   several_threads_ = several_threads;
 }
 
-void RaceShadow::expect(std::size_t begin, std::size_t end) {
-  words_.populate(begin, end);
-}
+void RaceShadow::expect(std::size_t begin, std::size_t end) { words_.populate(begin, end); }
 
 void RaceShadow::release(std::size_t begin, std::size_t end) {
   words_.release(begin, end);

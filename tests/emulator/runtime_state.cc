@@ -168,7 +168,7 @@ void Runtime::choose_devices() {
 
 void Runtime::set_seed(std::uint64_t value) {
   seed = value;
-  random.seed(value);
+  random = SplitMix64(value);
 }
 
 void Runtime::report(const std::string& message) {

@@ -14,7 +14,6 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <random>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -27,6 +26,7 @@
 #include "tests/emulator/memory.h"
 #include "tests/emulator/runtime_module.h"
 #include "tests/emulator/stream.h"
+#include "tests/split_mix.h"
 
 namespace xception::emulator {
 
@@ -152,7 +152,7 @@ class Runtime {
   std::uint64_t next_id = 1;  // of captures, streams and nodes
 
   std::uint64_t seed = 0;
-  std::mt19937_64 random;
+  SplitMix64 random;
   int threads = 1;
 
   // Failure injection: the calls left until the one that fails; 0 for none.

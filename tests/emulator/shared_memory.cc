@@ -8,6 +8,7 @@
 
 #include "tests/emulator/memory_ranges.h"
 #include "tests/emulator/shared_memory_cells.h"
+#include "tests/split_mix.h"
 
 namespace xception::emulator {
 namespace {
@@ -22,13 +23,6 @@ struct AsyncCopy {
   bool read_late = false;
   std::array<std::byte, 16> data{};
 };
-
-// The finalizer of SplitMix64: spreads a count over all bits.
-std::uint64_t mix(std::uint64_t value) {
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9U;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebU;
-  return value ^ (value >> 31);
-}
 
 const void* host_pointer(Address address) {
   return reinterpret_cast<const void*>(address);  // NOLINT(performance-no-int-to-ptr)
@@ -65,7 +59,7 @@ struct SharedMemory::Impl {
   SharedCells cells;
   Mbarriers mbarriers;
   std::array<AsyncWarp, kMostWarps> async{};
-  std::uint64_t async_count = 0;
+  SplitMix64 random;  // when a cp.async reads its source
 };
 
 // Names the copy that is in the way, if one is.
@@ -133,8 +127,8 @@ void SharedMemory::begin_block(const Options& options) {
     warp.copies.clear();
     warp.committed = {};
   }
-  m.async_count = 0;
-  m.mbarriers.begin_block(&m.cells, m.data.data(), options.seed);
+  m.random = SplitMix64(options.seed);
+  m.mbarriers.begin_block(&m.cells, m.data.data(), m.random());
 }
 
 Mbarriers& SharedMemory::mbarriers() { return impl_->mbarriers; }
@@ -202,7 +196,7 @@ std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset
   copy.lane = static_cast<std::uint8_t>(lane);
   copy.bytes = static_cast<std::uint8_t>(bytes);
   copy.source_bytes = static_cast<std::uint8_t>(source_bytes);
-  copy.read_late = (mix(m.options.seed + ++m.async_count) & 1) != 0;
+  copy.read_late = m.random() % 2 != 0;
   if (!copy.read_late && source_bytes > 0) {
     std::memcpy(copy.data.data(), host_pointer(source), source_bytes);
   }

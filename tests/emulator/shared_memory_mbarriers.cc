@@ -24,8 +24,7 @@ const void* host_pointer(Address address) {
 void Mbarriers::begin_block(SharedCells* cells, std::byte* data, std::uint64_t seed) {
   cells_ = cells;
   data_ = data;
-  seed_ = seed;
-  draws_ = 0;
+  random_ = SplitMix64(seed);
   changes_ = 0;
   objects_.clear();
   numbers_ = 0;
@@ -34,13 +33,7 @@ void Mbarriers::begin_block(SharedCells* cells, std::byte* data, std::uint64_t s
   completed_.clear();
 }
 
-bool Mbarriers::draw(unsigned sides) {
-  // The finalizer of SplitMix64.
-  std::uint64_t value = seed_ + ++draws_ * 0x9E3779B97F4A7C15U;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9U;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebU;
-  return (value ^ (value >> 31)) % sides == 0;
-}
+bool Mbarriers::draw(unsigned sides) { return random_() % sides == 0; }
 
 std::optional<Fault> Mbarriers::find(const char* what, int warp, int lane, Address offset,
                                      Object** object) {

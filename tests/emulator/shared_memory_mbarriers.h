@@ -12,6 +12,7 @@
 #include "tests/emulator/fault.h"
 #include "tests/emulator/memory.h"
 #include "tests/emulator/shared_memory_cells.h"
+#include "tests/split_mix.h"
 
 namespace xception::emulator {
 
@@ -93,8 +94,7 @@ class Mbarriers {
 
   SharedCells* cells_ = nullptr;
   std::byte* data_ = nullptr;
-  std::uint64_t seed_ = 0;
-  std::uint64_t draws_ = 0;
+  SplitMix64 random_;
   std::uint64_t changes_ = 0;
   std::map<Address, Object> objects_;
   std::uint32_t numbers_ = 0;    // in use

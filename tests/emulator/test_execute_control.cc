@@ -206,12 +206,19 @@ TEST_CASE("barriers that not all come to are faults") {
   CHECK_THAT(deadlock.message, Catch::Contains("bar.sync 1"));
   CHECK(machine.fault_of(kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 exit;\nbar.sync 0, 64;"), {0, 0})
             .kind == FaultKind::kDeadlock);
-  CHECK(machine
-            .fault_of(kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0, 64;\n"
-                             "bra done;\nother:\nbar.sync 0, 32;\nbar.sync 0, 32;\ndone:"),
-                      {0, 0})
-            .kind == FaultKind::kDivergentBarrier);
   CHECK(machine.fault_of(kernel("bar.sync 0, 33;"), {0, 0}).kind == FaultKind::kDivergentBarrier);
+  // Warps that disagree on the count meet, or one has gone on before the other comes.
+  int met = 0;
+  for (machine.seed = 0; machine.seed < 32; ++machine.seed) {
+    const Fault fault =
+        machine.fault_of(kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0, 64;\n"
+                                "bra done;\nother:\nbar.sync 0, 32;\nbar.sync 0, 32;\ndone:"),
+                         {0, 0});
+    met += fault.kind == FaultKind::kDivergentBarrier ? 1 : 0;
+    CHECK((fault.kind == FaultKind::kDivergentBarrier || fault.kind == FaultKind::kDeadlock));
+  }
+  CHECK(met > 4);
+  CHECK(met < 28);
 }
 
 constexpr const char* kFactorial =

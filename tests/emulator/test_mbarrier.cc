@@ -536,8 +536,8 @@ TEST_CASE("a tensor map is a parameter of the kernel too") {
 
 TEST_CASE("copies of boxes with a fault in them") {
   const auto fault_of = [](const auto& change, const std::string& what = "[%r0+1024], [",
-                           const std::string& with = "[%r0+1024], [", int rank = 2) {
-    Hopper machine(64, 4);
+                           const std::string& with = "[%r0+1024], [", int rank = 2, u64 seed = 0) {
+    Hopper machine(64, seed);
     TensorMap map = plain_map(machine.upload(iota(256)));
     const Address to = machine.allocate(4096);
     std::vector<std::byte> bytes = encoded(map);
@@ -560,7 +560,14 @@ TEST_CASE("copies of boxes with a fault in them") {
   CHECK(fault_of(none, "[%rd1, {", "[%rd1+16, {").kind == FaultKind::kMisaligned);
   CHECK(fault_of(none, ", 1024;", ", 1008;").kind == FaultKind::kDeadlock);
   CHECK(fault_of(none, "[%r0];\nWAIT", "[%r0+8];\nWAIT").kind == FaultKind::kUninitialised);
-  CHECK(fault_of(none, wait("%r0", "0", "W"), "").kind == FaultKind::kAsyncCopyNotWaited);
+  // Who does not wait comes before the copy or after it.
+  int after = 0;
+  for (u64 seed = 0; seed < 32; ++seed) {
+    const FaultKind kind = fault_of(none, wait("%r0", "0", "W"), "", 2, seed).kind;
+    after += kind == FaultKind::kAsyncCopyNotWaited ? 1 : 0;
+    CHECK((kind == FaultKind::kAsyncCopyNotWaited || kind == FaultKind::kUninitialised));
+  }
+  CHECK(after > 4);
   CHECK(fault_of(none, "[%r0+1024], [", "[%r0+1024], [", 3).kind == FaultKind::kOutOfBounds);
   CHECK(fault_of(changed([](TensorMap* map) {
           map->extents[1] = 9;
