@@ -10,7 +10,7 @@ namespace xception::allocations {
 std::uint64_t total_bytes();
 
 // From now on what a shared library asks for that has `name` in its path is neither counted nor
-// made to fail; null: leaves out nothing. `name` must stay valid.
+// made to fail; null: leaves out nothing. `name` must stay as it is.
 void leave_out(const char* name);
 
 // The allocation `ahead` further on (0: the next one) throws std::bad_alloc, once.

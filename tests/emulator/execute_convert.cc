@@ -253,15 +253,15 @@ Handler select_common(const Instruction& in, Slot to, Slot from) {
       from.width != type_bytes(in.source_type)) {
     return nullptr;
   }
-  if (in.type == Type::kTf32 && in.rounding == Rounding::kNearestAway) {
+  const auto is = [&](Type to_type, Type from_type) {
+    return in.type == to_type && in.source_type == from_type;
+  };
+  if (is(Type::kTf32, Type::kF32) && in.rounding == Rounding::kNearestAway) {
     return map_lanes<FloatToTf32, std::uint32_t, float>;
   }
   if (in.rounding != Rounding::kNearest) {
     return nullptr;
   }
-  const auto is = [&](Type to_type, Type from_type) {
-    return in.type == to_type && in.source_type == from_type;
-  };
   if (is(Type::kS64, Type::kS32) || is(Type::kU64, Type::kS32)) {
     return cast<std::int64_t, std::int32_t>();
   }

@@ -66,17 +66,18 @@ Handler mover() {
 }
 template <bool kPack>
 Handler select_mover(std::size_t bytes, std::size_t parts) {
-  switch (bytes * 8 + parts) {
-    case 16 + 2:
-      return mover<kPack, std::uint16_t, std::uint8_t>();
-    case 32 + 2:
-      return mover<kPack, std::uint32_t, std::uint16_t>();
-    case 32 + 4:
-      return mover<kPack, std::uint32_t, std::uint8_t>();
-    case 64 + 2:
-      return mover<kPack, std::uint64_t, std::uint32_t>();
-    case 64 + 4:
-      return mover<kPack, std::uint64_t, std::uint16_t>();
+  if (parts != 2 && parts != 4) {
+    return nullptr;
+  }
+  switch (bytes) {
+    case 2:
+      return parts == 2 ? mover<kPack, std::uint16_t, std::uint8_t>() : nullptr;
+    case 4:
+      return parts == 2 ? mover<kPack, std::uint32_t, std::uint16_t>()
+                        : mover<kPack, std::uint32_t, std::uint8_t>();
+    case 8:
+      return parts == 2 ? mover<kPack, std::uint64_t, std::uint32_t>()
+                        : mover<kPack, std::uint64_t, std::uint16_t>();
     default:
       return nullptr;
   }

@@ -26,6 +26,8 @@ struct Accessor {
 
 constexpr int kWarpLanes = 32;
 
+inline constexpr std::size_t kChunkBytes = 16;  // the most that one lane touches at once
+
 // The lanes of one memory instruction: addresses of active lanes and bytes each.
 struct WarpRequest {
   std::uint32_t active = 0;            // bit a lane

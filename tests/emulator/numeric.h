@@ -143,7 +143,7 @@ inline std::uint16_t half_from_float(float value, Rounding rounding = Rounding::
   if (rounding != Rounding::kNearest) {
     return half_from_double(value, rounding);
   }
-  // Without branches either.
+  // The common case without branches.
   const std::uint32_t bits = float_bits(value);
   const std::uint32_t magnitude = bits & 0x7fffffffU;
   const std::uint32_t odd = magnitude >> 13 & 1;

@@ -330,7 +330,6 @@ std::optional<SharedCells::Trouble> SharedCells::access_lane(const WarpRequest& 
                    "a wgmma that warp " + std::to_string(wgmma_readers_[begin / kChunkBytes].warp) +
                        " has not waited for reads it"};
   }
-  const Stamp now = clocks_.now(me.warp);
   const std::size_t chunk = begin / kChunkBytes;
   if (request.bytes < kChunkBytes && !is_split(chunk)) {
     split(chunk);
@@ -338,15 +337,13 @@ std::optional<SharedCells::Trouble> SharedCells::access_lane(const WarpRequest& 
   // What is touched: the chunk, or words of it, or a part of one word.
   const bool words = is_split(chunk);
   const std::size_t step = words ? std::min(request.bytes, kWordBytes) : kChunkBytes;
+  const bool whole = step >= kWordBytes;
   for (std::size_t at = begin; at < end; at += step) {
-    const std::size_t unit = words ? word_unit(at) : chunk;
-    const bool whole = step >= kWordBytes;
-    if (whole && touch_ordered(unit, me, now)) {
-      continue;
-    }
-    auto trouble = whole ? touch_unit(unit, me) : touch_bytes(at, at + step, me);
+    auto trouble =
+        whole ? touch_unit(words ? word_unit(at) : chunk, me) : touch_bytes(at, at + step, me);
     if (trouble && (trouble->kind != FaultKind::kSharedRace ||
                     !same_instruction(request, me, at, at + step, values))) {
+      trouble->offset = std::max(trouble->offset, at);
       return trouble;
     }
   }

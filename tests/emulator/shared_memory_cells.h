@@ -13,7 +13,6 @@
 #include "tests/emulator/fault.h"
 #include "tests/emulator/memory.h"
 #include "tests/emulator/shared_memory_clocks.h"
-#include "tests/emulator/wgmma.h"
 
 namespace xception::emulator {
 
@@ -98,9 +97,9 @@ class SharedCells {
     return unit < chunks_ ? unit * kChunkBytes : (unit - chunks_) * kWordBytes;
   }
   std::size_t byte_cell(std::size_t offset) const { return chunks_ * (1 + kChunkWords) + offset; }
-  // Flags of a unit. Of a chunk's and a word's that is whole all bytes are defined or none.
+  // Flags of a unit. Of one that is not split all bytes are defined or none.
   static constexpr std::uint8_t kDefinedBits = 0x0F;  // of a split word one a byte
-  static constexpr std::uint8_t kSplitBit = 0x10;     // it has no cell, but its parts have
+  static constexpr std::uint8_t kSplitBit = 0x10;     // the cells of its parts count, not its own
   static constexpr std::uint8_t kInFlightBit = 0x20;  // the target of a copy not waited for
   static constexpr std::uint8_t kMbarrierBit = 0x40;  // with kInFlightBit: of an mbarrier object
 
@@ -142,7 +141,7 @@ class SharedCells {
   void split(std::size_t unit);
   void share(std::size_t whole, std::size_t part);
   void join(std::size_t unit, std::size_t part);
-  // Units of a chunk that have cells or bytes with cells: itself or its words.
+  // What stands for a chunk now: itself or its words.
   struct Units {
     std::size_t first;
     std::size_t count;

@@ -78,7 +78,7 @@ std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t unit,
 
 std::optional<SharedCells::Trouble> SharedCells::begin_wgmma(
     int warp, std::span<const std::uint32_t> chunks) {
-  wgmma_readers_.resize((bytes_ + kChunkBytes - 1) / kChunkBytes);
+  wgmma_readers_.resize(chunks_);
   WgmmaReader reader;
   reader.warp = warp;
   reader.now = clocks_.now(warp);

@@ -219,6 +219,14 @@ TEST_CASE("16-bit floats convert") {
     };
     return static_cast<u32>(one(a)) << 16 | one(b);
   });
+  const auto rectified = [](float value) { return value < 0 || value == 0 ? 0.0F : value; };
+  check_binary<float, float, u32>(random, "cvt.rn.relu.f16x2.f32 d, a, b;", [&](float a, float b) {
+    return static_cast<u32>(half_from_float(rectified(a))) << 16 | half_from_float(rectified(b));
+  });
+  check_binary<float, float, u32>(random, "cvt.rn.relu.bf16x2.f32 d, a, b;", [&](float a, float b) {
+    return static_cast<u32>(bfloat_from_float(rectified(a))) << 16 |
+           bfloat_from_float(rectified(b));
+  });
   check_unary<float, u32>(random, "cvt.rna.tf32.f32 d, a;",
                           [](float a) { return tf32_from_float(a); });
   // f16's largest number, where infinity would come.
@@ -226,6 +234,10 @@ TEST_CASE("16-bit floats convert") {
   CHECK(evaluate<u32>("cvt.rn.satfinite.tf32.f32 d, a;", std::vector<float>(64, INFINITY))[0] ==
         0x7F7FE000);
   CHECK(evaluate<u16>("cvt.rn.f16.f32 d, a;", large)[0] == 0x7C00);
+  CHECK(evaluate<u32>("cvt.rna.tf32.f32 d, a;", std::vector<float>(64, -INFINITY))[0] ==
+        0xFF800000);
+  CHECK(evaluate<u32>("cvt.rn.relu.f16x2.f32 d, a, a;", std::vector<float>(64, NAN))[0] ==
+        0x7FFF7FFF);
 }
 
 TEST_CASE("cvt.pack clamps into bytes") {

@@ -178,6 +178,21 @@ TEST_CASE("lanes of one store may agree, not differ", "[emulator]") {
   REQUIRE_FALSE(block.shared.access(Access::kWrite, request, 0, &lane));
   // Another instruction is another matter, whatever it stores.
   REQUIRE(has(block.write(0, 4, 0, 5), FaultKind::kSharedRace));
+  // Chunks of 16 bytes likewise, whether their words had been apart or not.
+  std::array<std::uint32_t, 4 * kWarpLanes> wide{};
+  const auto* wide_bytes = reinterpret_cast<const std::byte*>(wide.data());
+  addresses.fill(16);
+  REQUIRE_FALSE(block.write(20, 4, 0, 7));
+  const WarpRequest chunks{kAll, addresses, 16};
+  for (int round = 0; round < 2; ++round) {
+    block.shared.warp_sync(0, kAll);
+    REQUIRE_FALSE(block.shared.access(Access::kWrite, chunks, 0, &lane, wide_bytes));
+  }
+  wide[4 * 9 + 3] = 1;
+  block.shared.warp_sync(0, kAll);
+  REQUIRE(has(block.shared.access(Access::kWrite, chunks, 0, &lane, wide_bytes),
+              FaultKind::kSharedRace));
+  REQUIRE(lane == 9);
 }
 
 TEST_CASE("named barriers order those that take part", "[emulator]") {
@@ -298,19 +313,22 @@ struct Found {
 };
 
 Found random_programs(Random& random, bool named, bool partial_warps, int rounds) {
-  constexpr std::size_t kSize = 32;
   constexpr int kWarps = 3;
   Found found;
   SharedMemory shared;
+  const std::array<std::byte, 16> source{};
   for (int round = 0; round < rounds; ++round) {
-    shared.begin_block({kSize, kWarps * kWarpLanes, named, 0});
-    Model model(static_cast<std::size_t>(kWarps * kWarpLanes), kSize);
+    const auto size = static_cast<std::size_t>(4 * random.integer(4, 11));
+    shared.begin_block({size, kWarps * kWarpLanes, named, 0});
+    Model model(static_cast<std::size_t>(kWarps * kWarpLanes), size);
     // All of it defined, by one thread, and known to all.
     std::array<Address, kWarpLanes> addresses{};
     int at = 0;
-    for (Address offset = 0; offset < kSize; offset += 16) {
+    for (Address offset = 0; offset < size;) {
+      const std::size_t bytes = size - offset < 16 ? 4 : 16;
       addresses[0] = offset;
-      REQUIRE_FALSE(shared.access(Access::kWrite, {1, addresses, 16}, 0, &at));
+      REQUIRE_FALSE(shared.access(Access::kWrite, {1, addresses, bytes}, 0, &at));
+      offset += bytes;
     }
     const auto barrier = [&](std::size_t id, const std::vector<int>& waiting,
                              const std::vector<int>& arriving) {
@@ -324,8 +342,8 @@ Found random_programs(Random& random, bool named, bool partial_warps, int rounds
       model.release(id, waiting);
     };
     barrier(0, {0, 1, 2}, {});
-    const int most_bytes = random.integer(0, 4);  // log2
-    const int least_bytes = random.integer(0, most_bytes);
+    const int most_shift = random.integer(0, 4);
+    const int least_shift = random.integer(0, most_shift);
     const int most_lanes = random.integer(1, 4);
     for (int step = 0; step < 200; ++step) {
       const int warp = random.integer(0, kWarps - 1);
@@ -348,13 +366,12 @@ Found random_programs(Random& random, bool named, bool partial_warps, int rounds
         shared.warp_sync(warp, mask);
         model.warp_sync(warp, mask);
       } else {
-        const auto bytes = static_cast<std::size_t>(1) << random.integer(least_bytes, most_bytes);
+        const auto bytes = static_cast<std::size_t>(1) << random.integer(least_shift, most_shift);
         const int lane = random.integer(0, most_lanes - 1);
         const auto thread =
             static_cast<std::size_t>(warp) * kWarpLanes + static_cast<std::size_t>(lane);
         const auto place =
-            static_cast<std::size_t>(random.integer(0, static_cast<int>(kSize / bytes) - 1)) *
-            bytes;
+            static_cast<std::size_t>(random.integer(0, static_cast<int>(size / bytes) - 1)) * bytes;
         const int pick = random.integer(0, 9);
         const Access kind = pick < 5 ? Access::kRead : pick < 8 ? Access::kWrite : Access::kAtomic;
         bool race = false;
@@ -362,7 +379,16 @@ Found random_programs(Random& random, bool named, bool partial_warps, int rounds
           race = race || model.races(byte, kind, thread);
         }
         addresses[static_cast<std::size_t>(lane)] = place;
-        const auto fault = shared.access(kind, {1U << lane, addresses, bytes}, warp, &at);
+        // A copy that its thread waits for at once is a write of that thread.
+        const bool copied = kind == Access::kWrite && bytes >= 4 && random.integer(0, 2) == 0;
+        const auto fault =
+            copied ? shared.copy_async(warp, lane, place, reinterpret_cast<Address>(source.data()),
+                                       bytes, bytes)
+                   : shared.access(kind, {1U << lane, addresses, bytes}, warp, &at);
+        if (copied && !fault) {
+          shared.commit(warp, 1U << lane);
+          shared.wait(warp, 1U << lane, 0);
+        }
         CAPTURE(round, step, warp, lane, place, bytes, static_cast<int>(kind));
         if (fault) {
           REQUIRE(fault->kind == FaultKind::kSharedRace);

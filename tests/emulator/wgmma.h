@@ -23,7 +23,6 @@ struct WgmmaShape {
 inline constexpr int kWgmmaRows = 16;   // of a warp; four warps have 64
 inline constexpr int kWgmmaChunks = 2;  // of 16 bytes, in the depth of one instruction
 inline constexpr int kWgmmaMostN = 256;
-inline constexpr std::size_t kChunkBytes = 16;
 inline constexpr std::size_t kWgmmaRowBytes = kWgmmaChunks * kChunkBytes;
 
 // A tile in shared memory: PTX ISA, "Matrix Descriptor Format" of wgmma.
