@@ -7,6 +7,10 @@
 
 #include "tests/emulator/numeric.h"
 
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
 namespace xception::emulator {
 namespace {
 
@@ -34,26 +38,32 @@ constexpr std::size_t row_major(const Position& at, int columns) {
   return static_cast<std::size_t>(place);
 }
 
-// Where the elements of a row-major matrix stand among the fragments of a warp: element i is that
-// of index source[i] / 32 in lane source[i] % 32.
+// Where the elements of a row-major matrix stand among the fragments of a warp, as the registers
+// have them: register by register, lane by lane, from the low bits on.
 template <int kBits, int kDepth>
 struct Layout {
+  static constexpr int kEach = 32 / kBits;  // elements of a lane's register
+  static constexpr std::uint16_t source(int lane, int index) {
+    return static_cast<std::uint16_t>((index / kEach * kWarpLanes + lane) * kEach + index % kEach);
+  }
   using SourcesA = std::array<std::uint16_t, kRows * kDepth>;
   using SourcesB = std::array<std::uint16_t, kDepth * kColumns>;
 
   static constexpr SourcesA make_a() {
     SourcesA sources{};
-    for (int source = 0; source < kRows * kDepth; ++source) {
-      const Position at = position_a(kBits, source % kWarpLanes, source / kWarpLanes);
-      sources[row_major(at, kDepth)] = static_cast<std::uint16_t>(source);
+    for (int i = 0; i < kRows * kDepth; ++i) {
+      const int lane = i % kWarpLanes;
+      const Position at = position_a(kBits, lane, i / kWarpLanes);
+      sources[row_major(at, kDepth)] = source(lane, i / kWarpLanes);
     }
     return sources;
   }
   static constexpr SourcesB make_b() {
     SourcesB sources{};
-    for (int source = 0; source < kDepth * kColumns; ++source) {
-      const Position at = position_b(kBits, source % kWarpLanes, source / kWarpLanes);
-      sources[row_major(at, kColumns)] = static_cast<std::uint16_t>(source);
+    for (int i = 0; i < kDepth * kColumns; ++i) {
+      const int lane = i % kWarpLanes;
+      const Position at = position_b(kBits, lane, i / kWarpLanes);
+      sources[row_major(at, kColumns)] = source(lane, i / kWarpLanes);
     }
     return sources;
   }
@@ -79,6 +89,33 @@ constexpr bool place_c_is_position_c() {
 }
 static_assert(place_c_is_position_c());
 
+// So registers 2 * i and 2 * i + 1 of a lane are neighbours in C: a float each, and as halves the
+// two of one register.
+using Sums = std::array<float, kRows * kColumns>;
+using Pairs = std::array<std::uint64_t, kRows * kColumns / 2>;
+
+void interleave(std::span<const LaneWords> registers, Sums& sums) {
+  Pairs pairs;
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
+      pairs[i * kWarpLanes + lane] =
+          registers[2 * i][lane] | std::uint64_t{registers[2 * i + 1][lane]} << 32;
+    }
+  }
+  std::memcpy(sums.data(), pairs.data(), sizeof pairs);
+}
+
+void separate(const Sums& sums, std::span<LaneWords> registers) {
+  Pairs pairs;
+  std::memcpy(pairs.data(), sums.data(), sizeof pairs);
+  for (std::size_t i = 0; i < 2; ++i) {
+    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
+      registers[2 * i][lane] = static_cast<std::uint32_t>(pairs[i * kWarpLanes + lane]);
+      registers[2 * i + 1][lane] = static_cast<std::uint32_t>(pairs[i * kWarpLanes + lane] >> 32);
+    }
+  }
+}
+
 // A row of B or C. The compiler splits it where the processor has shorter vectors.
 using Row [[gnu::vector_size(kColumns * sizeof(float))]] = float;
 
@@ -86,33 +123,49 @@ using Row [[gnu::vector_size(kColumns * sizeof(float))]] = float;
 // time. Same operations in the same order, so the results are the same.
 #define XC_INLINE [[gnu::always_inline]] inline
 
-// Element `part` of a register.
 template <MatrixType kType>
-XC_INLINE float element(std::uint32_t word, std::size_t part) {
-  switch (kType) {
-    case MatrixType::kF16:
-      return half_to_float(static_cast<std::uint16_t>(word >> (16 * part)));
-    case MatrixType::kBf16:
-      return bfloat_to_float(static_cast<std::uint16_t>(word >> (16 * part)));
-    case MatrixType::kTf32:
-      return tf32_operand(word);
-    case MatrixType::kS8:
-      return static_cast<float>(static_cast<std::int8_t>(word >> (8 * part)));
-    case MatrixType::kU8:
-      return static_cast<float>(static_cast<std::uint8_t>(word >> (8 * part)));
-  }
-  return 0;
-}
+struct Element;
+template <>
+struct Element<MatrixType::kF16> {
+  using Bits = std::uint16_t;
+  XC_INLINE static float value(Bits bits) { return half_to_float(bits); }
+};
+template <>
+struct Element<MatrixType::kBf16> {
+  using Bits = std::uint16_t;
+  XC_INLINE static float value(Bits bits) { return bfloat_to_float(bits); }
+};
+template <>
+struct Element<MatrixType::kTf32> {
+  using Bits = std::uint32_t;
+  XC_INLINE static float value(Bits bits) { return tf32_operand(bits); }
+};
+template <>
+struct Element<MatrixType::kS8> {
+  using Bits = std::int8_t;
+  XC_INLINE static float value(Bits bits) { return bits; }
+};
+template <>
+struct Element<MatrixType::kU8> {
+  using Bits = std::uint8_t;
+  XC_INLINE static float value(Bits bits) { return bits; }
+};
 
-// The elements of a warp's fragments as floats, index by index, lane by lane.
+// The elements of a warp's registers as floats, in the order of Layout.
 template <MatrixType kType, std::size_t kCount>
 XC_INLINE void unpack(std::span<const LaneWords> registers, std::array<float, kCount>& elements) {
-  constexpr std::size_t kEach = 32 / bits_of(kType);
-  for (std::size_t index = 0; index < kCount / kWarpLanes; ++index) {
-    const LaneWords& words = registers[index / kEach];
-    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
-      elements[index * kWarpLanes + lane] = element<kType>(words[lane], index % kEach);
-    }
+  using Bits = typename Element<kType>::Bits;
+  std::array<Bits, kCount> bits;
+  std::memcpy(bits.data(), registers.data(), sizeof bits);
+  std::size_t done = 0;
+#if defined(__F16C__)
+  for (; kType == MatrixType::kF16 && done < kCount; done += 8) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bits.data() + done));
+    _mm256_storeu_ps(elements.data() + done, _mm256_cvtph_ps(halves));
+  }
+#endif
+  for (; done < kCount; ++done) {
+    elements[done] = Element<kType>::value(bits[done]);
   }
 }
 
@@ -241,30 +294,25 @@ void mma(const MmaShape& shape, std::span<const LaneWords> a, std::span<const La
          std::span<const LaneWords> c, std::span<LaneWords> d) {
   assert(mma_supported(shape));
   const bool integer = is_integer(shape.a);
-  alignas(64) std::array<float, kRows * kColumns> sums{};
-  for (std::size_t i = 0; !integer && i < 4; ++i) {
-    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
-      sums[place_c(lane, i)] = shape.half_accumulator
-                                   ? element<MatrixType::kF16>(c[i / 2][lane], i % 2)
-                                   : float_from_bits(c[i][lane]);
-    }
+  alignas(64) Sums sums{};
+  if (shape.half_accumulator) {
+    unpack<MatrixType::kF16>(c, sums);
+  } else if (!integer) {
+    interleave(c, sums);
   }
   // Sums of products of 8-bit integers are below 2^24: floats hold them.
   product_of_shape(shape, a, b, sums.data());
   if (shape.half_accumulator) {
-    for (std::size_t i = 0; i < 2; ++i) {
+    std::array<std::uint16_t, kRows * kColumns> halves;
+    std::ranges::transform(sums, halves.begin(), [](float sum) { return half_from_float(sum); });
+    std::memcpy(d.data(), halves.data(), sizeof halves);
+  } else if (!integer) {
+    separate(sums, d);
+  } else {
+    for (std::size_t i = 0; i < 4; ++i) {
       for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
-        d[i][lane] = half_from_float(sums[place_c(lane, 2 * i)]) |
-                     static_cast<std::uint32_t>(half_from_float(sums[place_c(lane, 2 * i + 1)]))
-                         << 16;
+        d[i][lane] = add_integers(c[i][lane], sums[place_c(lane, i)], shape.saturate);
       }
-    }
-    return;
-  }
-  for (std::size_t i = 0; i < 4; ++i) {
-    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
-      const float sum = sums[place_c(lane, i)];
-      d[i][lane] = integer ? add_integers(c[i][lane], sum, shape.saturate) : float_bits(sum);
     }
   }
 }
