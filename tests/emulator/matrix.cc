@@ -119,59 +119,49 @@ void separate(const Sums& sums, std::span<LaneWords> registers) {
 // A row of B or C. The compiler splits it where the processor has shorter vectors.
 using Row [[gnu::vector_size(kColumns * sizeof(float))]] = float;
 
-// Inlined into a function for each instruction set, as the loops are most of an emulated kernel's
-// time. Same operations in the same order, so the results are the same.
-#define XC_INLINE [[gnu::always_inline]] inline
-
 template <MatrixType kType>
 struct Element;
 template <>
 struct Element<MatrixType::kF16> {
   using Bits = std::uint16_t;
-  XC_INLINE static float value(Bits bits) { return half_to_float(bits); }
 };
 template <>
 struct Element<MatrixType::kBf16> {
   using Bits = std::uint16_t;
-  XC_INLINE static float value(Bits bits) { return bfloat_to_float(bits); }
+  static float value(Bits bits) { return bfloat_to_float(bits); }
 };
 template <>
 struct Element<MatrixType::kTf32> {
   using Bits = std::uint32_t;
-  XC_INLINE static float value(Bits bits) { return tf32_operand(bits); }
+  static float value(Bits bits) { return tf32_operand(bits); }
 };
 template <>
 struct Element<MatrixType::kS8> {
   using Bits = std::int8_t;
-  XC_INLINE static float value(Bits bits) { return bits; }
+  static float value(Bits bits) { return bits; }
 };
 template <>
 struct Element<MatrixType::kU8> {
   using Bits = std::uint8_t;
-  XC_INLINE static float value(Bits bits) { return bits; }
+  static float value(Bits bits) { return bits; }
 };
 
 // The elements of a warp's registers as floats, in the order of Layout.
 template <MatrixType kType, std::size_t kCount>
-XC_INLINE void unpack(std::span<const LaneWords> registers, std::array<float, kCount>& elements) {
+void unpack(std::span<const LaneWords> registers, std::array<float, kCount>& elements) {
   using Bits = typename Element<kType>::Bits;
   std::array<Bits, kCount> bits;
   std::memcpy(bits.data(), registers.data(), sizeof bits);
-  std::size_t done = 0;
-#if defined(__F16C__)
-  for (; kType == MatrixType::kF16 && done < kCount; done += 8) {
-    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bits.data() + done));
-    _mm256_storeu_ps(elements.data() + done, _mm256_cvtph_ps(halves));
-  }
-#endif
-  for (; done < kCount; ++done) {
-    elements[done] = Element<kType>::value(bits[done]);
+  if constexpr (kType == MatrixType::kF16) {
+    halves_to_floats(bits, elements.data());
+  } else {
+    std::ranges::transform(bits, elements.begin(), Element<kType>::value);
   }
 }
 
 // C += A B, each element's products in the order of k.
 template <MatrixType kTypeA, MatrixType kTypeB, int kDepth>
-XC_INLINE void product_body(std::span<const LaneWords> a, std::span<const LaneWords> b, float* c) {
+void product(std::span<const LaneWords> a, std::span<const LaneWords> b, float* c) {
   using Fragments = Layout<bits_of(kTypeA), kDepth>;
   alignas(64) std::array<float, kRows * kDepth> left;
   alignas(64) std::array<float, kDepth * kColumns> elements;
@@ -191,25 +181,6 @@ XC_INLINE void product_body(std::span<const LaneWords> a, std::span<const LaneWo
     }
     std::memcpy(c + row * kColumns, &sum, sizeof sum);
   }
-}
-
-#if defined(__x86_64__)
-template <MatrixType kTypeA, MatrixType kTypeB, int kDepth>
-[[gnu::target("avx2")]] void product_avx2(std::span<const LaneWords> a,
-                                          std::span<const LaneWords> b, float* c) {
-  product_body<kTypeA, kTypeB, kDepth>(a, b, c);
-}
-#endif
-
-template <MatrixType kTypeA, MatrixType kTypeB, int kDepth>
-void product(std::span<const LaneWords> a, std::span<const LaneWords> b, float* c) {
-#if defined(__x86_64__)
-  static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
-  if (has_avx2) {
-    return product_avx2<kTypeA, kTypeB, kDepth>(a, b, c);
-  }
-#endif
-  product_body<kTypeA, kTypeB, kDepth>(a, b, c);
 }
 
 template <MatrixType kTypeA, MatrixType kTypeB, int kShort, int kLong>
@@ -267,6 +238,19 @@ std::array<std::size_t, 2> element_places(int lane, bool transposed) {
 }
 
 }  // namespace
+
+void halves_to_floats(std::span<const std::uint16_t> halves, float* values) {
+  std::size_t done = 0;
+#if defined(__F16C__)
+  for (; done + 8 <= halves.size(); done += 8) {
+    const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(halves.data() + done));
+    _mm256_storeu_ps(values + done, _mm256_cvtph_ps(eight));
+  }
+#endif
+  for (; done < halves.size(); ++done) {
+    values[done] = half_to_float(halves[done]);
+  }
+}
 
 int mma_registers_a(const MmaShape& shape) {
   return kRows * shape.k * bits_of(shape.a) / (32 * kWarpLanes);

@@ -48,6 +48,9 @@ struct MmaShape {
   bool operator==(const MmaShape&) const = default;
 };
 
+// half_to_float() of each, as many at a time as the host can.
+void halves_to_floats(std::span<const std::uint16_t> halves, float* values);
+
 // Registers of each lane for an operand.
 int mma_registers_a(const MmaShape& shape);
 int mma_registers_b(const MmaShape& shape);

@@ -134,6 +134,24 @@ std::span<const LaneWords> first(const std::vector<LaneWords>& registers, int co
   return std::span(registers).first(static_cast<std::size_t>(count));
 }
 
+TEST_CASE("halves become floats, many at a time as one by one", "[emulator]") {
+  std::vector<std::uint16_t> halves(65536 + 5);  // the last ones by themselves
+  for (std::size_t i = 0; i < halves.size(); ++i) {
+    halves[i] = static_cast<std::uint16_t>(i);
+  }
+  std::vector<float> values(halves.size());
+  halves_to_floats(halves, values.data());
+  for (std::size_t i = 0; i < halves.size(); ++i) {
+    const float expected = half_to_float(halves[i]);
+    const bool same = std::isnan(expected) ? std::isnan(values[i])
+                                           : float_bits(values[i]) == float_bits(expected);
+    if (!same) {
+      CAPTURE(halves[i], values[i]);
+      REQUIRE(same);
+    }
+  }
+}
+
 TEST_CASE("fragment layouts are those of the ISA", "[emulator]") {
   for (const Layouts& layouts : all_layouts()) {
     const int bits = bits_of(layouts.type);

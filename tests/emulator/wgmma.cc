@@ -11,10 +11,8 @@ constexpr int kColumnsAtOnce = 4;  // their sums fit the registers of the host
 
 constexpr std::size_t depth_of(MatrixType type) { return type == MatrixType::kTf32 ? 8 : 16; }
 
-#define XC_INLINE [[gnu::always_inline]] inline
-
 template <MatrixType kType, std::size_t kCount>
-XC_INLINE void unpack(const std::byte* bytes, float* elements) {
+void unpack(const std::byte* bytes, float* elements) {
   if constexpr (kType == MatrixType::kTf32) {
     std::uint32_t words[kCount];
     std::memcpy(words, bytes, sizeof words);
@@ -24,9 +22,12 @@ XC_INLINE void unpack(const std::byte* bytes, float* elements) {
   } else {
     std::uint16_t halves[kCount];
     std::memcpy(halves, bytes, sizeof halves);
-    for (std::size_t i = 0; i < kCount; ++i) {
-      elements[i] =
-          kType == MatrixType::kF16 ? half_to_float(halves[i]) : bfloat_to_float(halves[i]);
+    if constexpr (kType == MatrixType::kF16) {
+      halves_to_floats(halves, elements);
+    } else {
+      for (std::size_t i = 0; i < kCount; ++i) {
+        elements[i] = bfloat_to_float(halves[i]);
+      }
     }
   }
 }
@@ -38,7 +39,7 @@ using HalfInPlace
     [[gnu::vector_size(8 * sizeof(float)), gnu::aligned(sizeof(float)), gnu::may_alias]] = float;
 
 template <MatrixType kType>
-XC_INLINE void product_body(const float* left, const std::byte* columns, int n, float* sums) {
+void product(const float* left, const std::byte* columns, int n, float* sums) {
   constexpr std::size_t kDepth = depth_of(kType);
   alignas(64) float right[kColumnsAtOnce * kDepth];
   const HalfInPlace* const factors = reinterpret_cast<const HalfInPlace*>(left);
@@ -64,7 +65,7 @@ XC_INLINE void product_body(const float* left, const std::byte* columns, int n, 
 
 // Rows of 32 bytes to columns of floats.
 template <MatrixType kType>
-XC_INLINE void left_body(const std::byte* rows, float sign, float* left) {
+void left_of(const std::byte* rows, float sign, float* left) {
   constexpr std::size_t kDepth = depth_of(kType);
   alignas(64) float elements[kWgmmaRows * kDepth];
   unpack<kType, kWgmmaRows * kDepth>(rows, elements);
@@ -73,43 +74,6 @@ XC_INLINE void left_body(const std::byte* rows, float sign, float* left) {
       left[k * kWgmmaRows + row] = sign * elements[row * kDepth + k];
     }
   }
-}
-
-#if defined(__x86_64__)
-template <MatrixType kType>
-[[gnu::target("avx2")]] void product_avx2(const float* left, const std::byte* columns, int n,
-                                          float* sums) {
-  product_body<kType>(left, columns, n, sums);
-}
-template <MatrixType kType>
-[[gnu::target("avx2")]] void left_avx2(const std::byte* rows, float sign, float* left) {
-  left_body<kType>(rows, sign, left);
-}
-
-bool has_avx2() {
-  static const bool has = __builtin_cpu_supports("avx2") != 0;
-  return has;
-}
-#endif
-
-template <MatrixType kType>
-void product(const float* left, const std::byte* columns, int n, float* sums) {
-#if defined(__x86_64__)
-  if (has_avx2()) {
-    return product_avx2<kType>(left, columns, n, sums);
-  }
-#endif
-  product_body<kType>(left, columns, n, sums);
-}
-
-template <MatrixType kType>
-void left_of(const std::byte* rows, float sign, float* left) {
-#if defined(__x86_64__)
-  if (has_avx2()) {
-    return left_avx2<kType>(rows, sign, left);
-  }
-#endif
-  left_body<kType>(rows, sign, left);
 }
 
 float element(MatrixType type, std::uint32_t word, std::size_t part) {
