@@ -4,7 +4,8 @@
 kernel_counters.py -m xception.safetensors --build build/ci -b 8 --precision fp16 --device sm_90
 
 Prints a markdown table, a row for each operation with its shapes, and then the rows that miss a
-bound. docs/kernels.md says what the columns mean. These are counts, and no times.
+bound. docs/kernels.md says what the columns mean. These are counts, and no times; --speed prints how
+fast the emulator itself is in their place, on one core.
 """
 
 import argparse
@@ -41,6 +42,8 @@ def run(args):
             "XC_EMULATOR_DEVICE": args.device,
             "XC_EMULATOR_COUNTERS": counters,
         }
+        if args.speed:
+            environment["XC_EMULATOR_THREADS"] = "1"
         command = [os.path.join(args.build, "tools", "bench"), "layer", "-m", args.model]
         command += ["-d", "cuda", "-b", str(args.batch), "--precision", args.precision]
         command += ["-r", "1", "--warmup-ms", "0", "-o", "json"]
@@ -136,6 +139,17 @@ def print_table(headings, rows):
         print("| " + " | ".join(str(cell) for cell in row) + " |")
 
 
+def print_speed(layers, launches):
+    """Million lane instructions a second, of all layers of each kernel."""
+    kernels = {}
+    for layer, launch in zip(layers, launches):
+        totals = kernels.setdefault(layer["implementation"].split()[0], [0, 0.0])
+        totals[0] += launch["lane_instructions"]
+        totals[1] += layer["median_ms"]
+    rows = [(name, f"{count / ms / 1e3:.0f}") for name, (count, ms) in kernels.items()]
+    print_table(["kernel", "million lane instructions a second"], rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-m", "--model", required=True)
@@ -143,9 +157,13 @@ def main():
     parser.add_argument("-b", "--batch", type=int, default=1)
     parser.add_argument("--precision", choices=ELEMENT_BYTES, default="fp16")
     parser.add_argument("--device", default="sm_90", help="a GPU of the emulator")
+    parser.add_argument("--speed", action="store_true", help="time the emulator instead")
     args = parser.parse_args()
 
     layers, launches = run(args)
+    if args.speed:
+        print_speed(layers, launches)
+        return 0
     rows = {}
     for i, (layer, launch) in enumerate(zip(layers, launches)):
         row = Row(layer, launch, args.precision, args.device, i + 1 == len(layers))

@@ -38,14 +38,9 @@ constexpr std::size_t row_major(const Position& at, int columns) {
   return static_cast<std::size_t>(place);
 }
 
-// Where the elements of a row-major matrix stand among the fragments of a warp, as the registers
-// have them: register by register, lane by lane, from the low bits on.
+// Where the elements of a row-major matrix stand among the fragments of a warp: see packed_place().
 template <int kBits, int kDepth>
 struct Layout {
-  static constexpr int kEach = 32 / kBits;  // elements of a lane's register
-  static constexpr std::uint16_t source(int lane, int index) {
-    return static_cast<std::uint16_t>((index / kEach * kWarpLanes + lane) * kEach + index % kEach);
-  }
   using SourcesA = std::array<std::uint16_t, kRows * kDepth>;
   using SourcesB = std::array<std::uint16_t, kDepth * kColumns>;
 
@@ -54,7 +49,8 @@ struct Layout {
     for (int i = 0; i < kRows * kDepth; ++i) {
       const int lane = i % kWarpLanes;
       const Position at = position_a(kBits, lane, i / kWarpLanes);
-      sources[row_major(at, kDepth)] = source(lane, i / kWarpLanes);
+      sources[row_major(at, kDepth)] =
+          static_cast<std::uint16_t>(packed_place(kBits, lane, i / kWarpLanes));
     }
     return sources;
   }
@@ -63,7 +59,8 @@ struct Layout {
     for (int i = 0; i < kDepth * kColumns; ++i) {
       const int lane = i % kWarpLanes;
       const Position at = position_b(kBits, lane, i / kWarpLanes);
-      sources[row_major(at, kColumns)] = source(lane, i / kWarpLanes);
+      sources[row_major(at, kColumns)] =
+          static_cast<std::uint16_t>(packed_place(kBits, lane, i / kWarpLanes));
     }
     return sources;
   }
@@ -119,43 +116,13 @@ void separate(const Sums& sums, std::span<LaneWords> registers) {
 // A row of B or C. The compiler splits it where the processor has shorter vectors.
 using Row [[gnu::vector_size(kColumns * sizeof(float))]] = float;
 
-template <MatrixType kType>
-struct Element;
-template <>
-struct Element<MatrixType::kF16> {
-  using Bits = std::uint16_t;
-};
-template <>
-struct Element<MatrixType::kBf16> {
-  using Bits = std::uint16_t;
-  static float value(Bits bits) { return bfloat_to_float(bits); }
-};
-template <>
-struct Element<MatrixType::kTf32> {
-  using Bits = std::uint32_t;
-  static float value(Bits bits) { return tf32_operand(bits); }
-};
-template <>
-struct Element<MatrixType::kS8> {
-  using Bits = std::int8_t;
-  static float value(Bits bits) { return bits; }
-};
-template <>
-struct Element<MatrixType::kU8> {
-  using Bits = std::uint8_t;
-  static float value(Bits bits) { return bits; }
-};
-
-// The elements of a warp's registers as floats, in the order of Layout.
-template <MatrixType kType, std::size_t kCount>
-void unpack(std::span<const LaneWords> registers, std::array<float, kCount>& elements) {
-  using Bits = typename Element<kType>::Bits;
-  std::array<Bits, kCount> bits;
-  std::memcpy(bits.data(), registers.data(), sizeof bits);
-  if constexpr (kType == MatrixType::kF16) {
-    halves_to_floats(bits, elements.data());
-  } else {
-    std::ranges::transform(bits, elements.begin(), Element<kType>::value);
+template <class Bits, class Convert>
+void convert_each(std::span<const std::byte> packed, std::span<float> values,
+                  const Convert& convert) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    Bits bits;
+    std::memcpy(&bits, packed.data() + i * sizeof bits, sizeof bits);
+    values[i] = convert(bits);
   }
 }
 
@@ -166,8 +133,8 @@ void product(std::span<const LaneWords> a, std::span<const LaneWords> b, float* 
   alignas(64) std::array<float, kRows * kDepth> left;
   alignas(64) std::array<float, kDepth * kColumns> elements;
   alignas(64) std::array<float, kDepth * kColumns> right;
-  unpack<kTypeA>(a, left);
-  unpack<kTypeB>(b, elements);
+  to_floats(kTypeA, std::as_bytes(a), left);
+  to_floats(kTypeB, std::as_bytes(b), elements);
   for (std::size_t i = 0; i < right.size(); ++i) {
     right[i] = elements[Fragments::kSourcesB[i]];
   }
@@ -239,16 +206,30 @@ std::array<std::size_t, 2> element_places(int lane, bool transposed) {
 
 }  // namespace
 
-void halves_to_floats(std::span<const std::uint16_t> halves, float* values) {
-  std::size_t done = 0;
+void to_floats(MatrixType type, std::span<const std::byte> packed, std::span<float> values) {
+  switch (type) {
+    case MatrixType::kF16: {
+      std::size_t done = 0;
 #if defined(__F16C__)
-  for (; done + 8 <= halves.size(); done += 8) {
-    const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(halves.data() + done));
-    _mm256_storeu_ps(values + done, _mm256_cvtph_ps(eight));
-  }
+      for (; done + 8 <= values.size(); done += 8) {
+        const void* const halves = packed.data() + done * sizeof(std::uint16_t);
+        _mm256_storeu_ps(&values[done],
+                         _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(halves))));
+      }
 #endif
-  for (; done < halves.size(); ++done) {
-    values[done] = half_to_float(halves[done]);
+      return convert_each<std::uint16_t>(packed.subspan(done * sizeof(std::uint16_t)),
+                                         values.subspan(done), half_to_float);
+    }
+    case MatrixType::kBf16:
+      return convert_each<std::uint16_t>(packed, values, bfloat_to_float);
+    case MatrixType::kTf32:
+      return convert_each<std::uint32_t>(packed, values, tf32_operand);
+    case MatrixType::kS8:
+      return convert_each<std::int8_t>(packed, values,
+                                       [](std::int8_t value) { return static_cast<float>(value); });
+    case MatrixType::kU8:
+      return convert_each<std::uint8_t>(
+          packed, values, [](std::uint8_t value) { return static_cast<float>(value); });
   }
 }
 
@@ -280,7 +261,7 @@ void mma(const MmaShape& shape, std::span<const LaneWords> a, std::span<const La
   const bool integer = is_integer(shape.a);
   alignas(64) Sums sums{};
   if (shape.half_accumulator) {
-    unpack<MatrixType::kF16>(c, sums);
+    to_floats(MatrixType::kF16, std::as_bytes(c), sums);
   } else if (!integer) {
     interleave(c, sums);
   }

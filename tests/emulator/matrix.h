@@ -48,8 +48,14 @@ struct MmaShape {
   bool operator==(const MmaShape&) const = default;
 };
 
-// half_to_float() of each, as many at a time as the host can.
-void halves_to_floats(std::span<const std::uint16_t> halves, float* values);
+// As many elements as there are values, one behind the other as registers and rows of shared memory
+// have them.
+void to_floats(MatrixType type, std::span<const std::byte> packed, std::span<float> values);
+// Where it puts element `index` of a lane's registers, of `bits` each.
+constexpr int packed_place(int bits, int lane, int index) {
+  const int each = 32 / bits;
+  return (index / each * kWarpLanes + lane) * each + index % each;
+}
 
 // Registers of each lane for an operand.
 int mma_registers_a(const MmaShape& shape);

@@ -181,11 +181,8 @@ std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset
                                               std::size_t bytes, std::size_t source_bytes) {
   assert(source_bytes <= bytes && bytes <= 16);
   Impl& m = *impl_;
-  std::array<Address, kWarpLanes> addresses;  // only the lane's is looked at
-  addresses[static_cast<std::size_t>(lane)] = offset;
   // To the other threads it is this thread's write, from now until its wait.
-  if (auto trouble =
-          m.cells.access(Access::kWrite, {1U << lane, addresses, bytes}, warp, &lane, nullptr)) {
+  if (auto trouble = m.cells.write(warp, lane, offset, bytes)) {
     return m.fault(std::to_string(bytes) + "-byte cp.async to", offset, *trouble);
   }
   Impl::AsyncWarp& mine = m.async[static_cast<std::size_t>(warp)];

@@ -45,6 +45,8 @@ class SharedCells {
   // SharedMemory::access.
   std::optional<Trouble> access(Access kind, const WarpRequest& request, int warp, int* lane,
                                 const std::byte* values);
+  // A write by one lane.
+  std::optional<Trouble> write(int warp, int lane, Address offset, std::size_t bytes);
   // The words of [begin, end) become the target of a copy, and what the copy has written: by that
   // lane, now.
   void begin_copy(std::size_t begin, std::size_t end);

@@ -76,10 +76,7 @@ std::optional<Fault> Mbarriers::init(int warp, int lane, Address offset, std::ui
   if (objects_.contains(offset)) {
     return fault_at(FaultKind::kMbarrier, kWhat, offset, "an mbarrier lives there already");
   }
-  std::array<Address, kWarpLanes> addresses{};
-  addresses[static_cast<std::size_t>(lane)] = offset;
-  if (auto trouble = cells_->access(Access::kWrite, {1U << lane, addresses, kObjectBytes}, warp,
-                                    &lane, nullptr)) {
+  if (auto trouble = cells_->write(warp, lane, offset, kObjectBytes)) {
     return fault_at(trouble->kind, kWhat, offset, trouble->what);
   }
   Object object;
@@ -225,11 +222,8 @@ std::optional<Fault> Mbarriers::copy(int warp, int lane, Address offset, std::si
     return fault;
   }
   // To the other threads it is this thread's write, until it lands.
-  std::array<Address, kWarpLanes> addresses{};
   for (std::size_t at = 0; at < bytes; at += kChunkBytes) {
-    addresses[static_cast<std::size_t>(lane)] = offset + at;
-    if (auto trouble = cells_->access(Access::kWrite, {1U << lane, addresses, kChunkBytes}, warp,
-                                      &lane, nullptr)) {
+    if (auto trouble = cells_->write(warp, lane, offset + at, kChunkBytes)) {
       const std::string way = describe(trouble->offset);
       return fault_at(trouble->kind, std::to_string(bytes) + "-byte cp.async.bulk to", offset,
                       "at " + hex(trouble->offset) + " " + (way.empty() ? trouble->what : way));

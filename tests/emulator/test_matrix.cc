@@ -140,7 +140,7 @@ TEST_CASE("halves become floats, many at a time as one by one", "[emulator]") {
     halves[i] = static_cast<std::uint16_t>(i);
   }
   std::vector<float> values(halves.size());
-  halves_to_floats(halves, values.data());
+  to_floats(MatrixType::kF16, std::as_bytes(std::span(halves)), values);
   for (std::size_t i = 0; i < halves.size(); ++i) {
     const float expected = half_to_float(halves[i]);
     const bool same = std::isnan(expected) ? std::isnan(values[i])

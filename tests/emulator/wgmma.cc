@@ -1,36 +1,11 @@
 #include "tests/emulator/wgmma.h"
 
-#include <cstring>
-
-#include "tests/emulator/numeric.h"
-
 namespace xception::emulator {
 namespace {
 
 constexpr int kColumnsAtOnce = 4;  // their sums fit the registers of the host
 
 constexpr std::size_t depth_of(MatrixType type) { return type == MatrixType::kTf32 ? 8 : 16; }
-
-template <MatrixType kType, std::size_t kCount>
-void unpack(const std::byte* bytes, float* elements) {
-  if constexpr (kType == MatrixType::kTf32) {
-    std::uint32_t words[kCount];
-    std::memcpy(words, bytes, sizeof words);
-    for (std::size_t i = 0; i < kCount; ++i) {
-      elements[i] = tf32_operand(words[i]);
-    }
-  } else {
-    std::uint16_t halves[kCount];
-    std::memcpy(halves, bytes, sizeof halves);
-    if constexpr (kType == MatrixType::kF16) {
-      halves_to_floats(halves, elements);
-    } else {
-      for (std::size_t i = 0; i < kCount; ++i) {
-        elements[i] = bfloat_to_float(halves[i]);
-      }
-    }
-  }
-}
 
 // Half of the rows of a column of D. It is read and written where floats stand, not by memcpy: that
 // makes copies in pieces, which the host's store buffer does not join.
@@ -44,7 +19,7 @@ void product(const float* left, const std::byte* columns, int n, float* sums) {
   alignas(64) float right[kColumnsAtOnce * kDepth];
   const HalfInPlace* const factors = reinterpret_cast<const HalfInPlace*>(left);
   for (int column = 0; column < n; column += kColumnsAtOnce) {
-    unpack<kType, kColumnsAtOnce * kDepth>(columns, right);
+    to_floats(kType, {columns, kColumnsAtOnce * kWgmmaRowBytes}, right);
     HalfInPlace* const target = reinterpret_cast<HalfInPlace*>(sums);
     Half sum[2 * kColumnsAtOnce];
     for (std::size_t i = 0; i < 2 * kColumnsAtOnce; ++i) {
@@ -68,22 +43,11 @@ template <MatrixType kType>
 void left_of(const std::byte* rows, float sign, float* left) {
   constexpr std::size_t kDepth = depth_of(kType);
   alignas(64) float elements[kWgmmaRows * kDepth];
-  unpack<kType, kWgmmaRows * kDepth>(rows, elements);
+  to_floats(kType, {rows, kWgmmaRows * kWgmmaRowBytes}, elements);
   for (std::size_t k = 0; k < kDepth; ++k) {
     for (std::size_t row = 0; row < kWgmmaRows; ++row) {
       left[k * kWgmmaRows + row] = sign * elements[row * kDepth + k];
     }
-  }
-}
-
-float element(MatrixType type, std::uint32_t word, std::size_t part) {
-  switch (type) {
-    case MatrixType::kF16:
-      return half_to_float(static_cast<std::uint16_t>(word >> (16 * part)));
-    case MatrixType::kBf16:
-      return bfloat_to_float(static_cast<std::uint16_t>(word >> (16 * part)));
-    default:
-      return tf32_operand(word);
   }
 }
 
@@ -130,13 +94,14 @@ WgmmaLeft wgmma_left(MatrixType type, bool negated, std::span<const std::byte> r
 WgmmaLeft wgmma_left(MatrixType type, bool negated, std::span<const LaneWords> registers) {
   WgmmaLeft left{};
   const int bits = type == MatrixType::kTf32 ? 32 : 16;
-  const int each = 32 / bits;
-  for (int index = 0; index < 4 * each; ++index) {
+  const int count = 4 * 32 / bits;  // of a lane
+  std::array<float, std::size_t{8} * kWarpLanes> values;
+  to_floats(type, std::as_bytes(registers),
+            std::span(values).first(static_cast<std::size_t>(count * kWarpLanes)));
+  for (int index = 0; index < count; ++index) {
     for (int lane = 0; lane < kWarpLanes; ++lane) {
       const Position at = position_a(bits, lane, index);
-      const LaneWords& words = registers[static_cast<std::size_t>(index / each)];
-      const float value = element(type, words[static_cast<std::size_t>(lane)],
-                                  static_cast<std::size_t>(index % each));
+      const float value = values[static_cast<std::size_t>(packed_place(bits, lane, index))];
       const int place = at.column * kWgmmaRows + at.row;
       left[static_cast<std::size_t>(place)] = negated ? -value : value;
     }
