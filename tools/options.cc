@@ -71,10 +71,21 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-// Both ends belong to the range. The help text does not show it, the error message does.
-template <class T>
-CLI::Validator between(T low, T high) {
-  return CLI::Range(low, high).description("");
+// A whole number in decimal; both ends belong to the range. To be used as a transform, for CLI11 by
+// itself takes 032 for 26 and 0x20 for 32. The help text does not show it, the error message does.
+CLI::Validator whole(std::int64_t low, std::int64_t high) {
+  const auto check = [=](std::string& text) -> std::string {
+    std::int64_t value = 0;
+    const char* const last = text.data() + text.size();
+    const auto [end, error] = std::from_chars(text.data(), last, value);
+    if (error != std::errc() || end != last || value < low || value > high) {
+      return "'" + text + "' is not a whole number from " + std::to_string(low) + " to " +
+             std::to_string(high);
+    }
+    text = std::to_string(value);
+    return {};
+  };
+  return {check, ""};
 }
 
 // Adds options to one group of the help text.
@@ -221,7 +232,7 @@ void add_output(CLI::App& app, Options& o, Sets& sets) {
   Group group(app, "Output");
   sets.classify = {
       group.value("-k,--top", o.top, "K", "Classes a picture (default 5)")
-          ->check(between(1, 1'000'000)),
+          ->transform(whole(1, 1'000'000)),
       group.choice("-f,--format", o.format, kFormats, "How to write the results (default text)"),
       group.value("-o,--output", o.output, "FILE",
                   "Write the results there when they are complete"),
@@ -236,14 +247,14 @@ void add_output(CLI::App& app, Options& o, Sets& sets) {
 void add_image(CLI::App& app, Options& o, Sets& sets) {
   Group group(app, "Image (defaults: the model's own)");
   sets.fitting = {
-      group.value("--size", o.size, "S", "Side of the input in pixels")->check(between(1, 16384)),
+      group.value("--size", o.size, "S", "Side of the input in pixels")->transform(whole(1, 16384)),
       group.choice("--resize-mode", o.resize_mode, kResizeModes, "How a picture is made square"),
       group.number("--crop-pct", o.crop_pct, 0.01, 1, "Share of the short side that is kept"),
       group.choice("--interp", o.interpolation, kInterpolations, "Filter of the resize"),
       group.choice("--exif", o.apply_exif, kExif, "The orientation in EXIF (default ignore)"),
       group
           .value("--max-pixels", o.max_pixels, "N", "Refuse pictures with more (default 178956970)")
-          ->check(between(std::int64_t{1}, std::int64_t{1} << 40)),
+          ->transform(whole(1, std::int64_t{1} << 40)),
   };
   group.triple("--mean", o.mean, false, "Mean of pixels scaled to 0..1");
   group.triple("--std", o.std, true, "Standard deviation of pixels scaled to 0..1");
@@ -256,14 +267,14 @@ void add_run(CLI::App& app, Options& o) {
              "auto, cpu, cuda, cuda:N; to compare: cudnn, reference (slow)")
       ->check(check_device);
   group.value("-b,--batch", o.batch, "N", "Pictures a batch (default 8, or as many as there are)")
-      ->check(between(1, 65535));
+      ->transform(whole(1, 65535));
   group.value("-j,--jobs", o.jobs, "N", "Threads that decode (default: one a core, at most 4)")
-      ->check(between(1, 256));
+      ->transform(whole(1, 256));
   group.choice("--precision", o.precision, kPrecisions,
                "Of weights and activations (default fp32)");
   group
       .value("--threads", o.threads, "N", "Threads of the network on the CPU (default: all cores)")
-      ->check(between(1, 1024));
+      ->transform(whole(1, 1024));
   group.choice("--cuda-graph", o.cuda_graph, kSwitch,
                "off: start every step on the GPU by itself (default on)");
 }
@@ -273,7 +284,7 @@ void add_checks(CLI::App& app, Options& o, bool& info, const Sets& sets) {
   CLI::Option* show = group.flag("--info", info, "Print network, preprocessing and plan");
   CLI::Option* profile = app.add_flag("--profile{20}", o.profile_runs,
                                       "Time every layer, median of N runs (default 20)")
-                             ->check(between(1, 1'000'000))
+                             ->transform(whole(1, 1'000'000))
                              ->group("Check");
   CLI::Option* compare =
       group.value("--compare", o.compare, "REF", "Compare every layer with a golden file's");

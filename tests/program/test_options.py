@@ -24,6 +24,11 @@ class OptionsTest(program.ProgramTest):
             (["-m", DEMO, picture, "-k", "0"], "--top"),
             (["-m", DEMO, picture, "-b", "0"], "--batch"),
             (["-m", DEMO, picture, "-j", "x"], "--jobs"),
+            (["-m", DEMO, picture, "-j", "1e0"], "'1e0' is not a whole number from 1 to 256"),
+            (["-m", DEMO, picture, "--size", "0x20"], "'0x20' is not a whole number"),
+            (["-m", DEMO, picture, "-b", "9999999999999999999"], "from 1 to 65535"),
+            (["-m", DEMO, picture, "--max-pixels", "-1"], "--max-pixels: '-1'"),
+            (["-m", DEMO, "--profile=0b1"], "'0b1' is not a whole number"),
             (["-m", DEMO, picture, "--threshold", "nan"], "nan"),
             (["-m", DEMO, picture, "--mean", "1,2"], "1,2"),
             (["-m", DEMO, picture, "--std", "0,1,1"], "0,1,1"),
@@ -64,6 +69,11 @@ class OptionsTest(program.ProgramTest):
         for arguments, word in cases:
             with self.subTest(arguments=arguments):
                 self.assertIn(word, self.refused(2, *arguments))
+
+    def test_numbers_are_decimal(self):
+        record = self.records("--size", "032", "-k", "010", "-b", "08", pictures()[0])[0]
+        self.assertEqual(record["size"], [32, 32])
+        self.assertEqual(len(record["topk"]), 10)
 
     def test_devices_and_precisions_that_are_not_here(self):
         out, _ = self.run_demo("--list-devices")
