@@ -38,77 +38,110 @@ constexpr std::size_t row_major(const Position& at, int columns) {
   return static_cast<std::size_t>(place);
 }
 
-// Where the elements of a row-major matrix stand among the fragments of a warp: see packed_place().
-template <int kBits, int kDepth>
-struct Layout {
-  using SourcesA = std::array<std::uint16_t, kRows * kDepth>;
-  using SourcesB = std::array<std::uint16_t, kDepth * kColumns>;
-
-  static constexpr SourcesA make_a() {
-    SourcesA sources{};
-    for (int i = 0; i < kRows * kDepth; ++i) {
-      const int lane = i % kWarpLanes;
-      const Position at = position_a(kBits, lane, i / kWarpLanes);
-      sources[row_major(at, kDepth)] =
-          static_cast<std::uint16_t>(packed_place(kBits, lane, i / kWarpLanes));
-    }
-    return sources;
-  }
-  static constexpr SourcesB make_b() {
-    SourcesB sources{};
-    for (int i = 0; i < kDepth * kColumns; ++i) {
-      const int lane = i % kWarpLanes;
-      const Position at = position_b(kBits, lane, i / kWarpLanes);
-      sources[row_major(at, kColumns)] =
-          static_cast<std::uint16_t>(packed_place(kBits, lane, i / kWarpLanes));
-    }
-    return sources;
-  }
-  static constexpr SourcesA kSourcesA = make_a();
-  static constexpr SourcesB kSourcesB = make_b();
-};
-
-// Element `index` of a lane stands here in a row-major C: the formula, checked against the layout.
+// Where an element stands among the registers of a warp (see packed_place()), so many of which make
+// a row of a register: formulas, checked against the layouts.
+template <std::size_t kEach>
+constexpr std::size_t place_a(std::size_t row, std::size_t k) {
+  return ((row / 8 + 2 * (k / kEach)) * 8 + row % 8) * kEach + k % kEach;
+}
+template <std::size_t kEach>
+constexpr std::size_t place_b(std::size_t k, std::size_t column) {
+  return (k / kEach * 8 + column) * kEach + k % kEach;
+}
+// Element `index` of a lane stands here in a row-major C.
 constexpr std::size_t place_c(std::size_t lane, std::size_t index) {
   return 2 * lane + index % 2 + 64 * (index / 2);
 }
-constexpr bool place_c_is_position_c() {
+
+template <int kBits, int kDepth>
+constexpr bool places_are_positions() {
+  constexpr std::size_t kEach = 128 / kBits;
   for (int lane = 0; lane < kWarpLanes; ++lane) {
+    for (int index = 0; index < kRows * kDepth / kWarpLanes; ++index) {
+      const Position at = position_a(kBits, lane, index);
+      if (place_a<kEach>(static_cast<std::size_t>(at.row), static_cast<std::size_t>(at.column)) !=
+          static_cast<std::size_t>(packed_place(kBits, lane, index))) {
+        return false;
+      }
+    }
+    for (int index = 0; index < kDepth * kColumns / kWarpLanes; ++index) {
+      const Position at = position_b(kBits, lane, index);
+      if (place_b<kEach>(static_cast<std::size_t>(at.row), static_cast<std::size_t>(at.column)) !=
+          static_cast<std::size_t>(packed_place(kBits, lane, index))) {
+        return false;
+      }
+    }
     for (int index = 0; index < 4; ++index) {
-      const Position at = position_c(lane, index);
       if (place_c(static_cast<std::size_t>(lane), static_cast<std::size_t>(index)) !=
-          row_major(at, kColumns)) {
+          row_major(position_c(lane, index), kColumns)) {
         return false;
       }
     }
   }
   return true;
 }
-static_assert(place_c_is_position_c());
+static_assert(places_are_positions<32, 8>() && places_are_positions<16, 16>() &&
+              places_are_positions<8, 32>());
 
-// So registers 2 * i and 2 * i + 1 of a lane are neighbours in C: a float each, and as halves the
-// two of one register.
+using Four [[gnu::vector_size(4 * sizeof(float))]] = float;
+
+Four load_four(const void* from) {
+  Four four;
+  std::memcpy(&four, from, sizeof four);
+  return four;
+}
+void store_four(Four four, void* to) { std::memcpy(to, &four, sizeof four); }
+
+// x and y in turns, their first two or their last two; and back.
+Four zip_first(Four x, Four y) { return Four{x[0], y[0], x[1], y[1]}; }
+Four zip_last(Four x, Four y) { return Four{x[2], y[2], x[3], y[3]}; }
+Four evens(Four x, Four y) { return Four{x[0], x[2], y[0], y[2]}; }
+Four odds(Four x, Four y) { return Four{x[1], x[3], y[1], y[3]}; }
+
+// Row-major C, from and to registers. Registers 2 * i and 2 * i + 1 of a lane are neighbours in it.
 using Sums = std::array<float, kRows * kColumns>;
-using Pairs = std::array<std::uint64_t, kRows * kColumns / 2>;
 
 void interleave(std::span<const LaneWords> registers, Sums& sums) {
-  Pairs pairs;
   for (std::size_t i = 0; i < 2; ++i) {
-    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
-      pairs[i * kWarpLanes + lane] =
-          registers[2 * i][lane] | std::uint64_t{registers[2 * i + 1][lane]} << 32;
+    for (std::size_t lane = 0; lane < kWarpLanes; lane += 4) {
+      const Four even = load_four(&registers[2 * i][lane]);
+      const Four odd = load_four(&registers[2 * i + 1][lane]);
+      float* const row = &sums[place_c(lane, 2 * i)];
+      store_four(zip_first(even, odd), row);
+      store_four(zip_last(even, odd), row + 4);
     }
   }
-  std::memcpy(sums.data(), pairs.data(), sizeof pairs);
 }
 
 void separate(const Sums& sums, std::span<LaneWords> registers) {
-  Pairs pairs;
-  std::memcpy(pairs.data(), sums.data(), sizeof pairs);
   for (std::size_t i = 0; i < 2; ++i) {
-    for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {
-      registers[2 * i][lane] = static_cast<std::uint32_t>(pairs[i * kWarpLanes + lane]);
-      registers[2 * i + 1][lane] = static_cast<std::uint32_t>(pairs[i * kWarpLanes + lane] >> 32);
+    for (std::size_t lane = 0; lane < kWarpLanes; lane += 4) {
+      const float* const row = &sums[place_c(lane, 2 * i)];
+      const Four first = load_four(row);
+      const Four last = load_four(row + 4);
+      store_four(evens(first, last), &registers[2 * i][lane]);
+      store_four(odds(first, last), &registers[2 * i + 1][lane]);
+    }
+  }
+}
+
+// B as it lies in registers, to row-major: four rows at a time, half of each.
+template <std::size_t kEach, std::size_t kDepth>
+void transpose_b(const float* packed, float* rows) {
+  for (std::size_t k = 0; k < kDepth; k += 4) {
+    for (std::size_t column = 0; column < kColumns; column += 4) {
+      const auto four = [&](std::size_t i) {
+        return load_four(packed + place_b<kEach>(k, column + i));
+      };
+      const Four first02 = zip_first(four(0), four(2));
+      const Four first13 = zip_first(four(1), four(3));
+      const Four last02 = zip_last(four(0), four(2));
+      const Four last13 = zip_last(four(1), four(3));
+      float* const to = rows + k * kColumns + column;
+      store_four(zip_first(first02, first13), to);
+      store_four(zip_last(first02, first13), to + kColumns);
+      store_four(zip_first(last02, last13), to + 2 * kColumns);
+      store_four(zip_last(last02, last13), to + 3 * kColumns);
     }
   }
 }
@@ -127,31 +160,36 @@ void convert_each(std::span<const std::byte> packed, std::span<float> values,
 }
 
 // C += A B, each element's products in the order of k.
-template <MatrixType kTypeA, MatrixType kTypeB, int kDepth>
-void product(std::span<const LaneWords> a, std::span<const LaneWords> b, float* c) {
-  using Fragments = Layout<bits_of(kTypeA), kDepth>;
+template <MatrixType kTypeA, MatrixType kTypeB, std::size_t kDepth>
+void product(std::span<const LaneWords> a, std::span<const LaneWords> b, Sums& c) {
+  constexpr std::size_t kEach = 128 / bits_of(kTypeA);
+  constexpr std::size_t kRowsAtOnce =
+      8;  // of one register, and with sums that do not wait for each other
   alignas(64) std::array<float, kRows * kDepth> left;
-  alignas(64) std::array<float, kDepth * kColumns> elements;
+  alignas(64) std::array<float, kDepth * kColumns> packed;
   alignas(64) std::array<float, kDepth * kColumns> right;
   to_floats(kTypeA, std::as_bytes(a), left);
-  to_floats(kTypeB, std::as_bytes(b), elements);
-  for (std::size_t i = 0; i < right.size(); ++i) {
-    right[i] = elements[Fragments::kSourcesB[i]];
-  }
-  for (std::size_t row = 0; row < kRows; ++row) {
-    Row sum;
-    std::memcpy(&sum, c + row * kColumns, sizeof sum);
-    for (std::size_t k = 0; k < kDepth; ++k) {
-      Row factors;
-      std::memcpy(&factors, right.data() + k * kColumns, sizeof factors);
-      sum += left[Fragments::kSourcesA[row * kDepth + k]] * factors;
+  to_floats(kTypeB, std::as_bytes(b), packed);
+  transpose_b<kEach, kDepth>(packed.data(), right.data());
+  for (std::size_t row = 0; row < kRows; row += kRowsAtOnce) {
+    std::array<Row, kRowsAtOnce> sums;
+    std::memcpy(sums.data(), &c[row * kColumns], sizeof sums);
+    for (std::size_t first = 0; first < kDepth; first += kEach) {
+      const float* const corner = &left[place_a<kEach>(row, first)];
+      for (std::size_t k = 0; k < kEach; ++k) {
+        Row factors;
+        std::memcpy(&factors, &right[(first + k) * kColumns], sizeof factors);
+        for (std::size_t i = 0; i < kRowsAtOnce; ++i) {
+          sums[i] += corner[i * kEach + k] * factors;
+        }
+      }
     }
-    std::memcpy(c + row * kColumns, &sum, sizeof sum);
+    std::memcpy(&c[row * kColumns], sums.data(), sizeof sums);
   }
 }
 
 template <MatrixType kTypeA, MatrixType kTypeB, int kShort, int kLong>
-void product_of_depth(int k, std::span<const LaneWords> a, std::span<const LaneWords> b, float* c) {
+void product_of_depth(int k, std::span<const LaneWords> a, std::span<const LaneWords> b, Sums& c) {
   if (k == kShort) {
     product<kTypeA, kTypeB, kShort>(a, b, c);
   } else {
@@ -160,7 +198,7 @@ void product_of_depth(int k, std::span<const LaneWords> a, std::span<const LaneW
 }
 
 void product_of_shape(const MmaShape& shape, std::span<const LaneWords> a,
-                      std::span<const LaneWords> b, float* c) {
+                      std::span<const LaneWords> b, Sums& c) {
   using enum MatrixType;
   switch (shape.a) {
     case kF16:
@@ -266,7 +304,7 @@ void mma(const MmaShape& shape, std::span<const LaneWords> a, std::span<const La
     interleave(c, sums);
   }
   // Sums of products of 8-bit integers are below 2^24: floats hold them.
-  product_of_shape(shape, a, b, sums.data());
+  product_of_shape(shape, a, b, sums);
   if (shape.half_accumulator) {
     std::array<std::uint16_t, kRows * kColumns> halves;
     std::ranges::transform(sums, halves.begin(), [](float sum) { return half_from_float(sum); });
