@@ -12,7 +12,7 @@
 namespace xception::emulator {
 namespace {
 
-constexpr std::size_t kSectorBytes = 32;
+constexpr std::size_t kSectorBytes = RaceShadow::kSectorBytes;
 // Address space for each byte that can be allocated at one time: that many times the capacity goes
 // by before a freed address comes back. The rest is room for the gaps of a small memory.
 constexpr std::size_t kReservedPerByte = 4;
@@ -72,7 +72,7 @@ struct DeviceMemory::Impl {
   };
   std::optional<Trouble> check_bounds(Address begin, Address end) const;
   std::optional<Trouble> check_run(Access kind, Address begin, Address end, std::uint32_t block);
-  void count_sector(Access kind, std::size_t sector, bool written_before);
+  void count_sectors(Access kind, std::size_t first, RaceShadow::Sectors sectors);
   // The runtime itself has given [begin, end) what stands there.
   void set_by_runtime(std::size_t begin, std::size_t end) {
     defined.set(begin, end);
@@ -104,23 +104,26 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_bounds(Addr
                  outside.address, allocations.describe(outside.address)};
 }
 
-void DeviceMemory::Impl::count_sector(Access kind, std::size_t sector, bool written_before) {
-  SectorStamp& stamp = reinterpret_cast<SectorStamp*>(stamps.data())[sector];
-  if (kind != Access::kWrite && !written_before && first_of_launch(stamp.read, launch)) {
-    sectors_read.fetch_add(1, std::memory_order_relaxed);
-  }
-  if (kind != Access::kRead && first_of_launch(stamp.written, launch)) {
-    sectors_written.fetch_add(1, std::memory_order_relaxed);
+void DeviceMemory::Impl::count_sectors(Access kind, std::size_t first,
+                                       RaceShadow::Sectors sectors) {
+  for (std::uint32_t rest = sectors.news; rest != 0; rest &= rest - 1) {
+    const int bit = __builtin_ctz(rest);
+    SectorStamp& stamp =
+        reinterpret_cast<SectorStamp*>(stamps.data())[first + static_cast<std::size_t>(bit)];
+    if (kind != Access::kWrite && (sectors.unwritten >> bit & 1) != 0 &&
+        first_of_launch(stamp.read, launch)) {
+      sectors_read.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (kind != Access::kRead && first_of_launch(stamp.written, launch)) {
+      sectors_written.fetch_add(1, std::memory_order_relaxed);
+    }
   }
 }
 
-// One stretch of memory that a block touches at once: bounds, definedness, races, sectors.
+// One stretch of allocated memory that a block touches at once: definedness, races, sectors.
 std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access kind, Address begin,
                                                                          Address end,
                                                                          std::uint32_t block) {
-  if (auto trouble = check_bounds(begin, end)) {
-    return trouble;
-  }
   const std::size_t first = offset(begin);
   const std::size_t last = offset(end);
   if (kind != Access::kWrite) {
@@ -131,20 +134,15 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access 
                      allocations.describe(address) + ", which nobody has written"};
     }
   }
-  for (std::size_t at = first; at < last;) {
-    const std::size_t sector = at / kSectorBytes;
-    const std::size_t stop = std::min(last, (sector + 1) * kSectorBytes);
-    bool written_before = false;
-    if (auto conflict = races.touch(kind, at, stop, block, &written_before)) {
-      const Address address = begin + (conflict->offset - first);
-      std::string what = allocations.describe(address) + ", which ";
-      what += conflict->block ? "block " + std::to_string(*conflict->block) : "other blocks";
-      what += conflict->wrote ? (conflict->atomic ? " updated atomically" : " wrote") : " read";
-      return Trouble{FaultKind::kGlobalRace, address, what + " in the same launch"};
-    }
-    count_sector(kind, sector, written_before);
-    at = stop;
+  RaceShadow::Sectors sectors;
+  if (auto conflict = races.touch(kind, first, last, block, &sectors)) {
+    const Address address = begin + (conflict->offset - first);
+    std::string what = allocations.describe(address) + ", which ";
+    what += conflict->block ? "block " + std::to_string(*conflict->block) : "other blocks";
+    what += conflict->wrote ? (conflict->atomic ? " updated atomically" : " wrote") : " read";
+    return Trouble{FaultKind::kGlobalRace, address, what + " in the same launch"};
   }
+  count_sectors(kind, first / kSectorBytes, sectors);
   if (kind != Access::kRead) {
     defined.set(first, last);
     from_kernel.set(first, last);
@@ -328,6 +326,20 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     return Fault{fault_kind, std::to_string(bytes) + "-byte " + verb(kind) + " at " + hex(address) +
                                  ": " + what};
   };
+  Address least = ~Address{0};
+  Address most = 0;
+  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
+    const int i = __builtin_ctz(rest);
+    const Address address = request.addresses[static_cast<std::size_t>(i)];
+    if ((address & (bytes - 1)) != 0) {
+      return fault(FaultKind::kMisaligned, i,
+                   "the address is no multiple of " + std::to_string(bytes));
+    }
+    least = std::min(least, address);
+    most = std::max(most, address);
+  }
+  // Mostly all lanes are within one allocation.
+  const bool within = impl_->allocations.covers(least, most + bytes);
   // Lanes whose bytes follow each other, or lie within those of lanes before, make one run.
   Address run_begin = 0;
   Address run_end = 0;
@@ -335,7 +347,10 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     if (run_begin == run_end) {
       return std::nullopt;
     }
-    const auto trouble = impl_->check_run(kind, run_begin, run_end, accessor.block);
+    auto trouble = within ? std::nullopt : impl_->check_bounds(run_begin, run_end);
+    if (!trouble) {
+      trouble = impl_->check_run(kind, run_begin, run_end, accessor.block);
+    }
     if (!trouble) {
       return std::nullopt;
     }
@@ -349,12 +364,7 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     return fault(trouble->kind, at, trouble->what);
   };
   for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
-    const int i = __builtin_ctz(rest);
-    const Address address = request.addresses[static_cast<std::size_t>(i)];
-    if ((address & (bytes - 1)) != 0) {
-      return fault(FaultKind::kMisaligned, i,
-                   "the address is no multiple of " + std::to_string(bytes));
-    }
+    const Address address = request.addresses[static_cast<std::size_t>(__builtin_ctz(rest))];
     const bool started = run_begin != run_end;
     if (started && address == run_end) {
       run_end += bytes;

@@ -214,17 +214,33 @@ bool RaceShadow::store(std::uint64_t& place, std::uint64_t& expected, std::uint6
   return target.compare_exchange_weak(expected, word, std::memory_order_relaxed);
 }
 
+// Whether each word of the sector at `offset` is this one.
+inline bool RaceShadow::is_sector_of(std::size_t offset, std::uint64_t word) const {
+  const std::uint64_t* const words = word_at(offset);
+  std::uint64_t differ = 0;
+  for (std::size_t i = 0; i < kSectorBytes / kUnitBytes; ++i) {
+    differ |= load(words[i]) ^ word;
+  }
+  return differ == 0;
+}
+
 std::optional<RaceShadow::Conflict> RaceShadow::touch(Access kind, std::size_t begin,
                                                       std::size_t end, std::uint32_t block,
-                                                      bool* all_written) {
+                                                      Sectors* sectors) {
   const std::uint32_t me = first_ + block;
-  bool written = true;
   // Neighbours mostly share one history: the last answer is kept.
   std::uint64_t known_word = 0;
   Change known = change(kind, known_word, me);
   std::size_t offset = begin;
   while (offset < end) {
+    if (known.word == known_word && offset % kSectorBytes == 0 && end - offset >= kSectorBytes &&
+        is_sector_of(offset, known_word)) {
+      offset += kSectorBytes;
+      continue;
+    }
     const std::size_t stop = std::min(end, (offset / kUnitBytes + 1) * kUnitBytes);
+    bool written = true;
+    bool changed = true;
     std::uint64_t& place = *word_at(offset);
     std::uint64_t word = load(place);
     while (true) {
@@ -241,14 +257,17 @@ std::optional<RaceShadow::Conflict> RaceShadow::touch(Access kind, std::size_t b
       if (known.conflict) {
         return conflict_of(kind, offset, word, me);
       }
-      if (known.word == word || store(place, word, known.word)) {
-        written = written && known.written;
+      changed = known.word != word;
+      if (!changed || store(place, word, known.word)) {
+        written = known.written;
         break;
       }
     }
+    const std::uint32_t bit = 1U << (offset / kSectorBytes - begin / kSectorBytes);
+    sectors->news |= changed ? bit : 0;
+    sectors->unwritten |= changed && !written ? bit : 0;
     offset = stop;
   }
-  *all_written = written;
   return std::nullopt;
 }
 

@@ -64,6 +64,8 @@ class ByteFlags {
 // is stale.
 class RaceShadow {
  public:
+  static constexpr std::size_t kSectorBytes = 32;
+
   explicit RaceShadow(std::size_t bytes);
   bool reserved() const { return words_.data() != nullptr && bytes_.data() != nullptr; }
 
@@ -78,10 +80,16 @@ class RaceShadow {
     bool atomic = false;                 // it wrote atomically
     std::optional<std::uint32_t> block;  // nothing: several blocks
   };
-  // Records `block`'s access to [begin, end), up to the first conflict with another block.
-  // `all_written` tells whether this launch had written every byte of it before.
+  // The sectors of a stretch, a bit each from that of its begin on.
+  struct Sectors {
+    std::uint32_t news = 0;  // where the access is not one that the block had made before
+    std::uint32_t unwritten =
+        0;  // of these, where it touches bytes that the launch had not written
+  };
+  // Records `block`'s access to [begin, end), which lies in at most 32 sectors, up to the first
+  // conflict with another block. Adds to `sectors`, as far as it comes.
   std::optional<Conflict> touch(Access kind, std::size_t begin, std::size_t end,
-                                std::uint32_t block, bool* all_written);
+                                std::uint32_t block, Sectors* sectors);
   // Whether this launch has written the byte.
   bool written(std::size_t offset) const;
 
@@ -94,6 +102,7 @@ class RaceShadow {
   Change change(Access kind, std::uint64_t word, std::uint32_t me) const;
   Conflict conflict_of(Access kind, std::size_t offset, std::uint64_t word, std::uint32_t me) const;
   bool is_split(std::uint64_t word) const;
+  bool is_sector_of(std::size_t offset, std::uint64_t word) const;
   std::optional<Conflict> touch_bytes(Access kind, std::size_t begin, std::size_t end,
                                       std::uint32_t me, bool* all_written);
   bool store(std::uint64_t& place, std::uint64_t& expected, std::uint64_t word) const;
