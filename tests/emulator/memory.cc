@@ -13,6 +13,7 @@ namespace xception::emulator {
 namespace {
 
 constexpr std::size_t kSectorBytes = RaceShadow::kSectorBytes;
+constexpr std::size_t kHostLineBytes = 64;  // of its cache
 // Address space for each byte that can be allocated at one time: that many times the capacity goes
 // by before a freed address comes back. The rest is room for the gaps of a small memory.
 constexpr std::size_t kReservedPerByte = 4;
@@ -327,6 +328,7 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
                                  ": " + what};
   };
   Address least = ~Address{0};
+  Address line = 0;  // what comes from the host's memory is on its way before the checks ask for it
   Address most = 0;
   for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
@@ -334,6 +336,11 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     if ((address & (bytes - 1)) != 0) {
       return fault(FaultKind::kMisaligned, i,
                    "the address is no multiple of " + std::to_string(bytes));
+    }
+    if (address / kHostLineBytes != line && impl_->allocations.contains(address)) {
+      line = address / kHostLineBytes;
+      impl_->races.prefetch(impl_->offset(address));
+      __builtin_prefetch(impl_->host(address));
     }
     least = std::min(least, address);
     most = std::max(most, address);

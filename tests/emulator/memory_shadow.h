@@ -80,6 +80,9 @@ class RaceShadow {
     bool atomic = false;                 // it wrote atomically
     std::optional<std::uint32_t> block;  // nothing: several blocks
   };
+  // Has the processor fetch what touch() will look at.
+  void prefetch(std::size_t offset) const { __builtin_prefetch(word_at(offset)); }
+
   // The sectors of a stretch, a bit each from that of its begin on.
   struct Sectors {
     std::uint32_t news = 0;  // where the access is not one that the block had made before
