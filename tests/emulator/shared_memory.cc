@@ -21,11 +21,27 @@ struct AsyncCopy {
   std::uint8_t bytes = 0;
   std::uint8_t source_bytes = 0;
   bool read_late = false;
-  std::array<std::byte, 16> data{};
+  std::array<std::byte, kChunkBytes> data{};  // unless it is read late
 };
 
-const void* host_pointer(Address address) {
-  return reinterpret_cast<const void*>(address);  // NOLINT(performance-no-int-to-ptr)
+// Mostly a copy is of 16 bytes, for which no call is needed.
+void copy_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
+  if (bytes == kChunkBytes) {
+    std::memcpy(to, from, kChunkBytes);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
+
+// What the copy reads, and zeros.
+std::array<std::byte, kChunkBytes> read_source(const AsyncCopy& copy) {
+  std::array<std::byte, kChunkBytes> data{};
+  if (copy.source_bytes > 0) {
+    const auto* const source =
+        reinterpret_cast<const std::byte*>(copy.source);  // NOLINT(performance-no-int-to-ptr)
+    copy_bytes(data.data(), source, copy.source_bytes);
+  }
+  return data;
 }
 
 const char* verb(Access kind) {
@@ -85,14 +101,8 @@ Fault SharedMemory::Impl::fault(const std::string& access, Address address,
 }
 
 void SharedMemory::Impl::land_one(int warp, const AsyncCopy& copy) {
-  std::byte* target = data.data() + copy.offset;
-  if (copy.read_late && copy.source_bytes > 0) {
-    std::memcpy(target, host_pointer(copy.source), copy.source_bytes);
-    std::memset(target + copy.source_bytes, 0,
-                static_cast<std::size_t>(copy.bytes - copy.source_bytes));
-  } else {
-    std::memcpy(target, copy.data.data(), copy.bytes);
-  }
+  const std::array<std::byte, kChunkBytes> from = copy.read_late ? read_source(copy) : copy.data;
+  copy_bytes(data.data() + copy.offset, from.data(), copy.bytes);
   cells.land_copy(copy.offset, copy.offset + std::size_t{copy.bytes}, warp, copy.lane);
 }
 
@@ -179,7 +189,7 @@ void SharedMemory::exit(int warp, std::uint32_t lanes) { impl_->cells.clocks().e
 
 std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset, Address source,
                                               std::size_t bytes, std::size_t source_bytes) {
-  assert(source_bytes <= bytes && bytes <= 16);
+  assert(source_bytes <= bytes && bytes <= kChunkBytes);
   Impl& m = *impl_;
   // To the other threads it is this thread's write, from now until its wait.
   if (auto trouble = m.cells.write(warp, lane, offset, bytes)) {
@@ -194,8 +204,8 @@ std::optional<Fault> SharedMemory::copy_async(int warp, int lane, Address offset
   copy.bytes = static_cast<std::uint8_t>(bytes);
   copy.source_bytes = static_cast<std::uint8_t>(source_bytes);
   copy.read_late = m.random() % 2 != 0;
-  if (!copy.read_late && source_bytes > 0) {
-    std::memcpy(copy.data.data(), host_pointer(source), source_bytes);
+  if (!copy.read_late) {
+    copy.data = read_source(copy);
   }
   mine.copies.push_back(copy);
   m.cells.begin_copy(copy.offset, copy.offset + bytes);
