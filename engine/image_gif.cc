@@ -68,11 +68,11 @@ Result<std::size_t> find_frame(Bytes file, std::size_t at, Frame* frame) {
     }
     at += 2 + *size;
   }
+  if (at < file.size() && u8(file, at) != 0x2C) {
+    return bad_image("the GIF file holds no picture, or is damaged before its first one");
+  }
   if (at >= file.size() || file.size() - at < kFrameHeader) {
     return truncated("GIF");
-  }
-  if (u8(file, at) != 0x2C) {
-    return bad_image("the GIF file holds no picture, or is damaged before its first one");
   }
   return at;
 }

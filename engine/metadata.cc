@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "engine/json_document.h"
@@ -73,19 +74,23 @@ const std::string* find(const std::map<std::string, std::string>& entries, const
   return entry == entries.end() ? nullptr : &entry->second;
 }
 
-Status read_number(const std::map<std::string, std::string>& entries, const char* key, double least,
-                   double most, std::optional<double>& value) {
+// A whole number where `Number` is an integer.
+template <class Number>
+Status read_number(const std::map<std::string, std::string>& entries, const char* key, Number least,
+                   Number most, std::optional<Number>& value) {
   const std::string* text = find(entries, key);
   if (text == nullptr) {
     return {};
   }
-  const JsonDocument number = parse_json(*text);
-  if (!number->is_number() || !(number->get<double>() >= least) ||
-      !(number->get<double>() <= most)) {
+  constexpr bool kWhole = std::is_integral_v<Number>;
+  const JsonDocument document = parse_json(*text);
+  const double number = document->is_number() ? document->get<double>() : std::nan("");
+  if (!(number >= least && number <= most) || (kWhole && number != std::floor(number))) {
     return bad_value(metadata_key(key), *text,
-                     "a number from " + json(least).dump() + " to " + json(most).dump());
+                     std::string(kWhole ? "a whole number" : "a number") + " from " +
+                         json(least).dump() + " to " + json(most).dump());
   }
-  value = number->get<double>();
+  value = static_cast<Number>(number);
   return {};
 }
 
@@ -288,15 +293,8 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
   XC_RETURN_IF_ERROR(
       read_choice(entries, "xception.pool_pad", "torch", "tf_same", metadata.pool_pad_same));
   XC_RETURN_IF_ERROR(read_choice(entries, "xception.sep_relu", "false", "true", metadata.sep_relu));
-  std::optional<double> classes;
-  XC_RETURN_IF_ERROR(read_number(entries, "xception.num_classes", 0, 1 << 24, classes));
-  if (classes) {
-    if (*classes != std::floor(*classes)) {
-      return bad_value(metadata_key("xception.num_classes"), entries.at("xception.num_classes"),
-                       "a whole number");
-    }
-    metadata.num_classes = static_cast<int>(*classes);
-  }
+  XC_RETURN_IF_ERROR(
+      read_number(entries, "xception.num_classes", 0, 1 << 24, metadata.num_classes));
   if (const std::string* labels = find(entries, "xception.labels")) {
     const JsonDocument list = parse_json(*labels);
     if (!is_string_list(*list)) {

@@ -233,6 +233,10 @@ TEST_CASE("GIF: the first frame, with the colour of transparent pixels") {
   append(&file, {0x2C, 1, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0b01001100, 0b00000001, 0, 0x3B});
   CHECK(pixels_of(file) == ByteVector{40, 50, 60, 40, 50, 60});
   check_truncations(ByteVector(file.begin(), file.end() - 1));
+
+  ByteVector none(file.begin(), file.begin() + 27);  // up to the frame
+  append(&none, {0x3B});
+  CHECK(contains(error_of(none), "holds no picture"));
 }
 
 TEST_CASE("Files that are no pictures are named as such") {
