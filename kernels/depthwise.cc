@@ -63,6 +63,26 @@ DepthwiseTile pick_depthwise_tile(const ConvProblem& problem, const GpuInfo& gpu
   return tile;
 }
 
+DepthwiseMaps pick_depthwise_maps(const ConvProblem& problem, const GpuInfo& gpu) {
+  constexpr Padding kPixelAround = {1, 1, 1, 1};
+  const int side = std::max(problem.src.h, problem.src.w);
+  DepthwiseMaps maps;
+  if (side > 4 || !(problem.window.pad == kPixelAround)) {
+    return maps;
+  }
+  maps.side = side <= 2 ? 2 : 4;
+  maps.items = channel_stride(problem.src.c) / kMapChannels;
+  const auto set_threads = [&](int threads) {
+    maps.threads = threads;
+    maps.blocks = ceil_div(maps.items, threads) * problem.src.n;
+  };
+  set_threads(kMapThreads);
+  if (maps.blocks < gpu.multiprocessors) {
+    set_threads(kWarp);
+  }
+  return maps;
+}
+
 DepthwiseStrips pick_depthwise_strips(const ConvProblem& problem, const GpuInfo& gpu) {
   // From 7 rows on, fewer than 1.3 rows are loaded for each one of output.
   constexpr int kRowsForReuse = 7;
@@ -95,6 +115,12 @@ DepthwiseStrips pick_depthwise_strips(const ConvProblem& problem, const GpuInfo&
 
 std::string describe_depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu) {
   if (is_depthwise_product(problem, numeric, gpu)) {
+    const DepthwiseMaps maps = pick_depthwise_maps(problem, gpu);
+    if (maps.side > 0) {
+      const std::string side = std::to_string(maps.side);
+      return "depthwise map " + side + "x" + side + " fma " + numeric_name(numeric) + ", " +
+             std::to_string(maps.blocks) + " blocks of " + std::to_string(maps.threads);
+    }
     const DepthwiseTile tile = pick_depthwise_tile(problem, gpu);
     return "depthwise " + std::to_string(2 * tile.strip_rows) + "x" +
            std::to_string(tile.warps * kProductColumns) + "x" + std::to_string(kProductChannels) +

@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 
+#include "kernels/depthwise_map.cuh"
 #include "kernels/depthwise_product.cuh"
 #include "kernels/depthwise_strips.cuh"
 #include "kernels/dispatch.cuh"
@@ -36,7 +37,7 @@ bool does_something(const DeviceEpilogue& epilogue) {
          epilogue.residual != nullptr || epilogue.final_relu;
 }
 
-// What both kernels need to know.
+// What products and strips need to know.
 template <class Params>
 Params common_params(const ConvProblem& problem, Numeric numeric, const DepthwiseArgs& args) {
   const Shape out = problem.dst();
@@ -102,6 +103,27 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
 }
 
 template <class T>
+Status launch_map(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
+                  const DepthwiseArgs& args, Stream stream) {
+  const DepthwiseMaps maps = pick_depthwise_maps(problem, gpu);
+  const Result<LaunchShape> shape =
+      launch_shape(problem, numeric, gpu, ceil_div(maps.items, maps.threads), 1, maps.threads);
+  XC_RETURN_IF_ERROR(shape.status());
+  DepthwiseMapParams params;
+  params.src = static_cast<const std::byte*>(args.src);
+  params.weights = static_cast<const std::byte*>(args.weights);
+  params.dst = static_cast<std::byte*>(args.dst);
+  params.epilogue = with_final_relu(args.epilogue);
+  params.h = problem.src.h;
+  params.w = problem.src.w;
+  params.items = maps.items;
+  params.pixel_bytes = channel_stride(problem.src.c) * static_cast<int>(element_bytes(numeric));
+  params.relu_on_load = problem.relu_on_load;
+  return launch([&] { return describe(problem); },
+                maps.side == 2 ? depthwise_map<T, 2> : depthwise_map<T, 4>, *shape, stream, params);
+}
+
+template <class T>
 Status launch_strips(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                      const DepthwiseArgs& args, Stream stream) {
   const DepthwiseStrips strips = pick_depthwise_strips(problem, gpu);
@@ -137,6 +159,9 @@ Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
   return dispatch(numeric, [&]<class T>(T) {
     if constexpr (sizeof(T) == 2) {
       if (is_depthwise_product(problem, numeric, gpu)) {
+        if (pick_depthwise_maps(problem, gpu).side > 0) {
+          return launch_map<T>(problem, numeric, gpu, args, stream);
+        }
         return launch_product<T>(problem, numeric, gpu, args, stream);
       }
     }

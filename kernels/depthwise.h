@@ -21,8 +21,8 @@ struct DepthwiseArgs {
   DeviceEpilogue epilogue;  // its residual may be dst
 };
 
-// Whether tensor cores compute it: stride 1 and 16 bits, where the GPU multiplies matrices of them.
-// Elsewhere strips do, by float32 multiply-adds.
+// Whether tensor cores compute it, but for the smallest maps: stride 1 and 16 bits, where the GPU
+// multiplies matrices of them. Elsewhere strips do, by float32 multiply-adds.
 XC_HOST_DEVICE constexpr bool is_depthwise_product(int stride, std::size_t element_bytes,
                                                    bool has_mma) {
   return stride == 1 && element_bytes == 2 && has_mma;
@@ -51,6 +51,21 @@ struct DepthwiseTile {
 // output.
 DepthwiseTile pick_depthwise_tile(const ConvProblem& problem, const GpuInfo& gpu);
 
+// In 16 bits, maps of up to 2x2 or 4x4 pixels are left to threads that compute one as a whole: in a
+// product most pixels would be outside.
+inline constexpr int kMapThreads = 64;  // of a block, at most
+inline constexpr int kMapChannels = 4;  // of a thread
+
+// How such maps are handed to threads. What an output element is does not depend on it.
+struct DepthwiseMaps {
+  int side = 0;   // 2 or 4: of the square that they fit. 0: they are too large, or padded otherwise
+                  // than by a pixel on each side
+  int items = 0;  // threads that a picture needs
+  int threads = 0;  // a block
+  std::int64_t blocks = 0;
+};
+DepthwiseMaps pick_depthwise_maps(const ConvProblem& problem, const GpuInfo& gpu);
+
 // Of the larger block of strips. With 200 registers a thread, ten warps fit a multiprocessor in
 // blocks of two, eight in blocks of four.
 inline constexpr int kStripThreads = 64;
@@ -75,13 +90,14 @@ struct DepthwiseStrips {
 // a problem with output.
 DepthwiseStrips pick_depthwise_strips(const ConvProblem& problem, const GpuInfo& gpu);
 
-// "depthwise 10x24x32 mma fp16, 368 blocks": rows, columns and channels of a block, or "depthwise
-// 10x5 fma, 192 blocks of 64": rows and columns of a thread.
+// "depthwise 10x24x32 mma fp16, 368 blocks": rows, columns and channels of a block, "depthwise map
+// 4x4 fma fp16, 24 blocks of 64", or "depthwise 10x5 fma, 192 blocks of 64": rows and columns of a
+// thread.
 std::string describe_depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu);
 
-// To the device's layout from PyTorch's, [c][1][3][3], with the affine's scale multiplied in. For a
-// product [chunks][3][3][32] of the numeric, for strips [3][3][channel_stride(c)] float32, zero
-// behind c.
+// To the device's layout from PyTorch's, [c][1][3][3], with the affine's scale multiplied in. For
+// products and small maps [chunks][3][3][32] of the numeric, for strips [3][3][channel_stride(c)]
+// float32, zero behind c. It does not depend on the extents of the pictures.
 std::vector<std::byte> pack_depthwise(const ConvProblem& problem, Numeric numeric,
                                       const GpuInfo& gpu, const float* weights);
 

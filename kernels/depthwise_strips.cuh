@@ -72,16 +72,6 @@ struct StripVector<float> {
 };
 
 template <class T>
-__device__ __forceinline__ float widen(unsigned short bits);
-template <>
-__device__ __forceinline__ float widen<__half>(unsigned short bits) {
-  return __half2float(__ushort_as_half(bits));
-}
-template <>
-__device__ __forceinline__ float widen<__nv_bfloat16>(unsigned short bits) {
-  return __bfloat162float(__ushort_as_bfloat16(bits));
-}
-template <class T>
 __device__ __forceinline__ float widen(float value) {
   return value;
 }

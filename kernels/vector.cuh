@@ -23,6 +23,18 @@ __device__ __forceinline__ float2 unpack_pair(std::uint32_t bits, __nv_bfloat16)
   return {__uint_as_float(bits << 16), __uint_as_float(bits & 0xFFFF0000U)};
 }
 
+// One of them.
+template <class T>
+__device__ __forceinline__ float widen(unsigned short bits);
+template <>
+__device__ __forceinline__ float widen<__half>(unsigned short bits) {
+  return __half2float(__ushort_as_half(bits));
+}
+template <>
+__device__ __forceinline__ float widen<__nv_bfloat16>(unsigned short bits) {
+  return __bfloat162float(__ushort_as_bfloat16(bits));
+}
+
 // Rounds to nearest even; `a` in the low half.
 __device__ __forceinline__ std::uint32_t pack_pair(float a, float b, __half) {
   const __half2 pair = __floats2half2_rn(a, b);

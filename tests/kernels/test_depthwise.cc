@@ -131,6 +131,46 @@ TEST_CASE("depthwise convolutions of every extent around the strips") {
   }
 }
 
+TEST_CASE("depthwise convolutions of small maps, computed as a whole") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  for (const Numeric numeric : {Numeric::kFp16, Numeric::kBf16}) {
+    for (int h = 1; h <= 5; ++h) {
+      for (int w = 1; w <= 5; ++w) {
+        const int c = random.integer(1, 80);
+        const bool relu = random.integer(0, 1) != 0;
+        check(random, {{random.integer(1, 3), h, w, c}, c, kSame, true, relu}, numeric,
+              epilogue_steps(static_cast<unsigned>(random.integer(0, 31))));
+      }
+    }
+  }
+}
+
+TEST_CASE("which maps are computed as a whole") {
+  GpuInfo gpu;
+  gpu.arch = 90;
+  gpu.multiprocessors = 132;
+  const auto pick = [&](int n, int h, int w, int c, const Padding& pad) {
+    return pick_depthwise_maps({{n, h, w, c}, c, {3, 1, pad}, true}, gpu);
+  };
+  constexpr Padding kPixelAround = {1, 1, 1, 1};
+  CHECK(pick(8, 4, 4, 728, kPixelAround).side == 4);
+  CHECK(pick(8, 1, 3, 728, kPixelAround).side == 4);
+  CHECK(pick(8, 2, 1, 728, kPixelAround).side == 2);
+  CHECK(pick(8, 5, 4, 728, kPixelAround).side == 0);
+  CHECK(pick(8, 4, 5, 728, kPixelAround).side == 0);
+  for (const Padding& pad : {Padding{0, 1, 1, 1}, Padding{1, 0, 1, 1}, Padding{1, 1, 2, 1},
+                             Padding{1, 1, 1, 0}, Padding{0, 0, 0, 0}}) {
+    CHECK(pick(8, 4, 4, 728, pad).side == 0);
+  }
+  // 736 channels are kept of 728: 184 threads.
+  CHECK(pick(1, 4, 4, 728, kPixelAround).blocks == 6);     // of one warp
+  CHECK(pick(44, 4, 4, 728, kPixelAround).blocks == 132);  // of two
+  CHECK(pick(1, 2, 2, 1024, kPixelAround).items == 256);
+  CHECK(describe_depthwise({{44, 4, 4, 728}, 728, kSame, true}, Numeric::kFp16, gpu) ==
+        "depthwise map 4x4 fma fp16, 132 blocks of 64");
+}
+
 TEST_CASE("depthwise convolutions that pad more than their window, or on one side") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
@@ -170,36 +210,44 @@ TEST_CASE("depthwise convolutions read through a ReLU") {
   }
 }
 
+// Poison at pixel (y0, x0) of one channel of an h x w picture.
+void check_poison(Random& random, Numeric numeric, int h, int w, int y0, int x0, float poison,
+                  bool relu) {
+  constexpr int kChannels = 45;  // part of a second chunk of a product
+  const int channel = random.integer(0, kChannels - 1);
+  Case test =
+      draw_case(random, {{1, h, w, kChannels}, kChannels, kSame, true, relu}, numeric, false);
+  const bool product = is_product(test.problem, numeric) &&
+                       pick_depthwise_maps(test.problem, device_under_test()).side == 0;
+  test.src[static_cast<std::size_t>((y0 * w + x0) * kChannels + channel)] = poison;
+  const bool harmless = relu && poison == -std::numeric_limits<float>::infinity();
+  const Values actual = run(test);  // checks that the padding is zero
+  for (int i = 0; i < static_cast<int>(actual.size()); ++i) {
+    const int c = i % kChannels;
+    const int y = i / (w * kChannels);
+    const int x = i / kChannels % w;
+    const bool holds = std::abs(y - y0) <= 1 && std::abs(x - x0) <= 1 && !harmless;
+    const bool same_product = product && c / 32 == channel / 32 && c % 8 / 2 == channel % 8 / 2;
+    CAPTURE(numeric_name(numeric), h, w, poison, relu, channel, y, x, c);
+    const float value = actual[static_cast<std::size_t>(i)];
+    if (holds && c == channel && !std::isnan(poison)) {
+      REQUIRE(std::isinf(value));
+    } else {
+      REQUIRE(std::isnan(value) == (holds && (c == channel || same_product)));
+    }
+  }
+}
+
 TEST_CASE("a NaN and an infinity reach every output whose window holds them, and no other pixel") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  constexpr int kChannels = 45;  // part of a second chunk of a product
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const Numeric numeric : kNumerics) {
     for (const float poison : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
       for (const bool relu : {false, true}) {
-        const int channel = random.integer(0, kChannels - 1);
-        Case test = draw_case(random, {{1, 8, 13, kChannels}, kChannels, kSame, true, relu},
-                              numeric, false);
-        const bool product = is_product(test.problem, numeric);
-        test.src[static_cast<std::size_t>((3 * 13 + 5) * kChannels + channel)] = poison;
-        const bool harmless = relu && poison == -kInfinity;
-        const Values actual = run(test);  // checks that the padding is zero
-        for (int i = 0; i < static_cast<int>(actual.size()); ++i) {
-          const int c = i % kChannels;
-          const int y = i / (13 * kChannels);
-          const int x = i / kChannels % 13;
-          const bool holds = std::abs(y - 3) <= 1 && std::abs(x - 5) <= 1 && !harmless;
-          const bool same_product =
-              product && c / 32 == channel / 32 && c % 8 / 2 == channel % 8 / 2;
-          CAPTURE(numeric_name(numeric), poison, relu, channel, y, x, c);
-          const float value = actual[static_cast<std::size_t>(i)];
-          if (holds && c == channel && !std::isnan(poison)) {
-            REQUIRE(std::isinf(value));
-          } else {
-            REQUIRE(std::isnan(value) == (holds && (c == channel || same_product)));
-          }
-        }
+        check_poison(random, numeric, 8, 13, 3, 5, poison, relu);
+        check_poison(random, numeric, 4, 3, 2, 0, poison, relu);
+        check_poison(random, numeric, 2, 2, 0, 1, poison, relu);
       }
     }
   }
