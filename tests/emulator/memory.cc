@@ -328,7 +328,7 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
                                  ": " + what};
   };
   Address least = ~Address{0};
-  Address line = 0;  // what comes from the host's memory is on its way before the checks ask for it
+  Address line = 0;  // of the host's cache, asked for last: before the checks need it
   Address most = 0;
   for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
     const int i = __builtin_ctz(rest);
@@ -345,8 +345,9 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     least = std::min(least, address);
     most = std::max(most, address);
   }
-  // Mostly all lanes are within one allocation.
-  const bool within = impl_->allocations.covers(least, most + bytes);
+  // Mostly all lanes are within one allocation. At the end of the address space `most` + bytes is
+  // 0.
+  const bool within = least < most + bytes && impl_->allocations.covers(least, most + bytes);
   // Lanes whose bytes follow each other, or lie within those of lanes before, make one run.
   Address run_begin = 0;
   Address run_end = 0;

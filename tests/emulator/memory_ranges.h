@@ -18,7 +18,8 @@ std::string bytes_text(std::uint64_t bytes);
 
 // Bases are 256-byte aligned and lie at least a page from any other allocation, a mebibyte where
 // the allocation is as large. Addresses go up and come back only when the space is at its end.
-// covers() may be called from several threads at once, the rest with nothing else going on.
+// covers() and contains() may be called from several threads at once, the rest with nothing else
+// going on.
 class Allocations {
  public:
   Allocations(Address begin, std::size_t bytes);

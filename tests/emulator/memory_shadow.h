@@ -85,7 +85,7 @@ class RaceShadow {
 
   // The sectors of a stretch, a bit each from that of its begin on.
   struct Sectors {
-    std::uint32_t news = 0;  // where the access is not one that the block had made before
+    std::uint32_t news = 0;  // where the access may be the launch's first of its kind
     std::uint32_t unwritten =
         0;  // of these, where it touches bytes that the launch had not written
   };

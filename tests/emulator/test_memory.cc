@@ -165,6 +165,11 @@ TEST_CASE("bounds and alignment are told with the allocation", "[emulator]") {
               "4 bytes before allocation 1"));
   REQUIRE(has(m.access(Access::kRead, 0, 4), FaultKind::kOutOfBounds, "not in device memory"));
   REQUIRE(has(m.access(Access::kRead, ~Address{0} - 3, 4), FaultKind::kOutOfBounds, ""));
+  // p[i - 1] of a null p: what the two lanes touch ends where it begins, at 4.
+  std::array<Address, kWarpLanes> around_null{~Address{0} - 3, 0};
+  int lane = 0;
+  REQUIRE(has(m.memory.access(Access::kRead, {3, around_null, 4}, {m.launch, 0}, &lane),
+              FaultKind::kOutOfBounds, "not in device memory"));
   for (const std::size_t bytes : {2, 4, 8, 16}) {
     REQUIRE(has(m.access(Access::kRead, a + bytes / 2, bytes), FaultKind::kMisaligned,
                 "no multiple of " + std::to_string(bytes)));
