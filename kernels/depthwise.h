@@ -21,8 +21,9 @@ struct DepthwiseArgs {
   DeviceEpilogue epilogue;  // its residual may be dst
 };
 
-// Whether tensor cores compute it, but for the smallest maps: stride 1 and 16 bits, where the GPU
-// multiplies matrices of them. Elsewhere strips do, by float32 multiply-adds.
+// Whether it is a product on tensor cores or, of the smallest maps, left to single threads with the
+// same weights (pick_depthwise_maps()): stride 1 and 16 bits, where the GPU multiplies matrices of
+// them. Elsewhere strips compute it, by float32 multiply-adds.
 XC_HOST_DEVICE constexpr bool is_depthwise_product(int stride, std::size_t element_bytes,
                                                    bool has_mma) {
   return stride == 1 && element_bytes == 2 && has_mma;

@@ -1,5 +1,6 @@
-// Depthwise 3x3 convolution of stride 1 of small maps, up to 4x4 pixels, in 16 bits: by float32
-// multiply-adds, for of a tile of products most pixels would be outside.
+// Depthwise 3x3 convolution of stride 1 of small maps, up to 4x4 pixels padded by one on each side,
+// in 16 bits: by float32 multiply-adds, because most pixels of a product's tile would lie outside
+// the map.
 //
 // A thread computes all pixels of four channels of a picture. It asks for all it needs at once,
 // each element once: 9 weights a channel, then the map. Each pixel is added to the outputs that it
@@ -8,13 +9,14 @@
 // lanes take neighbouring channels: a warp reads 256 bytes at a time. There is no shared memory and
 // no barrier. Order of summation: the shift, then the rows of the window.
 //
-// Grid: x and the threads of a block number channels, z is the picture.
+// Grid: x and the threads of a block number groups of four channels, z is the picture.
 //
 // What limits it: latency at small batches, DRAM at large ones. Lane instructions of PTX an output
-// element, fp16: 11.4 at 4x4 and 16.1 at 2x2; with ReLU on load 12.4 and 17.0. 154 to 164 registers
-// a thread at 4x4, 64 to 71 at 2x2.
+// element, fp16: 11.4 at 4x4 and 16.1 at 2x2; with ReLU on load 12.4 and 16.9. Up to 170 registers
+// a thread at 4x4, and half of that at 2x2.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/depthwise.h"
@@ -52,9 +54,10 @@ class DepthwiseMap {
         w_(params.w),
         pixel_(params.pixel_bytes),
         channel_(kept(channel)) {
-    const T* weights = reinterpret_cast<const T*>(params.weights) +
-                       channel_ / kProductChannels * (kTaps * kProductChannels) +
-                       channel_ % kProductChannels;
+    const T* weights =
+        reinterpret_cast<const T*>(params.weights + std::uint64_t{channel_ / kProductChannels} *
+                                                        (kTaps * kProductChannels * sizeof(T))) +
+        channel_ % kProductChannels;
 #pragma unroll
     for (int tap = 0; tap < kTaps; ++tap) {
       load_channels<T, kMapChannels>(weights + tap * kProductChannels, weights_[tap]);
@@ -197,8 +200,9 @@ class DepthwiseMap {
   Channels sums_[kSide][kSide];
 };
 
+// Six blocks fit a multiprocessor at 4x4. To make room for more of 2x2, ptxas would spill.
 template <class T, int kSide>
-__global__ void __launch_bounds__(kMapThreads)
+__global__ void __launch_bounds__(kMapThreads, 6)
     depthwise_map(const __grid_constant__ DepthwiseMapParams params) {
   if constexpr (kHasMma<T>) {
     const int item = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);

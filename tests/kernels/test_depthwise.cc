@@ -256,8 +256,8 @@ TEST_CASE("a NaN and an infinity reach every output whose window holds them, and
 TEST_CASE("depthwise convolutions: the residual may be the destination") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Numeric numeric : kNumerics) {
-    const Case test = draw_case(random, {{2, 9, 11, 40}, 40, kSame, true}, numeric, true);
+  const auto check_in_place = [&](Numeric numeric, int h, int w) {
+    const Case test = draw_case(random, {{2, h, w, 40}, 40, kSame, true}, numeric, true);
     const Values residual = random.integers(test.problem.dst().elements());
     const DeviceActivation src(test.problem.src, numeric, test.src);
     const DeviceActivation dst(test.problem.dst(), numeric, residual);
@@ -272,6 +272,11 @@ TEST_CASE("depthwise convolutions: the residual may be the destination") {
     Epilogue epilogue;
     epilogue.residual = residual.data();
     check_equal(dst.values(), expected(test.problem, test.src, test.weights, epilogue), numeric);
+  };
+  for (const Numeric numeric : kNumerics) {
+    check_in_place(numeric, 9, 11);
+    check_in_place(numeric, 4, 4);
+    check_in_place(numeric, 2, 3);
   }
 }
 
@@ -290,8 +295,8 @@ TEST_CASE("depthwise convolutions give a picture the same bits in any batch") {
   XC_RANDOM(random);
   // A single picture of this size is cut into lower bands than thirty.
   constexpr int kPictures = 30;
-  for (const Numeric numeric : kNumerics) {
-    const ConvProblem all = {{kPictures, 14, 7, 48}, 48, kSame, true};
+  const auto check_alone = [&](Numeric numeric, int h, int w) {
+    const ConvProblem all = {{kPictures, h, w, 48}, 48, kSame, true};
     const Case test = draw_case(random, all, numeric, false);
     const Values batch = run(test);
     ConvProblem one = all;
@@ -301,6 +306,11 @@ TEST_CASE("depthwise convolutions give a picture the same bits in any batch") {
           run({one, numeric, images(test.src, kPictures, picture, 1), test.weights});
       CHECK(same_bits(alone, images(batch, kPictures, picture, 1)));
     }
+  };
+  for (const Numeric numeric : kNumerics) {
+    check_alone(numeric, 14, 7);
+    check_alone(numeric, 4, 4);
+    check_alone(numeric, 2, 2);
   }
   const GpuInfo gpu;
   ConvProblem one = {{1, 14, 7, 48}, 48, kSame, true};
