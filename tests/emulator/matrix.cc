@@ -38,8 +38,8 @@ constexpr std::size_t row_major(const Position& at, int columns) {
   return static_cast<std::size_t>(place);
 }
 
-// Where an element stands among the registers of a warp (see packed_place()), so many of which make
-// a row of a register: formulas, checked against the layouts.
+// packed_place() of an element, by formulas that are checked against the layouts below. kEach: the
+// elements that four neighbouring lanes have in one register.
 template <std::size_t kEach>
 constexpr std::size_t place_a(std::size_t row, std::size_t k) {
   return ((row / 8 + 2 * (k / kEach)) * 8 + row % 8) * kEach + k % kEach;

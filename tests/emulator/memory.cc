@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cassert>
 #include <cstring>
 
@@ -12,7 +11,6 @@
 namespace xception::emulator {
 namespace {
 
-constexpr std::size_t kSectorBytes = RaceShadow::kSectorBytes;
 constexpr std::size_t kHostLineBytes = 64;  // of its cache
 // Address space for each byte that can be allocated at one time: that many times the capacity goes
 // by before a freed address comes back. The rest is room for the gaps of a small memory.
@@ -31,19 +29,6 @@ const char* verb(Access kind) {
   return "access";
 }
 
-// The last launch that read a sector before writing it, and the last that wrote it.
-struct SectorStamp {
-  std::uint32_t read = 0;
-  std::uint32_t written = 0;
-};
-
-// True for the first that stamps the place with `launch`.
-bool first_of_launch(std::uint32_t& place, std::uint32_t launch) {
-  std::atomic_ref<std::uint32_t> stamp(place);
-  return stamp.load(std::memory_order_relaxed) != launch &&
-         stamp.exchange(launch, std::memory_order_relaxed) != launch;
-}
-
 }  // namespace
 
 struct DeviceMemory::Impl {
@@ -53,12 +38,12 @@ struct DeviceMemory::Impl {
         defined(data.size()),
         from_kernel(data.size()),
         races(data.size()),
-        stamps(data.size() / kSectorBytes * sizeof(SectorStamp)),
+        sectors(data.size()),
         allocations(reinterpret_cast<Address>(data.data()), data.size()) {}
 
   bool reserved() const {
     return data.data() != nullptr && defined.reserved() && from_kernel.reserved() &&
-           races.reserved() && stamps.data() != nullptr;
+           races.reserved() && sectors.reserved();
   }
   std::size_t offset(Address address) const {
     return address - reinterpret_cast<Address>(data.data());
@@ -73,12 +58,19 @@ struct DeviceMemory::Impl {
   };
   std::optional<Trouble> check_bounds(Address begin, Address end) const;
   std::optional<Trouble> check_run(Access kind, Address begin, Address end, std::uint32_t block);
-  void count_sectors(Access kind, std::size_t first, RaceShadow::Sectors sectors);
   // The runtime itself has given [begin, end) what stands there.
   void set_by_runtime(std::size_t begin, std::size_t end) {
     defined.set(begin, end);
     from_kernel.clear(begin, end);
   }
+  // Where the active lanes' addresses lie, with what is remembered of them on its way to the host's
+  // cache; or the first that is no multiple of what it touches.
+  struct Extent {
+    Address begin = ~Address{0};
+    Address last = 0;
+    int misaligned = -1;  // a lane
+  };
+  Extent extent_of(const WarpRequest& request) const;
   // A fault of the runtime's own copies: `what` is "copy to".
   std::optional<Fault> copy_fault(const char* what, Address address, std::size_t bytes) const;
 
@@ -88,11 +80,9 @@ struct DeviceMemory::Impl {
   ByteFlags defined;
   ByteFlags from_kernel;  // a kernel wrote the byte, and since then no copy or fill
   RaceShadow races;
-  Pages stamps;  // SectorStamp for each sector
+  SectorCounts sectors;
   Allocations allocations;
   std::uint32_t launch = 0;
-  std::atomic<std::uint64_t> sectors_read{0};
-  std::atomic<std::uint64_t> sectors_written{0};
 };
 
 std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_bounds(Address begin,
@@ -103,22 +93,6 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_bounds(Addr
   const Allocations::Outside outside = allocations.first_outside(begin, end);
   return Trouble{outside.freed ? FaultKind::kUseAfterFree : FaultKind::kOutOfBounds,
                  outside.address, allocations.describe(outside.address)};
-}
-
-void DeviceMemory::Impl::count_sectors(Access kind, std::size_t first,
-                                       RaceShadow::Sectors sectors) {
-  for (std::uint32_t rest = sectors.news; rest != 0; rest &= rest - 1) {
-    const int bit = __builtin_ctz(rest);
-    SectorStamp& stamp =
-        reinterpret_cast<SectorStamp*>(stamps.data())[first + static_cast<std::size_t>(bit)];
-    if (kind != Access::kWrite && (sectors.unwritten >> bit & 1) != 0 &&
-        first_of_launch(stamp.read, launch)) {
-      sectors_read.fetch_add(1, std::memory_order_relaxed);
-    }
-    if (kind != Access::kRead && first_of_launch(stamp.written, launch)) {
-      sectors_written.fetch_add(1, std::memory_order_relaxed);
-    }
-  }
 }
 
 // One stretch of allocated memory that a block touches at once: definedness, races, sectors.
@@ -135,15 +109,15 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access 
                      allocations.describe(address) + ", which nobody has written"};
     }
   }
-  RaceShadow::Sectors sectors;
-  if (auto conflict = races.touch(kind, first, last, block, &sectors)) {
+  RaceShadow::Sectors touched;
+  if (auto conflict = races.touch(kind, first, last, block, &touched)) {
     const Address address = begin + (conflict->offset - first);
     std::string what = allocations.describe(address) + ", which ";
     what += conflict->block ? "block " + std::to_string(*conflict->block) : "other blocks";
     what += conflict->wrote ? (conflict->atomic ? " updated atomically" : " wrote") : " read";
     return Trouble{FaultKind::kGlobalRace, address, what + " in the same launch"};
   }
-  count_sectors(kind, first / kSectorBytes, sectors);
+  sectors.count(kind, first, touched);
   if (kind != Access::kRead) {
     defined.set(first, last);
     from_kernel.set(first, last);
@@ -302,19 +276,37 @@ void DeviceMemory::begin_launch(std::uint32_t launch, std::uint32_t blocks, int 
   assert(launch > impl_->launch);
   impl_->launch = launch;
   impl_->races.begin_launch(blocks, threads > 1);
-  impl_->sectors_read = 0;
-  impl_->sectors_written = 0;
+  impl_->sectors.begin_launch(launch);
 }
 
-DistinctBytes DeviceMemory::distinct() const {
-  return {impl_->sectors_read * kSectorBytes, impl_->sectors_written * kSectorBytes};
-}
+DistinctBytes DeviceMemory::distinct() const { return impl_->sectors.distinct(); }
 
 std::optional<Fault> DeviceMemory::access(Access kind, Address address, std::size_t bytes,
                                           Accessor accessor) {
   const std::array<Address, kWarpLanes> addresses{address};
   int lane = 0;
   return access(kind, WarpRequest{1, addresses, bytes}, accessor, &lane);
+}
+
+DeviceMemory::Impl::Extent DeviceMemory::Impl::extent_of(const WarpRequest& request) const {
+  Extent extent;
+  Address line = 0;  // of the host's cache, asked for last: before the checks need it
+  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
+    const int lane = __builtin_ctz(rest);
+    const Address address = request.addresses[static_cast<std::size_t>(lane)];
+    if ((address & (request.bytes - 1)) != 0) {
+      extent.misaligned = lane;
+      break;
+    }
+    if (address / kHostLineBytes != line && allocations.contains(address)) {
+      line = address / kHostLineBytes;
+      races.prefetch(offset(address));
+      __builtin_prefetch(host(address));
+    }
+    extent.begin = std::min(extent.begin, address);
+    extent.last = std::max(extent.last, address);
+  }
+  return extent;
 }
 
 std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& request,
@@ -327,27 +319,14 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     return Fault{fault_kind, std::to_string(bytes) + "-byte " + verb(kind) + " at " + hex(address) +
                                  ": " + what};
   };
-  Address least = ~Address{0};
-  Address line = 0;  // of the host's cache, asked for last: before the checks need it
-  Address most = 0;
-  for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
-    const int i = __builtin_ctz(rest);
-    const Address address = request.addresses[static_cast<std::size_t>(i)];
-    if ((address & (bytes - 1)) != 0) {
-      return fault(FaultKind::kMisaligned, i,
-                   "the address is no multiple of " + std::to_string(bytes));
-    }
-    if (address / kHostLineBytes != line && impl_->allocations.contains(address)) {
-      line = address / kHostLineBytes;
-      impl_->races.prefetch(impl_->offset(address));
-      __builtin_prefetch(impl_->host(address));
-    }
-    least = std::min(least, address);
-    most = std::max(most, address);
+  const Impl::Extent extent = impl_->extent_of(request);
+  if (extent.misaligned >= 0) {
+    return fault(FaultKind::kMisaligned, extent.misaligned,
+                 "the address is no multiple of " + std::to_string(bytes));
   }
-  // Mostly all lanes are within one allocation. At the end of the address space `most` + bytes is
-  // 0.
-  const bool within = least < most + bytes && impl_->allocations.covers(least, most + bytes);
+  // Mostly all lanes are within one allocation. The end of the address space is 0.
+  const Address end = extent.last + bytes;
+  const bool within = extent.begin < end && impl_->allocations.covers(extent.begin, end);
   // Lanes whose bytes follow each other, or lie within those of lanes before, make one run.
   Address run_begin = 0;
   Address run_end = 0;

@@ -38,6 +38,13 @@ std::uint64_t load(const std::uint64_t& place) {
       .load(std::memory_order_relaxed);
 }
 
+// True for the first that stamps the place with `launch`.
+bool first_of_launch(std::uint32_t& place, std::uint32_t launch) {
+  std::atomic_ref<std::uint32_t> stamp(place);
+  return stamp.load(std::memory_order_relaxed) != launch &&
+         stamp.exchange(launch, std::memory_order_relaxed) != launch;
+}
+
 }  // namespace
 
 Pages::Pages(std::size_t bytes) : bytes_(round_up(bytes, kPageBytes)) {
@@ -293,6 +300,33 @@ std::optional<RaceShadow::Conflict> RaceShadow::touch_bytes(Access kind, std::si
     *all_written = *all_written && result.written;
   }
   return std::nullopt;
+}
+
+SectorCounts::SectorCounts(std::size_t bytes) : stamps_(bytes / kSectorBytes * sizeof(Stamp)) {}
+
+void SectorCounts::begin_launch(std::uint32_t launch) {
+  launch_ = launch;
+  read_ = 0;
+  written_ = 0;
+}
+
+void SectorCounts::count(Access kind, std::size_t begin, RaceShadow::Sectors sectors) {
+  Stamp* const first = reinterpret_cast<Stamp*>(stamps_.data()) + begin / kSectorBytes;
+  for (std::uint32_t rest = sectors.news; rest != 0; rest &= rest - 1) {
+    const int bit = __builtin_ctz(rest);
+    Stamp& stamp = first[bit];
+    if (kind != Access::kWrite && (sectors.unwritten >> bit & 1) != 0 &&
+        first_of_launch(stamp.read, launch_)) {
+      read_.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (kind != Access::kRead && first_of_launch(stamp.written, launch_)) {
+      written_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+}
+
+DistinctBytes SectorCounts::distinct() const {
+  return {read_ * kSectorBytes, written_ * kSectorBytes};
 }
 
 }  // namespace xception::emulator

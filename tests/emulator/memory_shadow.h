@@ -57,6 +57,8 @@ class ByteFlags {
   Pages pages_;
 };
 
+inline constexpr std::size_t kSectorBytes = 32;  // what DRAM delivers and takes at once
+
 // Which blocks of the running launch have read and written each byte. One 64-bit word stands for
 // eight bytes, because stretches that a warp touches mostly begin and end with such a unit; where a
 // part of one is touched, its word is split into one for each byte. Words of earlier launches need
@@ -64,8 +66,6 @@ class ByteFlags {
 // is stale.
 class RaceShadow {
  public:
-  static constexpr std::size_t kSectorBytes = 32;
-
   explicit RaceShadow(std::size_t bytes);
   bool reserved() const { return words_.data() != nullptr && bytes_.data() != nullptr; }
 
@@ -85,9 +85,10 @@ class RaceShadow {
 
   // The sectors of a stretch, a bit each from that of its begin on.
   struct Sectors {
-    std::uint32_t news = 0;  // where the access may be the launch's first of its kind
-    std::uint32_t unwritten =
-        0;  // of these, where it touches bytes that the launch had not written
+    // Where the access may be the launch's first of its kind; of these, where it touches bytes that
+    // the launch had not written.
+    std::uint32_t news = 0;
+    std::uint32_t unwritten = 0;
   };
   // Records `block`'s access to [begin, end), which lies in at most 32 sectors, up to the first
   // conflict with another block. Adds to `sectors`, as far as it comes.
@@ -123,6 +124,30 @@ class RaceShadow {
   std::uint32_t first_ = 1;         // number of this launch's block 0
   std::uint32_t many_ = 1;          // stands for several blocks of this launch
   bool several_threads_ = true;
+};
+
+// Which sectors the running launch has touched, as DistinctBytes counts them.
+class SectorCounts {
+ public:
+  explicit SectorCounts(std::size_t bytes);
+  bool reserved() const { return stamps_.data() != nullptr; }
+
+  void begin_launch(std::uint32_t launch);
+  // What RaceShadow::touch() has found of a stretch from `begin` on.
+  void count(Access kind, std::size_t begin, RaceShadow::Sectors sectors);
+  DistinctBytes distinct() const;
+
+ private:
+  // The last launch that read a sector before writing it, and the last that wrote it.
+  struct Stamp {
+    std::uint32_t read = 0;
+    std::uint32_t written = 0;
+  };
+
+  Pages stamps_;  // a Stamp for each sector
+  std::uint32_t launch_ = 0;
+  std::atomic<std::uint64_t> read_{0};
+  std::atomic<std::uint64_t> written_{0};
 };
 
 }  // namespace xception::emulator
