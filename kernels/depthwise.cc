@@ -63,13 +63,13 @@ DepthwiseTile pick_depthwise_tile(const ConvProblem& problem, const GpuInfo& gpu
   return tile;
 }
 
-DepthwiseMaps pick_depthwise_maps(const ConvProblem& problem, const GpuInfo& gpu) {
+std::optional<DepthwiseMaps> pick_depthwise_maps(const ConvProblem& problem, const GpuInfo& gpu) {
   constexpr Padding kPixelAround = {1, 1, 1, 1};
   const int side = std::max(problem.src.h, problem.src.w);
-  DepthwiseMaps maps;
   if (side > 4 || !(problem.window.pad == kPixelAround)) {
-    return maps;
+    return std::nullopt;
   }
+  DepthwiseMaps maps;
   maps.side = side <= 2 ? 2 : 4;
   maps.items = channel_stride(problem.src.c) / kMapChannels;
   const auto set_threads = [&](int threads) {
@@ -115,11 +115,10 @@ DepthwiseStrips pick_depthwise_strips(const ConvProblem& problem, const GpuInfo&
 
 std::string describe_depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu) {
   if (is_depthwise_product(problem, numeric, gpu)) {
-    const DepthwiseMaps maps = pick_depthwise_maps(problem, gpu);
-    if (maps.side > 0) {
-      const std::string side = std::to_string(maps.side);
+    if (const auto maps = pick_depthwise_maps(problem, gpu)) {
+      const std::string side = std::to_string(maps->side);
       return "depthwise map " + side + "x" + side + " fma " + numeric_name(numeric) + ", " +
-             std::to_string(maps.blocks) + " blocks of " + std::to_string(maps.threads);
+             std::to_string(maps->blocks) + " blocks of " + std::to_string(maps->threads);
     }
     const DepthwiseTile tile = pick_depthwise_tile(problem, gpu);
     return "depthwise " + std::to_string(2 * tile.strip_rows) + "x" +

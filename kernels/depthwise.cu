@@ -104,8 +104,7 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
 
 template <class T>
 Status launch_map(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
-                  const DepthwiseArgs& args, Stream stream) {
-  const DepthwiseMaps maps = pick_depthwise_maps(problem, gpu);
+                  const DepthwiseMaps& maps, const DepthwiseArgs& args, Stream stream) {
   const Result<LaunchShape> shape =
       launch_shape(problem, numeric, gpu, ceil_div(maps.items, maps.threads), 1, maps.threads);
   XC_RETURN_IF_ERROR(shape.status());
@@ -159,8 +158,8 @@ Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
   return dispatch(numeric, [&]<class T>(T) {
     if constexpr (sizeof(T) == 2) {
       if (is_depthwise_product(problem, numeric, gpu)) {
-        if (pick_depthwise_maps(problem, gpu).side > 0) {
-          return launch_map<T>(problem, numeric, gpu, args, stream);
+        if (const auto maps = pick_depthwise_maps(problem, gpu)) {
+          return launch_map<T>(problem, numeric, gpu, *maps, args, stream);
         }
         return launch_product<T>(problem, numeric, gpu, args, stream);
       }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,13 +60,14 @@ inline constexpr int kMapChannels = 4;  // of a thread
 
 // How such maps are handed to threads. What an output element is does not depend on it.
 struct DepthwiseMaps {
-  int side = 0;   // 2 or 4: of the square that they fit. 0: they are too large, or padded otherwise
-                  // than by a pixel on each side
-  int items = 0;  // threads that a picture needs
+  int side = 4;     // of the square that they fit: 2 or 4
+  int items = 0;    // threads that a picture needs
   int threads = 0;  // a block
   std::int64_t blocks = 0;
 };
-DepthwiseMaps pick_depthwise_maps(const ConvProblem& problem, const GpuInfo& gpu);
+
+// Nothing where maps are larger, or padded otherwise than by a pixel on each side.
+std::optional<DepthwiseMaps> pick_depthwise_maps(const ConvProblem& problem, const GpuInfo& gpu);
 
 // Of the larger block of strips. With 200 registers a thread, ten warps fit a multiprocessor in
 // blocks of two, eight in blocks of four.

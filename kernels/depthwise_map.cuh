@@ -11,9 +11,9 @@
 //
 // Grid: x and the threads of a block number groups of four channels, z is the picture.
 //
-// What limits it: latency at small batches, DRAM at large ones. Lane instructions of PTX an output
-// element, fp16: 11.4 at 4x4 and 16.1 at 2x2; with ReLU on load 12.4 and 16.9. Up to 170 registers
-// a thread at 4x4, and half of that at 2x2.
+// What limits it has not been measured. Lane instructions of PTX an output element, fp16: 11.4 at
+// 4x4 and 16.1 at 2x2; with ReLU on load 12.4 and 16.9. Up to 170 registers a thread at 4x4, and
+// half of that at 2x2.
 #pragma once
 
 #include <cstddef>
@@ -127,10 +127,7 @@ class DepthwiseMap {
                                                    Channels (&row)[kSide]) {
 #pragma unroll
     for (int x = 0; x < kSide; ++x) {
-      row[x][0] = widen<T>(bits[x].x);
-      row[x][1] = widen<T>(bits[x].y);
-      row[x][2] = widen<T>(bits[x].z);
-      row[x][3] = widen<T>(bits[x].w);
+      widen<T>(bits[x], row[x]);
     }
     if (relu) {
 #pragma unroll

@@ -71,11 +71,6 @@ struct StripVector<float> {
   using Type = float4;
 };
 
-template <class T>
-__device__ __forceinline__ float widen(float value) {
-  return value;
-}
-
 // A strip of `rows` output rows, kColumns wide, of an input that is read through a ReLU or is not.
 template <class T, int kStride, bool kRelu>
 class Strip {
@@ -219,10 +214,7 @@ class Strip {
   __device__ __forceinline__ void convert(Channels (&x)[kPixels]) const {
 #pragma unroll
     for (int j = 0; j < kPixels; ++j) {
-      x[j][0] = widen<T>(raw_[j].x);
-      x[j][1] = widen<T>(raw_[j].y);
-      x[j][2] = widen<T>(raw_[j].z);
-      x[j][3] = widen<T>(raw_[j].w);
+      widen<T>(raw_[j], x[j]);
     }
     if (kRelu) {
 #pragma unroll

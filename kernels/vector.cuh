@@ -34,6 +34,18 @@ template <>
 __device__ __forceinline__ float widen<__nv_bfloat16>(unsigned short bits) {
   return __bfloat162float(__ushort_as_bfloat16(bits));
 }
+template <class T>
+__device__ __forceinline__ float widen(float value) {
+  return value;
+}
+// Four of them: ushort4, or float4.
+template <class T, class Four>
+__device__ __forceinline__ void widen(const Four& four, float (&y)[4]) {
+  y[0] = widen<T>(four.x);
+  y[1] = widen<T>(four.y);
+  y[2] = widen<T>(four.z);
+  y[3] = widen<T>(four.w);
+}
 
 // Rounds to nearest even; `a` in the low half.
 __device__ __forceinline__ std::uint32_t pack_pair(float a, float b, __half) {
@@ -95,11 +107,8 @@ template <class T, int kWidth>
 __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) {
   if constexpr (std::is_same_v<T, __half> && kWidth == 4) {
     // PTX need not take the halves apart; the machine code is the same either way.
-    const ushort4 bits = *reinterpret_cast<const ushort4*>(src);
-    y[0] = __half2float(__ushort_as_half(bits.x));
-    y[1] = __half2float(__ushort_as_half(bits.y));
-    y[2] = __half2float(__ushort_as_half(bits.z));
-    y[3] = __half2float(__ushort_as_half(bits.w));
+    const ushort4 bits = *reinterpret_cast<const ushort4*>(src);  // else four accesses
+    widen<T>(bits, y);
   } else {
     unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
   }
