@@ -131,6 +131,9 @@ class PixelLoader {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       bytes_[i] = wanted ? bytes_[i] : 0;
+      if (bytes_[i] == 0) {
+        copies_[i].clear();
+      }
     }
     run_ = max(remaining_ - partial_, 1);
     remaining_ -= run_;
@@ -175,8 +178,7 @@ class WeightLoader {
     unrolled<kRows>([&](auto index) {
       constexpr int i = decltype(index)::value;
       constexpr int kBlockBytes = kBlockColumns * kDepthBytes;
-      copies_[i].template fetch<offset<kSlot>(i), kSlot * kBlockBytes>(shared_, source_[i],
-                                                                       kChunkBytes);
+      copies_[i].template fetch<offset<kSlot>(i), kSlot * kBlockBytes>(shared_, source_[i]);
       source_[i] += kSlot + 1 == kSlots ? kSlots * kBlock : 0;
       return true;
     });

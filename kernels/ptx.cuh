@@ -224,8 +224,8 @@ __device__ __forceinline__ std::uint32_t load_shared_half(std::uint32_t address)
 
 // 16 bytes on their way from global to shared memory: from src + kSource to address + kOffset. From
 // sm_80 on cp.async carries them and they have landed after wait_for_copies(); before that a
-// register holds them until land(). Either way zeros go where `bytes` is 0, and nothing is read,
-// whatever stands at src.
+// register holds them until land(). Where `bytes` is 0, and not 16, nothing is read, whatever
+// stands at src, and zeros go: a copy that has held something else is to be cleared before.
 class ChunkCopy {
  public:
   template <int kOffset, int kSource>
@@ -235,8 +235,29 @@ class ChunkCopy {
                  "r"(bytes), "n"(kOffset), "n"(kSource)
                  : "memory");
 #else
-    const auto* from = static_cast<const unsigned char*>(src) + kSource;
-    bits_ = bytes == 0 ? Words<4>{} : load_words(reinterpret_cast<const Words<4>*>(from));
+    asm volatile(
+        "{ .reg .pred wanted; setp.ne.u32 wanted, %5, 0;\n"
+        "@wanted ld.global.v4.b32 {%0, %1, %2, %3}, [%4 + %6]; }"
+        : "+r"(bits_.word[0]), "+r"(bits_.word[1]), "+r"(bits_.word[2]), "+r"(bits_.word[3])
+        : "l"(src), "r"(bytes), "n"(kSource)
+        : "memory");
+#endif
+  }
+  // All 16 bytes.
+  template <int kOffset, int kSource>
+  __device__ __forceinline__ void fetch(std::uint32_t address, const void* src) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0 + %2], [%1 + %3], 16;" ::"r"(address), "l"(src),
+                 "n"(kOffset), "n"(kSource)
+                 : "memory");
+#else
+    bits_ = load_words(reinterpret_cast<const Words<4>*>(static_cast<const char*>(src) + kSource));
+#endif
+  }
+
+  __device__ __forceinline__ void clear() {
+#if __CUDA_ARCH__ < 800
+    bits_ = {};
 #endif
   }
 
@@ -251,7 +272,7 @@ class ChunkCopy {
 
 #if __CUDA_ARCH__ < 800
  private:
-  Words<4> bits_;
+  Words<4> bits_ = {};
 #endif
 };
 
