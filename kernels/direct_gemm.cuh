@@ -1,9 +1,9 @@
-// The kernel behind pointwise() in tiles of 32 columns, one block of weights: the same product as
-// implicit_gemm(), from global memory into the registers of those who multiply.
+// The kernel behind pointwise() in small tiles: the same product as implicit_gemm(), from global
+// memory into the registers of those who multiply.
 //
-// Who computes what. Warps and lanes as there. A block's one or two warps lie one below the other
-// and share only their weights, which the second one finds in the first-level cache. So one
-// instance serves both tiles.
+// Who computes what. Lanes as there, in warps of 32 x 32. Of a block's warps those beside each
+// other share pixels and those below each other weights, which all but the first find in the
+// first-level cache. So one instance serves all tiles that consist of such warps.
 //
 // Shared memory: none, and no barrier.
 //
@@ -16,7 +16,8 @@
 // What limits it. A warp alone on its scheduler: the latency of memory, against which the stages
 // stand, and then its own instructions. On 8x4x4x728 to 728 channels in fp16 mma is 44 % of them,
 // and 40 % with a residual; through shared memory, which takes a copy and a load where this takes a
-// load, it is 30 and 28 %. (Counters of the emulator, no times: docs/kernels.md.)
+// load, it is 30 and 28 %. On 8x8x8x728, in tiles of 64x64, it is 44 % for 34 %. (Counters of the
+// emulator, no times: docs/kernels.md.)
 //
 // Tried and dropped: four stages, which spill on sm_100 in 16 bits.
 #pragma once
@@ -40,14 +41,14 @@ struct DirectOperands {
   Words<4> weights[Sums::kFragments];
 };
 
-// Where a lane's chunks are, from tile to tile of k.
+// Where a lane's chunks are, from tile to tile of k, of block `block` of the weights.
 template <class Sums, bool kStrided>
 class DirectLoader {
  public:
   using T = typename Sums::Element;
 
   __device__ __forceinline__ DirectLoader(const ConvGeometry& geometry, const T* src,
-                                          const T* weights, int first_pixel, int first_channel) {
+                                          const T* weights, int first_pixel, int block) {
     const std::uint64_t chunk = global_address(src) + Sums::chunk() * kChunkBytes;
     const int stride_bytes = geometry.src_stride * static_cast<int>(sizeof(T));
 #pragma unroll
@@ -61,9 +62,8 @@ class DirectLoader {
       pixels_[i] = kept(chunk + offset);
     }
     const int lane = static_cast<int>(threadIdx.x % 32);
-    const int blocks = first_channel / kBlockColumns;
     weights_ = kept(global_address(weights) + lane * kChunkBytes +
-                    std::int64_t{blocks} * geometry.depth_tiles * kBlockBytes);
+                    std::int64_t{block} * geometry.depth_tiles * kBlockBytes);
   }
 
   // Loads the tile that lies kTile ahead. `wanted`: whether the pixels have this lane's chunk of
@@ -162,25 +162,31 @@ __device__ __forceinline__ int add_whole_tiles(int whole, DirectLoader<Sums, kSt
   return left - kStages;
 }
 
-// A warp for every 32 rows of the tile, which is 32 columns wide; no shared memory. Without the 1
-// the compiler spills where it could fit more blocks.
+// x of a block's threads counts the rows of its tile, y the warps beside each other; no shared
+// memory. Without the 1 the compiler spills where it could fit more blocks.
 template <class Sums, bool kStrided>
-__global__ void __launch_bounds__(tile_threads(Sums::kTile), 1)
+__global__ void __launch_bounds__(tile_threads(kMatrixTiles[kDirectTile]), 1)
     direct_gemm(const ConvGeometry geometry, const typename Sums::Element* __restrict__ src,
                 const typename Sums::Element* __restrict__ weights, typename Sums::Element* dst,
                 const DeviceEpilogue epilogue) {
-  static_assert(Sums::kTile.warp_rows == 32 && Sums::kTile.columns == kBlockColumns);
+  static_assert(Sums::kTile.rows == 32 && Sums::kTile.columns == kBlockColumns);
   if constexpr (Sums::kAvailable) {
     constexpr unsigned kDepth = kDepthBytes / sizeof(typename Sums::Element);
     constexpr bool kHalves = kDepth > channel_stride(1);  // the last tile of k may be half a one
-    const int tile = static_cast<int>(blockIdx.x);
-    const int first_pixel = tile / geometry.column_tiles * static_cast<int>(blockDim.x);
-    const int first_channel = tile % geometry.column_tiles * kBlockColumns;
-    DirectLoader<Sums, kStrided> loader(geometry, src, weights, first_pixel, first_channel);
+    const auto across = static_cast<unsigned>(geometry.column_tiles);
+    const auto first_pixel =
+        static_cast<int>(kept(blockIdx.x / across * blockDim.x + threadIdx.x / 32 * 32));
+    const auto block = static_cast<int>(blockIdx.x % across * blockDim.y + threadIdx.y);
+    const int first_channel = block * kBlockColumns;
+    if (first_channel >= geometry.dst_stride) {
+      await_previous_kernel();
+      return;
+    }
+    DirectLoader<Sums, kStrided> loader(geometry, src, weights, first_pixel, block);
     Sums sums;
     sums.begin(epilogue.shift, first_channel, geometry.dst_stride);
     const auto depth = static_cast<unsigned>(geometry.src_stride);  // unsigned: a shift divides it
-    const int whole = static_cast<int>(depth / kDepth);
+    const int whole = static_cast<int>(kept(depth / kDepth));
     const int rest = static_cast<int>(depth % kDepth);
     const auto add_rest = [&]<bool kFirst>() {
       DirectOperands<Sums> operands;

@@ -20,24 +20,23 @@ template <int kSize, class Product>
   using T = typename Product::Element;
   ConvGeometry geometry = conv_geometry(problem, numeric);
   geometry.column_tiles = choice.column_tiles;
-  const auto run = [&](auto* kernel, int shared) {
-    const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())),
-                               dim3(tile_threads(Product::kTile)), static_cast<std::size_t>(shared),
-                               dependent};
+  const auto run = [&](auto* kernel, dim3 threads, int shared) {
+    const LaunchShape shape = {dim3(static_cast<unsigned>(choice.blocks())), threads,
+                               static_cast<std::size_t>(shared), dependent};
     return launch([&] { return dense_name(operation, problem, numeric); }, kernel, shape, stream,
                   geometry, static_cast<const T*>(args.src), static_cast<const T*>(args.weights),
                   static_cast<T*>(args.dst), with_final_relu(args.epilogue));
   };
   if constexpr (is_direct(Product::kIndex, kSize, Product::kScalar)) {
     using Sums = typename Product::DirectSums;
-    static_assert(Product::kTile.columns == kBlockColumns &&
-                      Product::kTile.warp_rows == Sums::kTile.warp_rows &&
-                      tile_threads(Product::kTile) <= tile_threads(Sums::kTile),
-                  "one instance serves all direct tiles, and takes its rows from the launch");
-    return problem.window.stride == 1 ? run(direct_gemm<Sums, false>, 0)
-                                      : run(direct_gemm<Sums, true>, 0);
+    constexpr MatrixTile kTile = Product::kTile;
+    static_assert(kTile.warp_rows == Sums::kTile.rows && kTile.warp_columns == Sums::kTile.columns,
+                  "one instance serves all direct tiles, and takes their size from the launch");
+    const dim3 threads(32 * kTile.rows / kTile.warp_rows, kTile.columns / kTile.warp_columns);
+    return problem.window.stride == 1 ? run(direct_gemm<Sums, false>, threads, 0)
+                                      : run(direct_gemm<Sums, true>, threads, 0);
   } else {
-    return run(implicit_gemm<Product, kSize>,
+    return run(implicit_gemm<Product, kSize>, dim3(tile_threads(Product::kTile)),
                shared_bytes(Product::kTile, async_copy, Product::kScalar));
   }
 }

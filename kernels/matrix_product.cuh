@@ -119,7 +119,7 @@ template <class T, class Operand, int kTileIndex>
 class TensorProduct : public TensorSums<T, Operand, kTileIndex> {
  public:
   using Sums = TensorSums<T, Operand, kTileIndex>;
-  using DirectSums = TensorSums<T, Operand, kDirectTile>;  // what direct_gemm() takes instead
+  using DirectSums = TensorSums<T, Operand, kMatrixTileCount - 1>;  // what direct_gemm() takes
 
   // `shared` is where the first slot begins.
   __device__ __forceinline__ explicit TensorProduct(std::uint32_t shared)

@@ -76,11 +76,11 @@ XC_HOST_DEVICE constexpr int shared_bytes(const MatrixTile& tile, bool async_cop
          operand_bytes(tile);
 }
 
-// The first tile that is one block of weights wide; so are those behind it.
-inline constexpr int kDirectTile = 3;
+// From here on a warp has 32 x 32: one block of weights.
+inline constexpr int kDirectTile = 2;
 
-// Whether a window of `size` x `size` reads its operands without shared memory: where a block's
-// warps lie one below the other and share little, and no tap lies outside the picture.
+// Whether a window of `size` x `size` reads its operands without shared memory: where its warps are
+// small and share little, and no tap lies outside the picture.
 constexpr bool is_direct(int tile, int size, bool scalar) {
   return size == 1 && !scalar && tile >= kDirectTile;
 }

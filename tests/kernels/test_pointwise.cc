@@ -35,7 +35,8 @@ TEST_CASE("pointwise: every tile at its edges") {
       int reached = 0;
       for (const int rows : {1, shape.rows - 1, shape.rows, shape.rows + 1, 3 * shape.rows - 1,
                              3 * shape.rows, 3 * shape.rows + 1}) {
-        for (const int k : {shape.columns - 1, shape.columns, shape.columns + 1}) {
+        for (const int k :
+             {shape.columns - 1, shape.columns + 1, 3 * shape.columns - kBlockColumns}) {
           const int c = random.integer(5, 3 * depth);
           const ConvProblem problem = pointwise_problem({1, 1, rows, c}, k);
           if (const auto gpu = gpu_choosing(tile, plain, problem, numeric)) {
@@ -63,7 +64,7 @@ TEST_CASE("pointwise: every tile at its edges") {
 }
 
 // direct_gemm() keeps its pipeline in registers: its beginning, its loop and its end, with a last
-// tile that is whole and, in 16 bits, one that is not.
+// tile that is whole and, in 16 bits, one that is not. Its warps do the same in each of its tiles.
 TEST_CASE("pointwise: every number of tiles along k") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
@@ -72,7 +73,7 @@ TEST_CASE("pointwise: every number of tiles along k") {
     for (int c = 16; c <= 20 * tile_depth(numeric); c += 16) {
       const int stride = 1 + c / tile_depth(numeric) % 2;
       const ConvProblem problem = pointwise_problem({1, 1, 33 * stride, c}, 33, stride);
-      const auto gpu = gpu_choosing(kDirectTile, plain, problem, numeric);
+      const auto gpu = gpu_choosing(kDirectTile + 1, plain, problem, numeric);
       REQUIRE(gpu.has_value());
       check_dense_case(random, kPointwise, problem, numeric, *gpu, kNone, true);
     }
