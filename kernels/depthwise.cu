@@ -85,6 +85,7 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
                         product_columns(static_cast<unsigned>(tile.warps)) * kProductPixelBytes;
   auto params = common_params<DepthwiseProductParams>(problem, numeric, args);
   params.weights = static_cast<const std::byte*>(args.weights);
+  params.epilogue = with_final_relu(args.epilogue);
   params.channels = problem.k;
   params.q = problem.dst().w;
   params.chunks = static_cast<unsigned>(tile.chunks);

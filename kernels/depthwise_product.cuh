@@ -18,14 +18,18 @@
 //
 // A row of input is read once by a warp, three times shifted by a pixel, and added to the three
 // rows of output that it is part of; their sums are in registers, and the loop over rows is
-// unrolled, so that it is known which. Order of summation: rows of the window; in each its first
-// two taps, then the third.
+// unrolled, so that it is known which. Order of summation: the shift, then rows of the window; in
+// each its first two taps, then the third.
 //
 // What limits it: DRAM, 4 bytes an output. Nothing overlaps a block's loads but other blocks, of
-// which registers (106 to 136 a thread without an epilogue, on all architectures) leave three of
+// which registers (104 to 132 a thread without an epilogue, on all architectures) leave three of
 // five warps to a multiprocessor, and the 64 KiB of shared memory of sm_75 two. Lane instructions
-// of PTX an output element of 19x19x728, fp16: 8.5 at batch 8 and 13.5 at batch 1, whose blocks are
-// lower; with ReLU on load 10.0 and 15.3.
+// of PTX an output element of 19x19x728, fp16: 8.4 at batch 8 and 13.4 at batch 1, whose blocks are
+// lower; with ReLU on load 10.1 and 15.9.
+//
+// Tried and dropped: to ask once for both strips whether all channels exist, and to keep the bytes
+// of a pixel in a register. On sm_80 the first took registers for two blocks of three, the second
+// spilled.
 //
 // A zero times an infinity is NaN: see depthwise().
 #pragma once
@@ -83,38 +87,44 @@ class DepthwiseProduct {
   static constexpr unsigned kEdgeColumns = 2;
   static constexpr unsigned kEdgePieces = kEdgeColumns * kProductPieces;  // of a row
   using Sums = float[kProducts][4];
+  using Values = float[kPieceChannels];
 
  public:
   __device__ __forceinline__ DepthwiseProduct(const DepthwiseProductParams& params,
                                               std::uint32_t tile)
       : params_(params),
         tile_(tile),
+        own_(kept(tile + threadIdx.x * kPieceBytes)),
         row_bytes_(kept(product_columns(blockDim.x / kWarp) * kProductPixelBytes)),
         column_(threadIdx.x / kProductPieces),
         piece_(threadIdx.x % kProductPieces),
         chunk_(blockIdx.x % params.chunks),
         channel_(static_cast<int>(chunk_ * kProductChannels + piece_ * kPieceChannels)),
-        p_(static_cast<int>(blockIdx.y) * 2 * kRows),
+        channels_left_(static_cast<int>(kept(static_cast<unsigned>(params.channels - channel_)))),
+        p_(static_cast<int>(kept(blockIdx.y * 2 * kRows))),
         q_(static_cast<int>(blockIdx.x / params.chunks * (blockDim.x / kProductPieces))) {}
 
   // Brings the block's input to shared memory, all threads together, and the weights meanwhile.
   // Ends with a barrier.
   __device__ __forceinline__ void begin() {
     Share share;
-    share.column = tile_ + threadIdx.x * kPieceBytes;
     share.edge_row = threadIdx.x / kEdgePieces;
     share.edge_step = blockDim.x / kEdgePieces;
     share.edge_column = blockDim.x / kProductPieces + column_ % kEdgeColumns;
     share.edge = tile_ + share.edge_row * row_bytes_ + share.edge_column * kProductPixelBytes +
                  piece_ * kPieceBytes;
-    if constexpr (kHasDependentLaunch) {
+    const auto read_constants = [this] {
       read_weights();
+      own_shift_ = own_value(params_.epilogue.shift);
+    };
+    if constexpr (kHasDependentLaunch) {
+      read_constants();
     }
     await_previous_kernel();
     fetch(share);
     commit_copies();
     if constexpr (!kHasDependentLaunch) {
-      read_weights();
+      read_constants();
     }
     wait_for_copies<0>();
     if constexpr (kRelu) {
@@ -130,13 +140,17 @@ class DepthwiseProduct {
     // Rows of output from the first strip's on, of which this lane stores its pixel and channels.
     const bool stores = q < params_.q && piece_start() < params_.pixel_bytes;
     const int rows = stores ? params_.p - p_ : 0;
-    const Finish finish(
-        params_.epilogue,
-        [this](const float* vector, float(&values)[kPieceChannels]) { spread(vector, values); });
+    const Finish finish(params_.epilogue, [this](const float* vector, Values& values) {
+      spread(own_value(vector), values);
+    });
+    Values shift = {};
+    if constexpr (kEpilogue) {
+      spread(own_shift_, shift);
+    }
     std::byte* dst[2];  // in both strips
     dst[0] = params_.dst + first;
     dst[1] = dst[0] + kRows * params_.dst_row_bytes;
-    std::uint32_t from = tile_ + threadIdx.x * kPieceBytes;
+    std::uint32_t from = own_;
     const std::uint32_t strip_bytes = kRows * row_bytes_;
     unrolled<kRows + kSize - 1>([&](auto index) {
       constexpr int row = decltype(index)::value;
@@ -149,23 +163,23 @@ class DepthwiseProduct {
       });
       from += row_bytes_;
       if constexpr (row < kRows) {
-        add<0>(x, sums_[row % kSize]);
+        add<0>(x, shift, sums_[row % kSize]);
       }
       if constexpr (row >= 1 && row - 1 < kRows) {
-        add<1>(x, sums_[(row - 1) % kSize]);
+        add<1>(x, shift, sums_[(row - 1) % kSize]);
       }
       if constexpr (row >= 2) {
         constexpr int done = row - 2;
-        add<2>(x, sums_[done % kSize]);
-        const auto store_both = [&]<bool kWhole>() {
-          store<0, kWhole>(sums_[done % kSize], finish, done < rows, dst[0]);
-          store<1, kWhole>(sums_[done % kSize], finish, done + kRows < rows, dst[1]);
+        add<2>(x, shift, sums_[done % kSize]);
+        const auto store_row = [&]<int kStrip>() {
+          constexpr int out = kStrip * kRows + done;
+          if (out < rows) {
+            store<kStrip>(sums_[done % kSize], finish, first + out * params_.dst_row_bytes,
+                          dst[kStrip]);
+          }
         };
-        if (!kEpilogue && whole()) {
-          store_both.template operator()<true>();
-        } else {
-          store_both.template operator()<false>();
-        }
+        store_row.template operator()<0>();
+        store_row.template operator()<1>();
         dst[0] += params_.dst_row_bytes;
         dst[1] += params_.dst_row_bytes;
       }
@@ -178,12 +192,11 @@ class DepthwiseProduct {
     template <class Load>
     __device__ __forceinline__ Nothing(const DeviceEpilogue&, const Load&) {}
   };
-  using Finish = std::conditional_t<kEpilogue, ChannelEpilogue<T, kPieceChannels>, Nothing>;
+  using Finish = std::conditional_t<kEpilogue, ChannelEpilogue<T, kPieceChannels, true>, Nothing>;
 
-  // What one thread brings: its piece of its column, in all rows, and of the last two columns a
-  // piece in some. `column` and `edge` are where the first of them go.
+  // What one thread brings besides its piece of its column, in all rows: of the last two columns a
+  // piece in some. `edge` is where the first of them goes.
   struct Share {
-    std::uint32_t column;
     std::uint32_t edge;
     std::uint32_t edge_row;
     std::uint32_t edge_step;  // rows
@@ -206,13 +219,13 @@ class DepthwiseProduct {
         params_.src + (std::int64_t{blockIdx.z} * params_.h + y) * params_.src_row_bytes +
         std::int64_t{x} * params_.pixel_bytes + piece_start();
     const int to_edge = static_cast<int>(share.edge_column - column_);
-    const std::uint32_t edge_inside = rows_inside(x + to_edge) >> share.edge_row;
+    std::uint32_t edge_inside = rows_inside(x + to_edge) >> share.edge_row;
     const std::byte* edge_from = first + std::int64_t{to_edge} * params_.pixel_bytes +
                                  share.edge_row * params_.src_row_bytes;
     const std::uint32_t own_inside = rows_inside(x);
     const std::byte* from = first;
     ChunkCopy copies[kInputRows];
-    std::uint32_t to = share.column;
+    std::uint32_t to = own_;
     unrolled<kInputRows>([&](auto index) {
       constexpr int row = decltype(index)::value;
       copies[row].template fetch<0, 0>(to, from, own_inside >> row & kPieceBytes);
@@ -220,7 +233,7 @@ class DepthwiseProduct {
       from += params_.src_row_bytes;
       return true;
     });
-    to = share.column;
+    to = own_;
     unrolled<kInputRows>([&](auto index) {
       copies[decltype(index)::value].template land<0>(to);
       to += row_bytes_;
@@ -229,8 +242,9 @@ class DepthwiseProduct {
     to = share.edge;
     for (std::uint32_t row = share.edge_row; row < kInputRows; row += share.edge_step) {
       ChunkCopy copy;
-      copy.template fetch<0, 0>(to, edge_from, edge_inside >> (row - share.edge_row) & kPieceBytes);
+      copy.template fetch<0, 0>(to, edge_from, edge_inside & kPieceBytes);
       copy.template land<0>(to);
+      edge_inside >>= share.edge_step;
       to += share.edge_step * row_bytes_;
       edge_from += share.edge_step * params_.src_row_bytes;
     }
@@ -238,7 +252,7 @@ class DepthwiseProduct {
 
   // ReLU of what this thread has brought itself: no barrier lies between.
   __device__ __forceinline__ void rectify(const Share& share) const {
-    std::uint32_t at = share.column;
+    std::uint32_t at = own_;
     unrolled<kInputRows>([&](auto) {
       rectify_piece(at);
       at += row_bytes_;
@@ -261,16 +275,20 @@ class DepthwiseProduct {
   }
 
   // The piece's values of a vector of all channels, all lanes of a warp together: eight float32
-  // are more than one access, and each access would take half of every sector.
-  __device__ __forceinline__ void spread(const float* vector,
-                                         float (&values)[kPieceChannels]) const {
-    const int channel = static_cast<int>(chunk_ * kProductChannels + threadIdx.x % kWarp);
-    const float own =
-        channel * static_cast<int>(sizeof(T)) < params_.pixel_bytes ? vector[channel] : 0.0F;
-#pragma unroll
-    for (int i = 0; i < kPieceChannels; ++i) {
-      values[i] = __shfl_sync(~0U, own, static_cast<int>(piece_) * kPieceChannels + i);
-    }
+  // are more than one access, and each access would take half of every sector. So lane 4 * g + t
+  // reads that of channel g of piece t, zero where there is no vector or channel.
+  __device__ __forceinline__ float own_value(const float* vector) const {
+    const int channel = channel_ + static_cast<int>(threadIdx.x % kWarp / kProductPieces);
+    const bool exists =
+        vector != nullptr && channel * static_cast<int>(sizeof(T)) < params_.pixel_bytes;
+    return exists ? vector[channel] : 0.0F;
+  }
+  __device__ __forceinline__ static void spread(float own, Values& values) {
+    unrolled<kPieceChannels>([&](auto index) {
+      constexpr int i = decltype(index)::value;
+      values[i] = from_row<i>(own);
+      return true;
+    });
   }
 
   // Of the diagonals a lane has column lane / 4, in the rows of its piece: of two neighbouring
@@ -293,9 +311,10 @@ class DepthwiseProduct {
     });
   }
 
-  // Adds row kRow of the window, the first one to nothing.
+  // Adds row kRow of the window, the first one to `shift`.
   template <int kRow>
-  __device__ __forceinline__ void add(const Words<4> (&x)[kSize][2], Sums& sums) const {
+  __device__ __forceinline__ void add(const Words<4> (&x)[kSize][2], const Values& shift,
+                                      Sums& sums) const {
 #pragma unroll
     for (int i = 0; i < kProducts; ++i) {
       const std::uint32_t pair[4] = {x[0][0].word[i], x[0][1].word[i], x[1][0].word[i],
@@ -303,7 +322,8 @@ class DepthwiseProduct {
       const std::uint32_t(&weights)[kSize] = weights_[kRow][i];
       const std::uint32_t taps[2] = {weights[0], weights[1]};
       if constexpr (kRow == 0) {
-        multiply_first(pair, taps, {0.0F, 0.0F}, sums[i], T{});
+        const float start[4] = {shift[2 * i], shift[2 * i + 1], shift[2 * i], shift[2 * i + 1]};
+        multiply_first(pair, taps, start, sums[i], T{});
       } else {
         multiply(pair, taps, sums[i], T{});
       }
@@ -316,45 +336,44 @@ class DepthwiseProduct {
     return channel_ * static_cast<int>(sizeof(T));
   }
 
-  // Whether all of the chunk's channels exist.
-  __device__ __forceinline__ bool whole() const {
-    return (chunk_ + 1) * kProductChannels <= static_cast<unsigned>(params_.channels);
-  }
-
-  // Stores a strip's pixel, where `wanted`. kWhole: whole() is known to hold.
-  template <int kStrip, bool kWhole>
-  __device__ __forceinline__ void store(const Sums& sums, const Finish& finish, bool wanted,
+  // Stores a strip's pixel to dst, `offset` bytes behind the tensor's first one.
+  template <int kStrip>
+  __device__ __forceinline__ void store(const Sums& sums, const Finish& finish, std::int64_t offset,
                                         std::byte* dst) const {
-    if (!wanted) {
-      return;
-    }
-    float y[kPieceChannels];
+    float pixel[1][kPieceChannels];
+    Values& y = pixel[0];
 #pragma unroll
     for (int i = 0; i < kProducts; ++i) {
       y[2 * i] = sums[i][2 * kStrip];
       y[2 * i + 1] = sums[i][2 * kStrip + 1];
     }
+    bool final_relu = false;
     if constexpr (kEpilogue) {
-      finish.apply((dst - params_.dst) / static_cast<int>(sizeof(T)), y);
+      finish.apply_inner(offset / static_cast<int>(sizeof(T)), 0, 1, pixel);
+      final_relu = finish.final_relu();
     }
-    if (kWhole || whole()) {
-      store_channels<T, kPieceChannels>(reinterpret_cast<T*>(dst), y);
-    } else {  // behind the last channel another one's NaN would be one too
-      store_channels<T, kPieceChannels>(
-          reinterpret_cast<T*>(dst), y,
-          channel_mask<T, kPieceChannels>(params_.channels - channel_));
+    if (channels_left_ < kPieceChannels) {  // behind the last one another's NaN would be one too
+#pragma unroll
+      for (int i = 0; i < kPieceChannels; ++i) {
+        y[i] = i < channels_left_ ? y[i] : 0.0F;
+      }
     }
+    store_words(reinterpret_cast<Words<4>*>(dst),
+                final_relu ? pack_relu<T, kPieceChannels>(y) : pack<T, kPieceChannels>(y));
   }
 
   const DepthwiseProductParams& params_;
   const std::uint32_t tile_;  // the block's input in shared memory
+  const std::uint32_t own_;   // this thread's first piece of it
   const std::uint32_t row_bytes_;
   const std::uint32_t column_;  // of the block
   const std::uint32_t piece_;   // of a pixel
   const std::uint32_t chunk_;
-  const int channel_;  // the first of the piece
-  const int p_;        // the block's first pixel
+  const int channel_;        // the first of the piece
+  const int channels_left_;  // from there on
+  const int p_;              // the block's first pixel
   const int q_;
+  float own_shift_;
   std::uint32_t weights_[kSize][kProducts][kSize];
   Sums sums_[kSize];
 };

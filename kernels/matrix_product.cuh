@@ -82,7 +82,8 @@ class TensorSums {
       }
       float(&sum)[4] = sum_[i][first + j];
       if (kFirst && step == 0) {
-        multiply_first(weights.word, b, start_[i], sum, Operand{});
+        const float start[4] = {start_[i][0], start_[i][0], start_[i][1], start_[i][1]};
+        multiply_first(weights.word, b, start, sum, Operand{});
       } else {
         multiply(weights.word, b, sum, Operand{});
       }

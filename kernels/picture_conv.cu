@@ -170,7 +170,7 @@ __device__ __forceinline__ void multiply_pixels(const PictureWindow (&windows)[2
                                               windows[0].row(1, offset), windows[1].row(1, offset)},
                                              {windows[0].row(2, offset), windows[1].row(2, offset),
                                               windows[0].ninth(offset), windows[1].ninth(offset)}};
-  constexpr float kZeros[2] = {0.0F, 0.0F};
+  constexpr float kZeros[4] = {};
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     float sum[4];

@@ -276,6 +276,17 @@ class ChunkCopy {
 #endif
 };
 
+// For lane 4 * g + t of a full warp the value that lane 4 * kRow + t has.
+template <int kRow>
+__device__ __forceinline__ float from_row(float value) {
+  constexpr int kKeepsQuarter = 3 << 8 | 31;  // the lane's lower two bits are its own
+  float result;
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, %3, -1;"
+               : "=f"(result)
+               : "f"(value), "n"(4 * kRow), "n"(kKeepsQuarter));
+  return result;
+}
+
 // In a dependent launch (launch.h) the kernel before this one may still be running: what it
 // writes may be read, and what it reads be written, behind this. Lets the kernel behind this one
 // start as soon as all blocks of this one have. To be called by every thread, before any access but
@@ -370,35 +381,36 @@ __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std:
 #endif
 }
 
-// sum = start + a * b, where all of rows 0-7 start with the one and all of rows 8-15 with the
-// other: nobody has to make as many registers of it as there are sums.
+// sum = start + a * b. Elements of `start` that are one value share its register.
 #define XC_MMA_FIRST(shape_and_types)                                                    \
   asm("mma.sync.aligned." shape_and_types                                                \
-      " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %11, %11};"             \
+      " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"             \
       : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])                           \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(start[0]), \
-        "f"(start[1]))
+        "f"(start[1]), "f"(start[2]), "f"(start[3]))
 
 __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
-                                               const std::uint32_t (&b)[2], const float (&start)[2],
+                                               const std::uint32_t (&b)[2], const float (&start)[4],
                                                float (&sum)[4], __half) {
 #if __CUDA_ARCH__ >= 800
   XC_MMA_FIRST("m16n8k16.row.col.f32.f16.f16.f32");
 #else
-  sum[0] = sum[1] = start[0];
-  sum[2] = sum[3] = start[1];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sum[i] = start[i];
+  }
   multiply(a, b, sum, __half{});
 #endif
 }
 __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
-                                               const std::uint32_t (&b)[2], const float (&start)[2],
+                                               const std::uint32_t (&b)[2], const float (&start)[4],
                                                float (&sum)[4], __nv_bfloat16) {
 #if __CUDA_ARCH__ >= 800
   XC_MMA_FIRST("m16n8k16.row.col.f32.bf16.bf16.f32");
 #endif
 }
 __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
-                                               const std::uint32_t (&b)[2], const float (&start)[2],
+                                               const std::uint32_t (&b)[2], const float (&start)[4],
                                                float (&sum)[4], Tf32) {
 #if __CUDA_ARCH__ >= 800
   XC_MMA_FIRST("m16n8k8.row.col.f32.tf32.tf32.f32");

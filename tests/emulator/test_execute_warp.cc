@@ -47,6 +47,21 @@ TEST_CASE("shuffles take the register of another lane") {
   }
 }
 
+// The lane's own bits need not be its upper ones.
+TEST_CASE("a shuffle whose groups are lanes apart") {
+  XC_RANDOM(random);
+  const std::vector<u32> a = operand_values<u32>(random, 64);
+  for (int row = 0; row < 8; ++row) {
+    const std::string text = "shfl.sync.idx.b32 d, a, " + std::to_string(4 * row) + ", " +
+                             std::to_string(3 << 8 | 31) + ", -1;\n";
+    const std::vector<u32> d = evaluate<u32>(text, a);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      INFO(text << " lane " << i);
+      CHECK(d[i] == a[i / 32 * 32 + static_cast<std::size_t>(4 * row) + i % 4]);
+    }
+  }
+}
+
 TEST_CASE("votes, matches and reductions") {
   XC_RANDOM(random);
   std::vector<u32> a(64);
