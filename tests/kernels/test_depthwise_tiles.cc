@@ -18,9 +18,9 @@ TEST_CASE("which maps are computed as a whole") {
   const auto pick = [&](int n, int h, int w, int c, const Padding& pad) {
     return pick_depthwise_maps({{n, h, w, c}, c, {3, 1, pad}, true}, gpu);
   };
-  CHECK(pick(8, 4, 4, 728, kPixelAround)->side == 4);
-  CHECK(pick(8, 1, 3, 728, kPixelAround)->side == 4);
-  CHECK(pick(8, 2, 1, 728, kPixelAround)->side == 2);
+  CHECK(pick(8, 4, 4, 728, kPixelAround).value().side == 4);
+  CHECK(pick(8, 1, 3, 728, kPixelAround).value().side == 4);
+  CHECK(pick(8, 2, 1, 728, kPixelAround).value().side == 2);
   CHECK(!pick(8, 5, 4, 728, kPixelAround));
   CHECK(!pick(8, 4, 5, 728, kPixelAround));
   for (const Padding& pad : {Padding{0, 1, 1, 1}, Padding{1, 0, 1, 1}, Padding{1, 1, 2, 1},
@@ -28,9 +28,9 @@ TEST_CASE("which maps are computed as a whole") {
     CHECK(!pick(8, 4, 4, 728, pad));
   }
   // 736 channels are kept of 728: 184 threads.
-  CHECK(pick(1, 4, 4, 728, kPixelAround)->blocks == 6);     // of one warp
-  CHECK(pick(44, 4, 4, 728, kPixelAround)->blocks == 132);  // of two
-  CHECK(pick(1, 2, 2, 1024, kPixelAround)->items == 256);
+  CHECK(pick(1, 4, 4, 728, kPixelAround).value().blocks == 6);     // of one warp
+  CHECK(pick(44, 4, 4, 728, kPixelAround).value().blocks == 132);  // of two
+  CHECK(pick(1, 2, 2, 1024, kPixelAround).value().items == 256);
   CHECK(describe_depthwise({{44, 4, 4, 728}, 728, kSamePadding, true}, Numeric::kFp16, gpu) ==
         "depthwise map 4x4 fma fp16, 132 blocks of 64");
 }
