@@ -7,7 +7,6 @@
 namespace xception::emulator {
 namespace {
 
-constexpr Address kSectorBytes = 32;
 constexpr Address kWordBytes = 4;
 constexpr std::size_t kBanks = 32;
 

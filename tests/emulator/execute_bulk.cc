@@ -16,7 +16,6 @@ namespace {
 
 constexpr std::size_t kUnit = 16;
 constexpr std::size_t kBoxAlignment = 128;
-constexpr std::size_t kSectorBytes = 32;
 
 // Checks reads of global memory that are of any length, as loads of up to 16 bytes.
 class SourceReader {

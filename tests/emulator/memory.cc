@@ -70,7 +70,7 @@ struct DeviceMemory::Impl {
     Address last = 0;
     int misaligned = -1;  // a lane
   };
-  Extent extent_of(const WarpRequest& request) const;
+  Extent prefetch_extent(const WarpRequest& request) const;
   // A fault of the runtime's own copies: `what` is "copy to".
   std::optional<Fault> copy_fault(const char* what, Address address, std::size_t bytes) const;
 
@@ -288,7 +288,7 @@ std::optional<Fault> DeviceMemory::access(Access kind, Address address, std::siz
   return access(kind, WarpRequest{1, addresses, bytes}, accessor, &lane);
 }
 
-DeviceMemory::Impl::Extent DeviceMemory::Impl::extent_of(const WarpRequest& request) const {
+DeviceMemory::Impl::Extent DeviceMemory::Impl::prefetch_extent(const WarpRequest& request) const {
   Extent extent;
   Address line = 0;  // of the host's cache, asked for last: before the checks need it
   for (std::uint32_t rest = request.active; rest != 0; rest &= rest - 1) {
@@ -319,7 +319,7 @@ std::optional<Fault> DeviceMemory::access(Access kind, const WarpRequest& reques
     return Fault{fault_kind, std::to_string(bytes) + "-byte " + verb(kind) + " at " + hex(address) +
                                  ": " + what};
   };
-  const Impl::Extent extent = impl_->extent_of(request);
+  const Impl::Extent extent = impl_->prefetch_extent(request);
   if (extent.misaligned >= 0) {
     return fault(FaultKind::kMisaligned, extent.misaligned,
                  "the address is no multiple of " + std::to_string(bytes));

@@ -16,6 +16,8 @@ namespace xception::emulator {
 // Where a byte of device memory stands: the host's own address of it.
 using Address = std::uint64_t;
 
+inline constexpr std::size_t kSectorBytes = 32;  // what DRAM delivers and takes at once
+
 enum class Access { kRead, kWrite, kAtomic };
 
 // Whose access it is: blocks of one launch race with each other, launches do not.

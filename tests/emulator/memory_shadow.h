@@ -57,8 +57,6 @@ class ByteFlags {
   Pages pages_;
 };
 
-inline constexpr std::size_t kSectorBytes = 32;  // what DRAM delivers and takes at once
-
 // Which blocks of the running launch have read and written each byte. One 64-bit word stands for
 // eight bytes, because stretches that a warp touches mostly begin and end with such a unit; where a
 // part of one is touched, its word is split into one for each byte. Words of earlier launches need
