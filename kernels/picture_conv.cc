@@ -109,13 +109,15 @@ std::size_t picture_scalar_elements(const ConvProblem& problem) {
 
 std::vector<std::byte> pack_picture(const ConvProblem& problem, Numeric numeric,
                                     const float* weights) {
-  std::vector<float> scalar;
-  scalar.reserve(picture_scalar_elements(problem));
+  const int width = kChunkBytes / static_cast<int>(element_bytes(numeric));
+  std::vector<float> scalar(picture_scalar_elements(problem));
+  float* row = scalar.data();
   for (int r = 0; r < kPictureSize; ++r) {
     for (int element = 0; element < kPictureTaps; ++element) {
       for (int channel = 0; channel < channels_packed(problem); ++channel) {
-        scalar.push_back(at(problem, weights, channel, r, element));
+        row[picture_scalar_place(channel, width)] = at(problem, weights, channel, r, element);
       }
+      row += channels_packed(problem);
     }
   }
   std::vector<std::byte> kept(scalar.size() * element_bytes(numeric));

@@ -245,7 +245,7 @@ __global__ void __launch_bounds__(kMostThreads)
     const PictureStore<T> store(geometry, position, channel, epilogue, dst);
     for (int unit = warp * kUnit; unit < pixels; unit += step) {
       const int pixel = unit + lane / kLanesAcross;
-      const float* from = weights + channel;
+      const float* from = weights + first + lane % kLanesAcross * 4;
       float sums[kPixels][kWidth] = {};
       for (int r = 0; r < kPictureSize; ++r) {
         const T* row = reinterpret_cast<const T*>(shared + r * geometry.patch_bytes) +
@@ -253,7 +253,7 @@ __global__ void __launch_bounds__(kMostThreads)
 #pragma unroll 3
         for (int tap = 0; tap < kPictureTaps; ++tap) {
           float w[kWidth];
-          load_floats(from, w);
+          load_floats(from, w, kLanesAcross * 4);
           from += row_elements;
 #pragma unroll
           for (int i = 0; i < kPixels; ++i) {

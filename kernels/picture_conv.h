@@ -88,9 +88,19 @@ bool picture_uses_mma(Numeric numeric, int arch);
 // Elements of float32 before the fragments: see pack_picture().
 std::size_t picture_scalar_elements(const ConvProblem& problem);
 
-// Weights [k][3][3][3], rounded to `numeric`: float32 [tap][colour][k up to a multiple of 32] for
-// scalar code; behind it, where the elements have 16 bits, the same as the second operand of mma,
-// [k / 32][step][half][lane][16 bytes]. Both, so that the packing does not depend on the GPU.
+// Where scalar code has channel `channel` among those of a tap: a lane computes `width` neighbours,
+// and reads four at a time, for which neighbouring lanes read neighbouring 16 bytes.
+constexpr int picture_scalar_place(int channel, int width) {
+  const int in_block = channel % kPictureChannels;
+  const int lanes = kPictureChannels / width;
+  return channel - in_block + in_block % width / 4 * (4 * lanes) + in_block / width * 4 +
+         channel % 4;
+}
+
+// Weights [k][3][3][3], rounded to `numeric`: float32 [tap][colour][k up to a multiple of 32], in
+// the order of picture_scalar_place(), for scalar code; behind it, where the elements have 16 bits,
+// the same as the second operand of mma, [k / 32][step][half][lane][16 bytes]. Both, so that the
+// packing does not depend on the GPU.
 std::vector<std::byte> pack_picture(const ConvProblem& problem, Numeric numeric,
                                     const float* weights);
 

@@ -107,19 +107,22 @@ template <class T, int kWidth>
 __device__ __forceinline__ void load_channels(const T* src, float (&y)[kWidth]) {
   if constexpr (std::is_same_v<T, __half> && kWidth == 4) {
     // PTX need not take the halves apart; the machine code is the same either way.
-    const ushort4 bits = *reinterpret_cast<const ushort4*>(src);  // else four accesses
+    // A copy first: its members through the pointer would be four accesses.
+    const ushort4 bits = *reinterpret_cast<const ushort4*>(src);
     widen<T>(bits, y);
   } else {
     unpack<T, kWidth>(load_words(reinterpret_cast<const Words<kVectorWords<T, kWidth>>*>(src)), y);
   }
 }
 
-// kWidth float32 from `src`, a multiple of four of them.
+// kWidth float32 from `src` on, a multiple of four of them, of which each four begin `step` behind
+// the last.
 template <int kWidth>
-__device__ __forceinline__ void load_floats(const float* src, float (&values)[kWidth]) {
+__device__ __forceinline__ void load_floats(const float* src, float (&values)[kWidth],
+                                            int step = 4) {
 #pragma unroll
   for (int i = 0; i < kWidth; i += 4) {
-    const float4 four = *reinterpret_cast<const float4*>(src + i);
+    const float4 four = *reinterpret_cast<const float4*>(src + i / 4 * step);
     values[i] = four.x;
     values[i + 1] = four.y;
     values[i + 2] = four.z;
