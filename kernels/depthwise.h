@@ -105,11 +105,11 @@ std::vector<std::byte> pack_depthwise(const ConvProblem& problem, Numeric numeri
                                       const GpuInfo& gpu, const float* weights);
 
 // Enqueues ReLU where problem.relu_on_load, convolution and epilogue. Sums are made in float32, row
-// after row of the window. In a product an infinity or a NaN of the input in channel c makes NaN of
-// seven other channels of the outputs whose windows hold it, for it is a summand of theirs, times
-// zero: of those of the same c / 32 and (c % 8) / 2. Fails with kInvalidArgument where
-// `problem` is no depthwise 3x3 convolution of stride 1 or 2, with kUnsupported where one launch
-// cannot hold it, and with kDevice.
+// after row of the window; in products and small maps they begin with the shift. In a product an
+// infinity or a NaN of the input in channel c makes NaN of seven other channels of the outputs
+// whose windows hold it, for it is a summand of theirs, times zero: of those of the same c / 32 and
+// (c % 8) / 2. Fails with kInvalidArgument where `problem` is no depthwise 3x3 convolution of
+// stride 1 or 2, with kUnsupported where one launch cannot hold it, and with kDevice.
 [[nodiscard]] Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                                const DepthwiseArgs& args, Stream stream);
 

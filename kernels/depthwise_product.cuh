@@ -104,8 +104,8 @@ class DepthwiseProduct {
         p_(static_cast<int>(kept(blockIdx.y * 2 * kRows))),
         q_(static_cast<int>(blockIdx.x / params.chunks * (blockDim.x / kProductPieces))) {}
 
-  // Brings the block's input to shared memory, all threads together, and the weights meanwhile.
-  // Ends with a barrier.
+  // Brings the block's input to shared memory, all threads together, and weights and shift
+  // meanwhile. Ends with a barrier.
   __device__ __forceinline__ void begin() {
     Share share;
     share.edge_row = threadIdx.x / kEdgePieces;

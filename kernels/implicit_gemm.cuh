@@ -36,11 +36,11 @@
 // instructions a group, and one an address when the slots begin anew.
 //
 // What limits it. Few pixels: the latency of a step, for a block's steps follow each other and k
-// is not split; 1x1 convolutions in tiles up to 64x64 are direct_gemm()'s. Many pixels and
-// channels up to 256: memory. Many of both: tensor cores; on 8x19x19x728 to 728 channels in fp16
-// mma is 55 % of the warp instructions of the PTX, and 49 % with a residual. Loads and stores use
-// whole sectors, and shared memory has no bank conflicts. (Counters of the emulator, no times:
-// docs/kernels.md.)
+// is not split; on tensor cores 1x1 convolutions in tiles up to 64x64 are direct_gemm()'s. Many
+// pixels and channels up to 256: memory. Many of both: tensor cores; on 8x19x19x728 to 728 channels
+// in fp16 mma is 55 % of the warp instructions of the PTX, and 49 % with a residual. Loads and
+// stores use whole sectors, and shared memory has no bank conflicts. (Counters of the emulator, no
+// times: docs/kernels.md.)
 //
 // Tried and dropped. By mma's share of that layer's warp instructions when it stood at 45.7 %:
 // slots at computed addresses, 30 %; sums that begin as zeros in registers, 43.9 %. For the dense

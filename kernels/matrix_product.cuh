@@ -40,8 +40,8 @@ class TensorSums {
   static constexpr int kIndex = kTileIndex;
   using Element = T;
 
-  // Within the block's tile: the first of this lane's rows of results, and the first column of each
-  // of its vectors of them.
+  // Within the tile, which in direct_gemm() is a warp's: the first of this lane's rows of results,
+  // and the first column of each of its vectors of them.
   __device__ __forceinline__ static int first_row() { return warp_row() + chunk() * kRows; }
   __device__ __forceinline__ static int column(int vector) {
     return warp_column() + vector * 32 + lane() / 4 * kWidth;

@@ -80,7 +80,7 @@ XC_HOST_DEVICE constexpr int shared_bytes(const MatrixTile& tile, bool async_cop
 inline constexpr int kDirectTile = 2;
 
 // Whether a window of `size` x `size` reads its operands without shared memory: where its warps are
-// small and share little, and no tap lies outside the picture.
+// small, and no tap lies outside the picture.
 constexpr bool is_direct(int tile, int size, bool scalar) {
   return size == 1 && !scalar && tile >= kDirectTile;
 }
