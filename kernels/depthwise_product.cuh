@@ -27,9 +27,9 @@
 // of PTX an output element of 19x19x728, fp16: 8.4 at batch 8 and 13.4 at batch 1, whose blocks are
 // lower; with ReLU on load 10.1 and 15.9.
 //
-// Tried and dropped: to ask once for both strips whether all channels exist, and to keep the bytes
-// of a pixel in a register. On sm_80 the first took registers for two blocks of three, the second
-// spilled.
+// Tried and dropped: to ask once for both strips whether all channels exist, and to have a pixel's
+// bytes and the picture's number as members. On sm_80 the first took registers for two blocks of
+// three, the second spilled.
 //
 // A zero times an infinity is NaN: see depthwise().
 #pragma once
@@ -40,6 +40,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/epilogue.cuh"
 #include "kernels/gpu.h"
+#include "kernels/mma.cuh"
 #include "kernels/ptx.cuh"
 #include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"

@@ -7,6 +7,7 @@
 
 #include "kernels/column_vectors.cuh"
 #include "kernels/implicit_gemm.h"
+#include "kernels/mma.cuh"
 #include "kernels/ptx.cuh"
 #include "kernels/tiles.h"
 #include "kernels/unrolled.cuh"

@@ -30,6 +30,7 @@
 #include "kernels/dispatch.cuh"
 #include "kernels/epilogue.cuh"
 #include "kernels/launch.h"
+#include "kernels/mma.cuh"
 #include "kernels/ptx.cuh"
 #include "kernels/unrolled.cuh"
 #include "kernels/vector.cuh"
