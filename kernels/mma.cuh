@@ -44,6 +44,17 @@ __device__ __forceinline__ void multiply(std::uint32_t a0, std::uint32_t a1, std
 #endif
 }
 
+// sum = start + a * b. Elements of `start` that are one value share its register.
+#define XC_MMA_K8_FIRST(shape_and_types)                                                          \
+  asm("mma.sync.aligned." shape_and_types " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};" \
+      : "=f"(sum[0]), "=f"(sum[1]), "=f"(sum[2]), "=f"(sum[3])                                    \
+      : "r"(a0), "r"(a1), "r"(b), "f"(start[0]), "f"(start[1]), "f"(start[2]), "f"(start[3]))
+
+__device__ __forceinline__ void multiply_first(std::uint32_t a0, std::uint32_t a1, std::uint32_t b,
+                                               const float (&start)[4], float (&sum)[4], __half) {
+  XC_MMA_K8_FIRST("m16n8k8.row.col.f32.f16.f16.f32");
+}
+
 // sum += a * b: 16 x 8 results over 32 bytes of k, 16 elements of 16 bits or 8 of tf32. `a` holds
 // the matrices (rows 0-7, first 16 bytes of k), (rows 8-15, first), (0-7, second), (8-15, second);
 // `b`, n-major, those of the first and of the second 16 bytes.
@@ -75,7 +86,6 @@ __device__ __forceinline__ void multiply(const std::uint32_t (&a)[4], const std:
 #endif
 }
 
-// sum = start + a * b. Elements of `start` that are one value share its register.
 #define XC_MMA_FIRST(shape_and_types)                                                    \
   asm("mma.sync.aligned." shape_and_types                                                \
       " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"             \
@@ -89,11 +99,8 @@ __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
 #if __CUDA_ARCH__ >= 800
   XC_MMA_FIRST("m16n8k16.row.col.f32.f16.f16.f32");
 #else
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    sum[i] = start[i];
-  }
-  multiply(a, b, sum, __half{});
+  multiply_first(a[0], a[1], b[0], start, sum, __half{});
+  multiply(a[2], a[3], b[1], sum, __half{});
 #endif
 }
 __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
@@ -113,6 +120,7 @@ __device__ __forceinline__ void multiply_first(const std::uint32_t (&a)[4],
 
 #undef XC_MMA_FIRST
 #undef XC_MMA
+#undef XC_MMA_K8_FIRST
 #undef XC_MMA_K8
 
 }  // namespace xception
