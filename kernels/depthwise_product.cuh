@@ -128,7 +128,7 @@ class DepthwiseProduct {
       read_constants();
     }
     wait_for_copies<0>();
-    if constexpr (kRelu) {
+    if constexpr (kRelu && !ChunkCopy::kInRegister) {
       rectify(share);
     }
     __syncthreads();
@@ -236,22 +236,37 @@ class DepthwiseProduct {
     });
     to = own_;
     unrolled<kInputRows>([&](auto index) {
-      copies[decltype(index)::value].template land<0>(to);
+      land(copies[decltype(index)::value], to);
       to += row_bytes_;
       return true;
     });
-    to = share.edge;
-    for (std::uint32_t row = share.edge_row; row < kInputRows; row += share.edge_step) {
+    each_edge(share, [&](std::uint32_t edge) {
       ChunkCopy copy;
-      copy.template fetch<0, 0>(to, edge_from, edge_inside & kPieceBytes);
-      copy.template land<0>(to);
+      copy.template fetch<0, 0>(edge, edge_from, edge_inside & kPieceBytes);
+      land(copy, edge);
       edge_inside >>= share.edge_step;
-      to += share.edge_step * row_bytes_;
       edge_from += share.edge_step * params_.src_row_bytes;
+    });
+  }
+
+  __device__ __forceinline__ static void land(ChunkCopy& copy, std::uint32_t address) {
+    if constexpr (kRelu) {
+      copy.change([](Words<4>& words) { rectify(words); });
+    }
+    copy.template land<0>(address);
+  }
+
+  // body(address) for each piece of the last two columns that this thread brings.
+  template <class Body>
+  __device__ __forceinline__ void each_edge(const Share& share, const Body& body) const {
+    const std::uint32_t end = tile_ + kInputRows * row_bytes_;
+    const std::uint32_t step = kept(share.edge_step * row_bytes_);
+    for (std::uint32_t at = share.edge; at < end; at += step) {
+      body(at);
     }
   }
 
-  // ReLU of what this thread has brought itself: no barrier lies between.
+  // ReLU of what copies have landed of this thread: no barrier lies between.
   __device__ __forceinline__ void rectify(const Share& share) const {
     std::uint32_t at = own_;
     unrolled<kInputRows>([&](auto) {
@@ -259,20 +274,20 @@ class DepthwiseProduct {
       at += row_bytes_;
       return true;
     });
-    at = share.edge;
-    for (std::uint32_t row = share.edge_row; row < kInputRows; row += share.edge_step) {
-      rectify_piece(at);
-      at += share.edge_step * row_bytes_;
-    }
+    each_edge(share, [](std::uint32_t edge) { rectify_piece(edge); });
   }
 
   __device__ __forceinline__ static void rectify_piece(std::uint32_t address) {
     Words<4> words = load_shared<0>(address);
+    rectify(words);
+    store_shared(address, words);
+  }
+
+  __device__ __forceinline__ static void rectify(Words<4>& words) {
 #pragma unroll
     for (std::uint32_t& word : words.word) {
       word = relu_pair(word, T{});
     }
-    store_shared(address, words);
   }
 
   // The piece's values of a vector of all channels, all lanes of a warp together: eight float32

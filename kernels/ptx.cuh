@@ -225,6 +225,12 @@ __device__ __forceinline__ std::uint32_t load_shared_half(std::uint32_t address)
 // stands at src, and zeros go: a copy that has held something else is to be cleared before.
 class ChunkCopy {
  public:
+#if __CUDA_ARCH__ >= 800
+  static constexpr bool kInRegister = false;
+#else
+  static constexpr bool kInRegister = true;
+#endif
+
   template <int kOffset, int kSource>
   __device__ __forceinline__ void fetch(std::uint32_t address, const void* src, unsigned bytes) {
 #if __CUDA_ARCH__ >= 800
@@ -255,6 +261,14 @@ class ChunkCopy {
   __device__ __forceinline__ void clear() {
 #if __CUDA_ARCH__ < 800
     bits_ = {};
+#endif
+  }
+
+  // body(words) of those in a register, which it may change before they land.
+  template <class Body>
+  __device__ __forceinline__ void change([[maybe_unused]] const Body& body) {
+#if __CUDA_ARCH__ < 800
+    body(bits_);
 #endif
   }
 
