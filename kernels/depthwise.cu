@@ -89,6 +89,7 @@ Status launch_product(const ConvProblem& problem, Numeric numeric, const GpuInfo
   params.channels = problem.k;
   params.q = problem.dst().w;
   params.chunks = static_cast<unsigned>(tile.chunks);
+  params.plain_epilogue = is_shift_and_relu(params.epilogue);
   const auto run = [&]<bool kRelu, bool kEpilogue>() {
     return launch([&] { return describe(problem); },
                   tile.strip_rows == kTallStrip ? depthwise_product<T, kTallStrip, kRelu, kEpilogue>
@@ -119,6 +120,8 @@ Status launch_map(const ConvProblem& problem, Numeric numeric, const GpuInfo& gp
   params.items = maps.items;
   params.pixel_bytes = channel_stride(problem.src.c) * static_cast<int>(element_bytes(numeric));
   params.relu_on_load = problem.relu_on_load;
+  params.plain =
+      params.h == maps.side && params.w == maps.side && is_shift_and_relu(params.epilogue);
   return launch([&] { return describe(problem); },
                 maps.side == 2 ? depthwise_map<T, 2> : depthwise_map<T, 4>, *shape, stream, params);
 }

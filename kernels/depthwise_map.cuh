@@ -11,8 +11,11 @@
 //
 // Grid: x and the threads of a block number groups of four channels, z is the picture.
 //
-// What limits it has not been measured. Lane instructions of PTX an output element, fp16: 11.4 at
-// 4x4 and 16.1 at 2x2; with ReLU on load 12.4 and 16.9. Up to 170 registers a thread at 4x4, and
+// Whole maps with shift and ReLU, which is what networks have, are code of their own, without the
+// questions that the others ask.
+//
+// What limits it has not been measured. Lane instructions of PTX an output element, fp16: 10.4 at
+// 4x4 and 12.5 at 2x2; with ReLU on load 11.3 and 13.4. Up to 168 registers a thread at 4x4, and
 // half of that at 2x2.
 #pragma once
 
@@ -38,6 +41,7 @@ struct DepthwiseMapParams {
   int items;  // threads that a picture needs
   int pixel_bytes;
   bool relu_on_load;
+  bool plain;  // all pixels of the side are in the map, and the epilogue is_shift_and_relu()
 };
 
 // What a thread does for channels `channel` to `channel` + kMapChannels - 1.
@@ -64,17 +68,17 @@ class DepthwiseMap {
     }
   }
 
-  // Of picture `n`.
+  // Of picture `n`. kPlain: params.plain, which is mostly so.
+  template <bool kPlain>
   __device__ __forceinline__ void compute(int n) {
     const std::int64_t first = std::int64_t{n} * h_ * w_ * pixel_ +
                                channel_ * static_cast<unsigned>(sizeof(T));  // in src as in dst
     ushort4 map[kSide][kSide];
-    load(params_.src + first, map);
+    load<kPlain>(params_.src + first, map);
     Channels shift = {};
-    if (params_.epilogue.shift != nullptr) {
+    if (kPlain || params_.epilogue.shift != nullptr) {
       load_floats(params_.epilogue.shift + channel_, shift);
     }
-    const Finish finish(params_.epilogue, static_cast<int>(channel_));
     const bool relu = params_.relu_on_load;
 #pragma unroll
     for (int y = 0; y < kSide; ++y) {
@@ -85,39 +89,34 @@ class DepthwiseMap {
         add(y, x, row[x], shift);
       }
     }
-    apply(finish, first / static_cast<int>(sizeof(T)));
-    if (finish.final_relu()) {
-      store(params_.dst + first, [](const Channels& y) { return pack_relu<T, kMapChannels>(y); });
+    if constexpr (!kPlain) {
+      apply(first / static_cast<int>(sizeof(T)));
+    }
+    if (kPlain || params_.epilogue.final_relu) {
+      store<kPlain>(params_.dst + first,
+                    [](const Channels& y) { return pack_relu<T, kMapChannels>(y); });
     } else {
-      store(params_.dst + first, [](const Channels& y) { return pack<T, kMapChannels>(y); });
+      store<kPlain>(params_.dst + first,
+                    [](const Channels& y) { return pack<T, kMapChannels>(y); });
     }
   }
 
  private:
-  using Finish = ChannelEpilogue<T, kMapChannels, true>;
-
   __device__ __forceinline__ static ushort4 load_pixel(const std::byte* src) {
     return *reinterpret_cast<const ushort4*>(src);
   }
 
   // Pixels behind the map are zero.
+  template <bool kWhole>
   __device__ __forceinline__ void load(const std::byte* src, ushort4 (&map)[kSide][kSide]) const {
 #pragma unroll
     for (int y = 0; y < kSide; ++y) {
-      if (y < h_ && w_ == kSide) [[likely]] {
 #pragma unroll
-        for (int x = 0; x < kSide; ++x) {
+      for (int x = 0; x < kSide; ++x) {
+        map[y][x] = ushort4{};
+        if (kWhole || (y < h_ && x < w_)) {
           map[y][x] = load_pixel(src);
           src += pixel_;
-        }
-      } else {
-#pragma unroll
-        for (int x = 0; x < kSide; ++x) {
-          map[y][x] = ushort4{};
-          if (y < h_ && x < w_) {
-            map[y][x] = load_pixel(src);
-            src += pixel_;
-          }
         }
       }
     }
@@ -160,26 +159,23 @@ class DepthwiseMap {
   }
 
   // `first`: of the thread's channels, in elements.
-  __device__ __forceinline__ void apply(const Finish& finish, std::int64_t first) {
+  __device__ __forceinline__ void apply(std::int64_t first) {
+    const ChannelEpilogue<T, kMapChannels, true> finish(params_.epilogue,
+                                                        static_cast<int>(channel_));
     const int pixel = pixel_ / static_cast<int>(sizeof(T));
-    if (h_ == kSide && w_ == kSide) [[likely]] {
-      finish.apply_inner(first, pixel, kSide * kSide,
-                         reinterpret_cast<Channels(&)[kSide * kSide]>(sums_));
-    } else {
 #pragma unroll
-      for (int p = 0; p < kSide; ++p) {
-        finish.apply_inner(first, pixel, p < h_ ? w_ : 0, sums_[p]);
-        first += std::int64_t{w_} * pixel;
-      }
+    for (int p = 0; p < kSide; ++p) {
+      finish.apply_inner(first, pixel, p < h_ ? w_ : 0, sums_[p]);
+      first += std::int64_t{w_} * pixel;
     }
   }
 
-  template <class Pack>
+  template <bool kWhole, class Pack>
   __device__ __forceinline__ void store(std::byte* dst, const Pack& pack_channels) const {
 #pragma unroll
     for (int p = 0; p < kSide; ++p) {
-      if (p < h_) {
-        each_inside<kSide>(w_, [&](auto index) {
+      if (kWhole || p < h_) {
+        each_inside<kSide>(kWhole ? kSide : w_, [&](auto index) {
           constexpr int q = decltype(index)::value;
           store_words(reinterpret_cast<Words<2>*>(dst), pack_channels(sums_[p][q]));
           dst += pixel_;
@@ -209,7 +205,12 @@ __global__ void __launch_bounds__(kMapThreads, 6)
     }
     DepthwiseMap<T, kSide> map(params, static_cast<unsigned>(item) * kMapChannels);
     await_previous_kernel();
-    map.compute(static_cast<int>(blockIdx.z));
+    const int n = static_cast<int>(blockIdx.z);
+    if (params.plain) {
+      map.template compute<true>(n);
+    } else {
+      map.template compute<false>(n);
+    }
   }
 }
 

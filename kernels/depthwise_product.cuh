@@ -24,8 +24,8 @@
 // What limits it: DRAM, 4 bytes an output. Nothing overlaps a block's loads but other blocks, of
 // which registers (104 to 132 a thread without an epilogue, on all architectures) leave three of
 // five warps to a multiprocessor, and the 64 KiB of shared memory of sm_75 two. Lane instructions
-// of PTX an output element of 19x19x728, fp16: 8.4 at batch 8 and 13.4 at batch 1, whose blocks are
-// lower; with ReLU on load 10.1 and 15.9.
+// of PTX an output element of 19x19x728, fp16: 8.5 at batch 8 and 13.6 at batch 1, whose blocks are
+// lower; with ReLU on load 10.0 and 16.1.
 //
 // Tried and dropped: to ask once for both strips whether all channels exist, and to have a pixel's
 // bytes and the picture's number as members. On sm_80 the first took registers for two blocks of
@@ -61,6 +61,7 @@ struct DepthwiseProductParams {
   int pad_left;
   unsigned chunks;
   int pixel_bytes;
+  bool plain_epilogue;  // is_shift_and_relu()
   std::int64_t src_row_bytes;
   std::int64_t dst_row_bytes;
 };
@@ -148,6 +149,9 @@ class DepthwiseProduct {
     if constexpr (kEpilogue) {
       spread(own_shift_, shift);
     }
+    // Whether all that this lane stores is what it mostly is: whole pieces, after shift and ReLU.
+    const bool whole = channels_left_ >= kPieceChannels;
+    const bool plain = kept(whole && (!kEpilogue || params_.plain_epilogue) ? 1U : 0U) != 0;
     std::byte* dst[2];  // in both strips
     dst[0] = params_.dst + first;
     dst[1] = dst[0] + kRows * params_.dst_row_bytes;
@@ -174,9 +178,14 @@ class DepthwiseProduct {
         add<2>(x, shift, sums_[done % kSize]);
         const auto store_row = [&]<int kStrip>() {
           constexpr int out = kStrip * kRows + done;
-          if (out < rows) {
-            store<kStrip>(sums_[done % kSize], finish, first + out * params_.dst_row_bytes,
-                          dst[kStrip]);
+          const Sums& sums = sums_[done % kSize];
+          if (out >= rows) {
+            return;
+          }
+          if (plain) [[likely]] {
+            store_plain<kStrip>(sums, dst[kStrip]);
+          } else {
+            store<kStrip>(sums, finish, first + out * params_.dst_row_bytes, dst[kStrip]);
           }
         };
         store_row.template operator()<0>();
@@ -352,27 +361,39 @@ class DepthwiseProduct {
     return channel_ * static_cast<int>(sizeof(T));
   }
 
-  // Stores a strip's pixel to dst, `offset` bytes behind the tensor's first one.
   template <int kStrip>
-  __device__ __forceinline__ void store(const Sums& sums, const Finish& finish, std::int64_t offset,
-                                        std::byte* dst) const {
-    float pixel[1][kPieceChannels];
-    Values& y = pixel[0];
+  __device__ __forceinline__ static void take(const Sums& sums, Values& y) {
 #pragma unroll
     for (int i = 0; i < kProducts; ++i) {
       y[2 * i] = sums[i][2 * kStrip];
       y[2 * i + 1] = sums[i][2 * kStrip + 1];
     }
+  }
+
+  // Stores a strip's pixel to dst, one that is plain.
+  template <int kStrip>
+  __device__ __forceinline__ static void store_plain(const Sums& sums, std::byte* dst) {
+    Values y;
+    take<kStrip>(sums, y);
+    store_words(reinterpret_cast<Words<4>*>(dst),
+                kEpilogue ? pack_relu<T, kPieceChannels>(y) : pack<T, kPieceChannels>(y));
+  }
+
+  // The same with all that there may be. dst lies `offset` bytes behind the tensor's first one.
+  template <int kStrip>
+  __device__ __forceinline__ void store(const Sums& sums, const Finish& finish, std::int64_t offset,
+                                        std::byte* dst) const {
+    float pixel[1][kPieceChannels];
+    Values& y = pixel[0];
+    take<kStrip>(sums, y);
     bool final_relu = false;
     if constexpr (kEpilogue) {
       finish.apply_inner(offset / static_cast<int>(sizeof(T)), 0, 1, pixel);
       final_relu = finish.final_relu();
     }
-    if (channels_left_ < kPieceChannels) {  // behind the last one another's NaN would be one too
 #pragma unroll
-      for (int i = 0; i < kPieceChannels; ++i) {
-        y[i] = i < channels_left_ ? y[i] : 0.0F;
-      }
+    for (int i = 0; i < kPieceChannels; ++i) {  // behind the last, another's NaN would be one too
+      y[i] = i < channels_left_ ? y[i] : 0.0F;
     }
     store_words(reinterpret_cast<Words<4>*>(dst),
                 final_relu ? pack_relu<T, kPieceChannels>(y) : pack<T, kPieceChannels>(y));

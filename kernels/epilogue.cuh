@@ -22,6 +22,12 @@ inline DeviceEpilogue with_final_relu(DeviceEpilogue epilogue) {
   return epilogue;
 }
 
+// Whether that is all: a shift, and a final ReLU.
+inline bool is_shift_and_relu(const DeviceEpilogue& epilogue) {
+  return epilogue.shift != nullptr && !epilogue.relu && epilogue.second_scale == nullptr &&
+         epilogue.residual == nullptr && epilogue.final_relu;
+}
+
 // kShifted: the sums began with the shift, and it is not added again.
 template <class T, int kWidth, bool kShifted = false>
 class ChannelEpilogue {

@@ -142,6 +142,12 @@ TEST_CASE("depthwise convolutions of small maps, computed as a whole") {
               epilogue_steps(static_cast<unsigned>(random.integer(0, 31))));
       }
     }
+    for (const int side : {2, 4}) {  // what networks have: code of its own
+      for (const bool relu : {false, true}) {
+        check(random, {{2, side, side, 45}, 45, kSame, true, relu}, numeric,
+              {.shift = true, .relu = true});
+      }
+    }
   }
 }
 
