@@ -23,6 +23,7 @@ COALESCED = 0.95  # least share of the moved sectors' bytes that lanes asked for
 TRAFFIC = 1.03  # most bytes from and to DRAM over the least
 CONFLICTS = 1.05  # most wavefronts of shared memory over the least
 MMA = 40  # least share of mma in per cent: fp16 products of 728 to 728 channels from batch 8 on
+DEPTHWISE = 14  # most lane instructions an output: fp16 depthwise convolutions from batch 8 on
 
 
 def elements(shape):
@@ -101,10 +102,13 @@ class Row:
         self.traffic = moved / sum(least_bytes(layer, precision, device, is_result))
         is_dense = layer["macs"] > 0 and "depthwise" not in self.operation
         sides = [layer["inputs"][0].split("x"), layer["output"].split("x")]
-        is_middle = all(int(side[0]) >= 8 and int(side[3]) == 728 for side in sides)
+        is_large = int(sides[0][0]) >= 8
+        is_middle = is_large and all(int(side[3]) == 728 for side in sides)
         # Of those that issue mma.sync: a wgmma is one instruction, counted as the many it stands for.
         issues_mma = "wgmma" not in layer["implementation"]
         self.least_mma = MMA if is_dense and is_middle and issues_mma and precision == "fp16" else 0
+        is_bound = is_large and "depthwise" in self.operation and precision == "fp16"
+        self.most_per_output = DEPTHWISE if is_bound else math.inf
 
     def cells(self, times):
         return [
@@ -124,6 +128,8 @@ class Row:
             yield f"wavefronts {self.shared:.3f} > {CONFLICTS}"
         if self.mma < self.least_mma:
             yield f"mma {self.mma:.1f} % < {self.least_mma} %"
+        if self.per_output > self.most_per_output:
+            yield f"lane instructions an output {self.per_output:.1f} > {self.most_per_output}"
 
 
 HEADINGS = [
