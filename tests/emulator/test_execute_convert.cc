@@ -151,6 +151,7 @@ TEST_CASE("integers convert to floats") {
   check_from_integer<float, i64>(random);
   check_from_integer<float, u64>(random);
   check_from_integer<float, i16>(random);
+  check_from_integer<float, u16>(random);
   check_from_integer<double, i32>(random);
   check_from_integer<double, i64>(random);
   check_from_integer<double, u64>(random);

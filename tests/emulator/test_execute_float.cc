@@ -213,6 +213,13 @@ TEST_CASE("floats compare, with and without NaN") {
   check_comparisons<double>(random, "f64");
   check_binary<float, float, float>(random, "set.gt.f32.f32 d, a, b;",
                                     [](float a, float b) { return a > b ? 1.0F : 0.0F; });
+  check_binary<float, float, float>(random, "set.ge.f32.f32 d, a, b;",
+                                    [](float a, float b) { return a >= b ? 1.0F : 0.0F; });
+  check_unary<float, float>(random, "set.nan.f32.f32 d, a, a;",
+                            [](float a) { return std::isnan(a) ? 1.0F : 0.0F; });
+  check_binary<u16, u16, u16>(random, "set.nan.f16.f16 d, a, b;", [](u16 a, u16 b) {
+    return std::isnan(half_to_float(a)) || std::isnan(half_to_float(b)) ? u16{0x3C00} : u16{0};
+  });
   check_unary<float, u32>(random, "testp.subnormal.f32 p, a;\nselp.b32 d, 1, 0, p;",
                           [](float a) { return std::fpclassify(a) == FP_SUBNORMAL ? 1U : 0U; });
   check_unary<double, u32>(random, "testp.finite.f64 p, a;\nselp.b32 d, 1, 0, p;",

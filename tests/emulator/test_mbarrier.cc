@@ -422,6 +422,7 @@ TEST_CASE("a ring with a fault in it") {
 // Copies a box by one thread, and gives out the whole of its place in shared memory.
 std::string box_kernel(const std::array<int, 5>& corner, int rank, u64 bytes,
                        const std::string& map = "%rd1") {
+  const std::string mode = rank == 2 ? "" : ".tile";  // which is the default
   std::string coordinates;
   std::string moves;
   for (std::size_t i = 0; i < static_cast<std::size_t>(rank); ++i) {
@@ -431,9 +432,9 @@ std::string box_kernel(const std::array<int, 5>& corner, int rank, u64 bytes,
   return "@%p1 mbarrier.init.shared::cta.b64 [%r0], 1;\nbar.sync 0;\n" + moves +
          "@!%p1 bra WAIT;\nprefetch.tensormap [" + map + "];\n" +
          "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r0], " + text_of(bytes) +
-         ";\ncp.async.bulk.tensor." + std::to_string(rank) +
-         "d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r0+1024], [" + map + ", {" +
-         coordinates + "}], [%r0];\nWAIT:\n" + wait("%r0", "0", "W") +
+         ";\ncp.async.bulk.tensor." + std::to_string(rank) + "d.shared::cluster.global" + mode +
+         ".mbarrier::complete_tx::bytes [%r0+1024], [" + map + ", {" + coordinates +
+         "}], [%r0];\nWAIT:\n" + wait("%r0", "0", "W") +
          "mov.u32 %r2, %r1;\nLOOP:\nshl.b32 %r3, %r2, 2;\nsetp.ge.u32 %p2, %r3, " + text_of(bytes) +
          ";\n@%p2 ret;\nadd.u32 %r4, %r3, %r0;\nld.shared.u32 %r5, [%r4+1024];\n"
          "cvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd2, %rd3;\nst.global.u32 [%rd4], %r5;\n"

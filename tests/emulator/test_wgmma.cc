@@ -287,12 +287,15 @@ TEST_CASE("wgmma computes as plain loops do, from every layout of its operands")
 
 TEST_CASE("every width of wgmma is known") {
   XC_RANDOM(random);
-  for (int n = 8; n <= 256; n += 8) {
-    Operands of;
-    of.n = n;
-    of.swizzle_a = of.swizzle_b = 128;
-    of.steps = 1;
-    check(of, random);
+  for (const MatrixType type : {MatrixType::kF16, MatrixType::kBf16}) {
+    for (int n = 8; n <= 256; n += 8) {
+      Operands of;
+      of.type = type;
+      of.n = n;
+      of.swizzle_a = of.swizzle_b = 128;
+      of.steps = 1;
+      check(of, random);
+    }
   }
 }
 
