@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "message.h"
@@ -101,7 +102,13 @@ class Group {
   template <class T>
   CLI::Option* value(const std::string& names, T& target, const std::string& type,
                      const std::string& help) {
-    return app_.add_option(names, target, help)->type_name(type)->group(name_);
+    CLI::Option* option = app_.add_option(names, target, help)->type_name(type)->group(name_);
+    if constexpr (std::is_same_v<T, std::string>) {
+      // Empty is what an option is that was not given.
+      option->check(CLI::Validator(
+          [](const std::string& text) { return text.empty() ? "needs a value, not ''" : ""; }, ""));
+    }
+    return option;
   }
 
   // One of `names`.
