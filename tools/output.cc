@@ -41,6 +41,16 @@ Status Output::open(const std::string& path) {
   }
   struct stat info {};
   const bool exists = ::stat(path.c_str(), &info) == 0;
+  // What this process writes to already is not to be replaced behind its back: /dev/stdout may be
+  // a file that others have begun.
+  for (const int own : {STDOUT_FILENO, STDERR_FILENO}) {
+    struct stat other {};
+    if (exists && ::fstat(own, &other) == 0 && info.st_dev == other.st_dev &&
+        info.st_ino == other.st_ino) {
+      fd_ = ::fcntl(own, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+      return fd_ < 0 ? failure(errno) : Status();
+    }
+  }
   if (exists && !S_ISREG(info.st_mode)) {
     fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     return fd_ < 0 ? failure(errno) : Status();

@@ -108,6 +108,17 @@ class OutputTest(program.ProgramTest):
             self.assertEqual(f.read(), out)
         self.assertEqual(sorted(os.listdir(self.folder)), ["link", "results.txt"])
 
+    def test_output_to_a_stream_of_its_own(self):
+        name = self.write("log", "begun\n")
+        for stream, path in ("stdout", "/dev/stdout"), ("stderr", "/dev/stderr"):
+            with open(name, "ab") as log:
+                command = [BINARY, "-m", DEMO, "-q", "-k1", pictures()[0], "-o", path]
+                subprocess.run(command, check=True, **{stream: log})
+        with open(name, encoding="utf-8") as log:
+            lines = log.read().splitlines()
+        self.assertEqual(lines[0], "begun")
+        self.assertEqual(lines[1:].count(lines[1]), 2, lines)
+
     def test_output_that_cannot_be_written(self):
         for path in ("/dev/full", self.path("no/such/folder/x"), self.folder):
             with self.subTest(path=path):
