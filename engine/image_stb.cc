@@ -119,7 +119,7 @@ Status damaged(const char* name, const Source& source) {
         "a picture of its size should, or more than 1 GiB; save it anew or scale it down");
   }
   return bad_image(std::string("the ") + name + " file is damaged or of a kind that is not read (" +
-                   (reason != nullptr ? reason : "no reason given") + ")");
+                   (reason != nullptr && *reason != '\0' ? reason : "no reason given") + ")");
 }
 
 }  // namespace

@@ -100,7 +100,8 @@ std::string not_safetensors(std::span<const std::byte, 8> bytes, std::uint64_t h
     return "it looks like a PyTorch checkpoint; convert it with weights/export.py";
   }
   if (magic.starts_with("\x89HDF")) {
-    return "it looks like Keras weights in HDF5; convert it with weights/export.py";
+    return "it looks like Keras weights in HDF5, which are not read; load them into the network in "
+           "PyTorch, and convert what that saves with weights/export.py";
   }
   return "its first 8 bytes claim a header of " + std::to_string(header_bytes) + " bytes, " +
          (header_bytes > kMaxHeaderBytes ? "above the format's limit of 100000000"

@@ -124,8 +124,8 @@ TEST_CASE("files of other formats are told by name") {
   check(std::string("PK\x03\x04\0\0\x08\x08\0\0", 10), pytorch);
   check("\x80\x02\x8a\nl\xfc\x9c\x46\xf9", pytorch);
   check("\x89HDF\r\n\x1a\n",
-        "no safetensors file: it looks like Keras weights in HDF5; convert it with "
-        "weights/export.py");
+        "no safetensors file: it looks like Keras weights in HDF5, which are not read; load them "
+        "into the network in PyTorch, and convert what that saves with weights/export.py");
   check("<!DOCTYPE html>",
         "no safetensors file: its first 8 bytes claim a header of 5789751444030890300 bytes, above "
         "the format's limit of 100000000");

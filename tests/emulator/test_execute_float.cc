@@ -1,5 +1,6 @@
 // f32, f64, f16 and bf16 arithmetic against C++ in higher precision.
 #include <cfenv>
+#include <functional>
 
 #include "tests/emulator/numeric.h"
 #include "tests/emulator/ptx_fixture.h"
@@ -72,6 +73,16 @@ TEST_CASE("f32 and f64 arithmetic in every rounding") {
   check_rounded<double>(random, "f64");
 }
 
+TEST_CASE("f32 and f64 are rounded to nearest where nothing is said") {
+  XC_RANDOM(random);
+  check_binary<float, float, float>(random, "add.f32 d, a, b;", std::plus<float>());
+  check_binary<float, float, float>(random, "sub.f32 d, a, b;", std::minus<float>());
+  check_binary<float, float, float>(random, "mul.f32 d, a, b;", std::multiplies<float>());
+  check_binary<double, double, double>(random, "add.f64 d, a, b;", std::plus<double>());
+  check_binary<double, double, double>(random, "sub.f64 d, a, b;", std::minus<double>());
+  check_binary<double, double, double>(random, "mul.f64 d, a, b;", std::multiplies<double>());
+}
+
 TEST_CASE("the rounding mode of one instruction does not reach the next") {
   const std::vector<float> a(64, 1.0F);
   const std::vector<float> b(64, 1e-10F);
@@ -128,6 +139,12 @@ TEST_CASE("approximate functions are exact to half a unit") {
     });
   };
   check("ex2.approx.f32 d, a;", [](double a) { return std::exp2(a); });
+  check_unary<float, float>(random, "ex2.approx.ftz.f32 d, a;", [](float a) {
+    const auto flush = [](float value) {
+      return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0F, value) : value;
+    };
+    return flush(static_cast<float>(std::exp2(static_cast<double>(flush(a)))));
+  });
   check("lg2.approx.f32 d, a;", [](double a) { return std::log2(a); });
   check("sin.approx.f32 d, a;", [](double a) { return std::sin(a); });
   check("cos.approx.f32 d, a;", [](double a) { return std::cos(a); });
