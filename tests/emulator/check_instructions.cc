@@ -1,6 +1,6 @@
-// check_instructions PROGRAM OWN LIST...: whether every instruction of the PTX in PROGRAM, as it is
+// check_instructions LIBRARY OWN LIST...: whether every instruction of the PTX in LIBRARY, as it is
 // spelled, is in one of the lists that tests have written (XC_EMULATOR_INSTRUCTIONS). Writes to OWN
-// those of the program.
+// those of the library.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -31,12 +31,12 @@ void add_lines(const std::string& path, std::set<std::string>* lines) {
   }
 }
 
-// Decodes the PTX of every fat binary of a program; false, with a message, where one cannot be
+// Decodes the PTX of every fat binary of a library; false, with a message, where one cannot be
 // read.
-bool decode_all(const std::vector<char>& program) {
+bool decode_all(const std::vector<char>& library) {
   constexpr std::uint32_t kFatbinMagic = 0xBA55ED50;
-  constexpr std::size_t kAlignment = 8;
-  const std::span<const std::byte> image = std::as_bytes(std::span(program));
+  constexpr std::size_t kAlignment = 2;  // of the members of an archive
+  const std::span<const std::byte> image = std::as_bytes(std::span(library));
   for (std::size_t at = 0; at + sizeof(kFatbinMagic) <= image.size(); at += kAlignment) {
     std::uint32_t magic = 0;
     std::memcpy(&magic, &image[at], sizeof(magic));
@@ -64,7 +64,7 @@ bool decode_all(const std::vector<char>& program) {
 
 int check(const std::vector<std::string>& arguments) {
   if (arguments.size() < 3) {
-    std::fprintf(stderr, "usage: check_instructions PROGRAM OWN LIST...\n");
+    std::fprintf(stderr, "usage: check_instructions LIBRARY OWN LIST...\n");
     return 2;
   }
   setenv("XC_EMULATOR_INSTRUCTIONS", arguments[1].c_str(), 1);

@@ -62,32 +62,59 @@ void each_vector(const Body& body) {
   }
 }
 
+std::vector<u8> draw_bytes(Random& random, std::size_t count) {
+  std::vector<u8> bytes(count);
+  std::generate(bytes.begin(), bytes.end(),
+                [&] { return static_cast<u8>(random.integer(0, 255)); });
+  return bytes;
+}
+
+// Registers as they are stored whole: 8 bits with what extends them to 16.
+Type register_type(const Type& type) { return type.bytes == 1 ? Type{"b16", 2} : type; }
+
+std::vector<u8> in_registers(const Type& type, const std::vector<u8>& bytes) {
+  if (type.bytes > 1) {
+    return bytes;
+  }
+  std::vector<u8> wide;
+  for (const u8 byte : bytes) {
+    const bool negative = type.name.front() == 's' && byte >= 0x80;
+    wide.insert(wide.end(), {byte, negative ? u8{0xFF} : u8{0}});
+  }
+  return wide;
+}
+
 TEST_CASE("every vector is loaded and stored, through global and shared memory") {
   XC_RANDOM(random);
   each_vector([&](const Type& type, std::size_t count) {
     const std::string suffix = vector_type(type, count);
     const std::string values = registers(count);
     const std::string bytes = std::to_string(type.bytes * count);
+    const Type whole = register_type(type);
     for (const char* load : {"ld.global", "ld.global.nc", "ld"}) {
       const std::string text =
-          ".visible .entry k(.param .u64 pa, .param .u64 pb)\n{\n.reg .b32 %r<4>;\n"
-          ".reg .b64 %rd<8>;\n" +
+          ".visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc)\n{\n"
+          ".reg .b32 %r<4>;\n.reg .b64 %rd<8>;\n" +
           declare_registers(type) +
           ".shared .align 16 .b8 s[512];\nld.param.u64 %rd1, [pa];\nld.param.u64 %rd2, [pb];\n"
-          "cvta.to.global.u64 %rd2, %rd2;\nmov.u32 %r1, %tid.x;\nmul.lo.u32 %r2, %r1, " +
+          "ld.param.u64 %rd6, [pc];\ncvta.to.global.u64 %rd2, %rd2;\nmov.u32 %r1, %tid.x;\n"
+          "mul.lo.u32 %r2, %r1, " +
           bytes +
           ";\ncvt.u64.u32 %rd3, %r2;\nadd.u64 %rd4, %rd1, %rd3;\nadd.u64 %rd5, %rd2, %rd3;\n" +
-          "mov.u32 %r3, s;\nadd.u32 %r3, %r3, %r2;\nprefetch.global.L2 [%rd4];\n" + load + suffix +
-          " " + values + ", [%rd4];\nst.shared" + suffix + " [%r3], " + values +
-          ";\nmov.b32 %r2, 0;\nbra.uni THERE;\nTHERE:\nld.shared" + suffix + " " + values +
-          ", [%r3];\nst.global" + suffix + " [%rd5], " + values + ";\nret;\n}\n";
-      std::vector<u8> from(32 * type.bytes * count);
-      std::generate(from.begin(), from.end(),
-                    [&] { return static_cast<u8>(random.integer(0, 255)); });
+          "mad.wide.u32 %rd6, %r1, " + std::to_string(whole.bytes * count) +
+          ", %rd6;\nmov.u32 %r3, s;\nadd.u32 %r3, %r3, %r2;\nprefetch.global.L2 [%rd4];\n" + load +
+          suffix + " " + values + ", [%rd4];\nst.shared" + suffix + " [%r3], " + values +
+          ";\nbra.uni THERE;\nAWAY:\nst.global" + vector_type(whole, count) + " [%rd6], " + values +
+          ";\nret;\nTHERE:\nld.shared" + suffix + " " + values + ", [%r3];\nst.global" + suffix +
+          " [%rd5], " + values + ";\nbra.uni AWAY;\n}\n";
+      const std::vector<u8> from = draw_bytes(random, 32 * type.bytes * count);
       PtxMachine machine;
       const Address to = machine.allocate(from.size());
-      machine.run(text, {machine.upload(from), to});
+      const std::vector<u8> wide = in_registers(type, from);
+      const Address wide_to = machine.allocate(wide.size());
+      machine.run(text, {machine.upload(from), to, wide_to});
       REQUIRE(machine.download<u8>(to, from.size()) == from);
+      REQUIRE(machine.download<u8>(wide_to, wide.size()) == wide);
     }
   });
 }
@@ -95,24 +122,23 @@ TEST_CASE("every vector is loaded and stored, through global and shared memory")
 TEST_CASE("every vector of a parameter is loaded") {
   XC_RANDOM(random);
   each_vector([&](const Type& type, std::size_t count) {
-    const std::string suffix = vector_type(type, count);
     const std::string values = registers(count);
     const std::string text =
         ".visible .entry k(.param .u64 to, .param .align 16 .b8 s[16])\n{\n.reg .b64 %rd<2>;\n" +
-        declare_registers(type) + "ld.param.u64 %rd1, [to];\nld.param" + suffix + " " + values +
-        ", [s];\nst.global" + suffix + " [%rd1], " + values + ";\nret;\n}\n";
+        declare_registers(type) + "ld.param.u64 %rd1, [to];\nld.param" + vector_type(type, count) +
+        " " + values + ", [s];\nst.global" + vector_type(register_type(type), count) + " [%rd1], " +
+        values + ";\nret;\n}\n";
     PtxMachine machine;
     machine.block.x = 1;
     const Address to = machine.allocate(16);
-    std::vector<u8> bytes(16);
-    std::generate(bytes.begin(), bytes.end(),
-                  [&] { return static_cast<u8>(random.integer(0, 255)); });
+    std::vector<u8> bytes = draw_bytes(random, 16);
     std::vector<u64> words(2);
     std::memcpy(words.data(), bytes.data(), bytes.size());
     // Eight bytes of padding put the structure where it is aligned.
     machine.run(text, {to, 0, words[0], words[1]});
     bytes.resize(type.bytes * count);
-    REQUIRE(machine.download<u8>(to, bytes.size()) == bytes);
+    const std::vector<u8> expected = in_registers(type, bytes);
+    REQUIRE(machine.download<u8>(to, expected.size()) == expected);
   });
 }
 
