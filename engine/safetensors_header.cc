@@ -16,6 +16,7 @@ using Json = nlohmann::json;
 
 // No network has more; without a bound, "[0,0,...]" would cost eight bytes for every two.
 constexpr std::size_t kMaxRank = 64;
+constexpr std::size_t kMaxMetadata = 100000;  // entries, each of which takes a hundred bytes
 
 Status bad(std::string message) { return Status(Code::kBadModel, std::move(message)); }
 
@@ -82,6 +83,9 @@ class HeaderHandler final : public nlohmann::json_sax<Json> {
   bool string(string_t& value) override {
     if (place_ == Place::kMetadataValue) {
       place_ = Place::kMetadata;
+      if (header.metadata.size() == kMaxMetadata) {
+        return fail("its __metadata__ has more than " + std::to_string(kMaxMetadata) + " entries");
+      }
       if (!header.metadata.try_emplace(std::move(key_), std::move(value)).second) {
         return fail("a key of its __metadata__ stands twice");
       }

@@ -122,6 +122,14 @@ TEST_CASE("the header's JSON is refused where it is none") {
   }
 }
 
+std::string many_metadata() {
+  std::string header = "{\"__metadata__\":{\"\":\"\"";
+  for (int i = 0; i < 100000; ++i) {
+    header += ",\"" + std::to_string(i) + "\":\"\"";
+  }
+  return header + "}}";
+}
+
 TEST_CASE("each rule of the header is refused in its own words") {
   const std::string ok = entry("F32", "[1]", 0, 4);
   const std::string second = entry_json("b", "F32", "[1]", 4, 8);
@@ -151,6 +159,7 @@ TEST_CASE("each rule of the header is refused in its own words") {
       {"{\"a\":{\"extra\":1}}", 4, "tensor 'a' has a field 'extra'"},
       {"{" + ok + "," + ok + "}", 4, "tensor 'a' stands twice"},
       {"{" + ok + "," + second + "," + entry("F32", "[0]", 8, 8) + "}", 8, "'a' stands twice"},
+      {many_metadata(), 0, "its __metadata__ has more than 100000 entries"},
       {"{\"__metadata__\":{\"k\":\"v\",\"k\":\"v\"}}", 0, "a key of its __metadata__ stands twice"},
       {"{\"__metadata__\":{},\"__metadata__\":{}}", 0, "__metadata__ stands twice"},
       {"{\"__metadata__\":{\"k\":1}}", 0, "__metadata__ must map strings to strings"},
