@@ -338,10 +338,13 @@ std::string contradiction(const Options& o) {
   if (o.model.empty()) {
     return "no model; name a weight file with -m";
   }
-  const auto dashes = std::count(o.inputs.begin(), o.inputs.end(), "-");
-  if (dashes > 1 || (dashes == 1 && o.files_from == "-")) {
-    return "standard input is read once; '-' stands for one picture, or with --files-from for "
-           "names";
+  auto dashes = std::count(o.inputs.begin(), o.inputs.end(), "-");
+  for (const std::string* name : {&o.files_from, &o.raw_input, &o.labels}) {
+    dashes += *name == "-" ? 1 : 0;
+  }
+  if (dashes > 1) {
+    return "standard input is read once; '-' stands for one picture, for names with --files-from "
+           "or --labels, or for the tensor of --raw-input";
   }
   if (o.mode == Mode::kClassify && !o.has_inputs()) {
     return "no inputs; name pictures or folders, or see --help";

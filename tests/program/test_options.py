@@ -62,6 +62,8 @@ class OptionsTest(program.ProgramTest):
             (["-m", DEMO, "--raw-input", "x.npy", "--size", "20"], "--size"),
             (["-m", DEMO, "-", "-"], "standard input"),
             (["-m", DEMO, "-", "--files-from", "-"], "standard input"),
+            (["-m", DEMO, "-", "--labels", "-"], "standard input"),
+            (["-m", DEMO, "--raw-input", "-", "--labels", "-"], "standard input"),
             (["-m", DEMO, "--files-from", self.path("none")], "No such file"),
             (["-m", DEMO, "--files-from", self.folder], "Is a directory"),
             (["-m", DEMO, "--files-from", self.write("zero", picture + "\0" + picture)], "-0"),
