@@ -15,6 +15,7 @@
 #include "bench_options.h"
 #include "bench_report.h"
 #include "message.h"
+#include "not_empty.h"
 #include "spin.h"
 
 namespace xception::bench {
@@ -265,8 +266,11 @@ int run_layer(const Plan& plan) {
 }
 
 void add_common_options(CLI::App* app, Options* o) {
-  app->add_option("-m,--model", o->model, "weight file (.safetensors)")->required();
-  app->add_option("--arch", o->arch, "network, where the file does not say");
+  app->add_option("-m,--model", o->model, "weight file (.safetensors)")
+      ->required()
+      ->check(cli::not_empty());
+  app->add_option("--arch", o->arch, "network, where the file does not say")
+      ->check(cli::not_empty());
   app->add_option("-d,--device", o->device, "auto, cpu, cuda, cuda:N, cudnn or reference")
       ->capture_default_str();
   app->add_option("-b,--batch", o->batches, "images a run: 1,8,32")->delimiter(',');
@@ -289,8 +293,10 @@ int run(int argc, char** argv) {
   add_common_options(model, &options);
   model->add_option("--percentiles", options.percentiles, "of the latency: 50,90,99")
       ->delimiter(',');
-  model->add_option("--baseline", options.baseline,
-                    "report (-o json) to compare with; exit status 5 where a median is slower");
+  model
+      ->add_option("--baseline", options.baseline,
+                   "report (-o json) to compare with; exit status 5 where a median is slower")
+      ->check(cli::not_empty());
   model->add_option("--max-regress", options.max_regress, "by more than this")
       ->capture_default_str();
   model->add_flag("--network-only", options.network_only,
@@ -298,9 +304,12 @@ int run(int argc, char** argv) {
   CLI::Option* step = model->add_flag(
       "--step", options.step,
       "print 'ready', then run once for each line of standard input and print the milliseconds");
-  model->add_option("--input", options.input, "pictures for --step: float32 .npy")->needs(step);
+  model->add_option("--input", options.input, "pictures for --step: float32 .npy")
+      ->needs(step)
+      ->check(cli::not_empty());
   model->add_option("--logits", options.logits, ".npy for the logits of --step's first run")
-      ->needs(step);
+      ->needs(step)
+      ->check(cli::not_empty());
   CLI::App* layer = app.add_subcommand("layer", "every layer of one configuration");
   add_common_options(layer, &options);
   try {

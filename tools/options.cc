@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "message.h"
+#include "not_empty.h"
 #include "output.h"
 
 namespace xception::cli {
@@ -104,9 +105,7 @@ class Group {
                      const std::string& help) {
     CLI::Option* option = app_.add_option(names, target, help)->type_name(type)->group(name_);
     if constexpr (std::is_same_v<T, std::string>) {
-      // Empty is what an option is that was not given.
-      option->check(CLI::Validator(
-          [](const std::string& text) { return text.empty() ? "needs a value, not ''" : ""; }, ""));
+      option->check(not_empty());
     }
     return option;
   }

@@ -256,6 +256,8 @@ class Usage(Bench):
         for arguments, message in (
             ((), "subcommand"),
             (("model",), "--model is required"),
+            (("model", "-m", self.model, "--baseline", ""), "--baseline"),
+            (("model", "-m", self.model, "--step", "--logits="), "--logits"),
             (("model", "-m", self.model, "--frob"), "--frob"),
             (("model", "-m", self.model, "-b", "0"), "'0' is not a whole number of 1 or more"),
             (("model", "-m", self.model, "-b", "1,x"), "--batch: 'x'"),
