@@ -17,6 +17,15 @@
 
 namespace xception::emulator {
 
+using i8 = std::int8_t;
+using i16 = std::int16_t;
+using i32 = std::int32_t;
+using i64 = std::int64_t;
+using u8 = std::uint8_t;
+using u16 = std::uint16_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+
 // One device's memory and what is launched on it. Kernels take addresses and 32- or 64-bit numbers,
 // all as .u64 parameters.
 class PtxMachine {

@@ -4,9 +4,6 @@
 namespace xception::emulator {
 namespace {
 
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 constexpr std::size_t kCount = 64;
 const char* const kWait = "griddepcontrol.launch_dependents;\ngriddepcontrol.wait;\n";
 const char* const kEarly = "before griddepcontrol.wait";

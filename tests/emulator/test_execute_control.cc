@@ -9,9 +9,6 @@
 namespace xception::emulator {
 namespace {
 
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 std::vector<u32> iota(std::size_t count) {
   std::vector<u32> values(count);
   for (std::size_t i = 0; i < count; ++i) {

@@ -8,10 +8,6 @@
 namespace xception::emulator {
 namespace {
 
-using u16 = std::uint16_t;
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 // What the host makes of `operation` in a rounding mode. Opaque, so that the operation stays
 // between the two changes of the mode.
 template <class Operation, class... Sources>

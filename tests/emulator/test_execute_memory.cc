@@ -7,12 +7,6 @@
 namespace xception::emulator {
 namespace {
 
-using i32 = std::int32_t;
-using u8 = std::uint8_t;
-using u16 = std::uint16_t;
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 // A kernel of two pointers, %rd1 and %rd2, and %r1 = %tid.x.
 std::string kernel(const std::string& body, const std::string& declarations = "") {
   return declarations +

@@ -9,12 +9,6 @@
 namespace xception::emulator {
 namespace {
 
-using i32 = std::int32_t;
-using u8 = std::uint8_t;
-using u16 = std::uint16_t;
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 struct Type {
   std::string name;
   std::size_t bytes;

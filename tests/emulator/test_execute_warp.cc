@@ -8,11 +8,6 @@
 namespace xception::emulator {
 namespace {
 
-using i32 = std::int32_t;
-using u16 = std::uint16_t;
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 TEST_CASE("shuffles take the register of another lane") {
   XC_RANDOM(random);
   for (const int width : {32, 16, 8, 4}) {

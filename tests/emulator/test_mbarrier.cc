@@ -9,9 +9,6 @@
 namespace xception::emulator {
 namespace {
 
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 constexpr u64 kSeeds = 12;
 
 std::string text_of(u64 value) { return std::to_string(value); }

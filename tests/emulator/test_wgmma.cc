@@ -13,10 +13,6 @@
 namespace xception::emulator {
 namespace {
 
-using u16 = std::uint16_t;
-using u32 = std::uint32_t;
-using u64 = std::uint64_t;
-
 constexpr const char* kTarget = ".version 8.5\n.target sm_90a\n.address_size 64\n";
 
 struct Operands {
