@@ -58,6 +58,9 @@ bool decode_all(const std::vector<char>& library) {
         return false;
       }
     }
+    std::uint64_t bytes = 0;  // of its entries, in which any number may stand
+    std::memcpy(&bytes, &image[at + 8], sizeof(bytes));
+    at += bytes / kAlignment * kAlignment;
   }
   return true;
 }
