@@ -48,13 +48,13 @@ std::vector<bool> Backend::wide_values(const Graph& graph,
 
 Status Backend::set_plan(const BoundPlan& plan) {
   keep_plan(plan);
-  staged_.resize(static_cast<std::size_t>(plan.input.elements()));
+  staged_.resize(static_cast<std::size_t>(plan.input().shape.elements()));
   return {};
 }
 
 Status Backend::stage(std::size_t /*slot*/, const Pictures& pictures) {
   if (pictures.pixels == nullptr) {
-    to_nhwc(pictures.values, pictures.layout, plan_.input, staged_.data());
+    to_nhwc(pictures.values, pictures.layout, plan_.input().shape, staged_.data());
     return {};
   }
   constexpr std::size_t kChannels = 3;
@@ -72,7 +72,7 @@ Status Backend::start(std::size_t /*slot*/, const AfterStep& after) {
 }
 
 Status Backend::finish(std::size_t /*slot*/, float* result) {
-  return copy_out(plan_.result_value, plan_.result, true, result);
+  return copy_out(plan_.result().data, plan_.result().shape, true, result);
 }
 
 Status Backend::time_steps(std::size_t /*slot*/, std::span<double> seconds) {

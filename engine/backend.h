@@ -14,6 +14,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/graph.h"
@@ -95,14 +96,21 @@ struct Pictures {
   const Normalisation* normalisation = nullptr;
 };
 
-// A graph whose steps are prepared and bound: what a run goes through.
+// What a node makes, and where, from the step that writes it to the last that reads it.
+struct BoundValue {
+  Shape shape;
+  bool is_wide = false;
+  std::byte* data = nullptr;
+};
+
+// A graph whose steps are prepared and bound: what a run goes through. Step i makes value i + 1.
 struct BoundPlan {
+  const Graph* graph = nullptr;  // outlives the backend
   std::span<const std::unique_ptr<Step>> steps;
-  Shape input;
-  bool input_is_wide = false;
-  std::byte* input_value = nullptr;
-  Shape result;
-  const std::byte* result_value = nullptr;
+  std::vector<BoundValue> values;
+
+  const BoundValue& input() const { return values.front(); }
+  const BoundValue& result() const { return values.back(); }
 };
 
 class Backend {
@@ -168,11 +176,12 @@ class Backend {
 
  protected:
   const BoundPlan& plan() const { return plan_; }
-  void keep_plan(const BoundPlan& plan) { plan_ = plan; }
+  void keep_plan(BoundPlan plan) { plan_ = std::move(plan); }
 
   // From what stands staged, float32 NHWC, to the plan's input. Allocates nothing.
   virtual Status copy_staged() {
-    return copy_in(staged(), plan_.input, plan_.input_is_wide, plan_.input_value);
+    const BoundValue& input = plan_.input();
+    return copy_in(staged(), input.shape, input.is_wide, input.data);
   }
   // Where that is, from set_plan() on.
   float* staged() { return staged_.data(); }

@@ -13,6 +13,7 @@
 
 #include "engine/backend.h"
 #include "engine/backend_cpu_prepare.h"
+#include "engine/backend_cpu_range.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/backend_cpu_strips.h"
 #include "engine/openmp.h"
@@ -54,10 +55,12 @@ class CpuBackend : public Backend {
                                         WeightCache& cache) override {
     const ThreadScope scope(threads_);
     cpu::Staging staging = take_staging();
-    auto step = cpu::prepare_step(request, type_, file, cache, stream_, staging);
+    Result<std::unique_ptr<cpu::RangedStep>> step =
+        cpu::prepare_step(request, type_, file, cache, stream_, staging);
     const std::scoped_lock lock(mutex_);
     idle_staging_.push_back(std::move(staging));
-    return step;
+    XC_RETURN_IF_ERROR(step.status());
+    return std::unique_ptr<Step>(*std::move(step));
   }
   void finish_preparing() override { idle_staging_.clear(); }
 
@@ -83,7 +86,8 @@ class CpuBackend : public Backend {
 
   Status set_plan(const BoundPlan& bound) override {
     XC_RETURN_IF_ERROR(Backend::set_plan(bound));
-    return type(bound.input_is_wide) == memory::data_type::f32 ? Status() : prepare_narrowing();
+    guard_.set_plan(bound, type_ == memory::data_type::bf16);
+    return type(bound.input().is_wide) == memory::data_type::f32 ? Status() : prepare_narrowing();
   }
 
   Status copy_staged() override {
@@ -96,7 +100,17 @@ class CpuBackend : public Backend {
 
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override {
     const ThreadScope scope(threads_);
-    return Backend::run(steps, after);
+    guard_.look(0);
+    return Backend::run(steps, [&](std::size_t step) {
+      guard_.look(step + 1);
+      return after ? after(step) : Status();
+    });
+  }
+
+  Status finish(std::size_t slot, float* result) override {
+    XC_RETURN_IF_ERROR(Backend::finish(slot, result));
+    guard_.mark(plan().result().shape, result);
+    return {};
   }
 
  private:
@@ -117,7 +131,7 @@ class CpuBackend : public Backend {
   Status prepare_narrowing() {
     const ThreadScope scope(threads_);
     return catch_onednn("prepare to convert pictures", [&] {
-      const memory::dims dims = dims_of(plan().input);
+      const memory::dims dims = dims_of(plan().input().shape);
       const memory::desc from(dims, memory::data_type::f32, Tag::nhwc);
       const memory::desc to(dims, type_, Tag::nhwc);
       const dnnl::reorder::primitive_desc desc(cpu_engine(), from, cpu_engine(), to);
@@ -126,7 +140,7 @@ class CpuBackend : public Backend {
                            {{DNNL_ARG_SRC, CpuStep::unbound(from), cpu::Place::kSrc0},
                             {DNNL_ARG_DST, CpuStep::unbound(to), cpu::Place::kDst}});
       return narrowing_->bind(
-          {{reinterpret_cast<std::byte*>(staged())}, plan().input_value, nullptr});
+          {{reinterpret_cast<std::byte*>(staged())}, plan().input().data, nullptr});
     });
   }
 
@@ -145,6 +159,7 @@ class CpuBackend : public Backend {
   int threads_;
   memory::data_type type_;
   dnnl::stream stream_;
+  cpu::RangeGuard guard_;
   std::unique_ptr<CpuStep> narrowing_;  // of staged pictures, where the type is not theirs
   std::mutex mutex_;
   std::vector<cpu::Staging> idle_staging_;

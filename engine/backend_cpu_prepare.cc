@@ -35,18 +35,18 @@ class StepMaker {
     attr_.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   }
 
-  Result<std::unique_ptr<Step>> make() {
+  Result<std::unique_ptr<RangedStep>> make() {
     const bool bf16 = type_ == memory::data_type::bf16;
     if (std::holds_alternative<MaxPool>(request_.node.op)) {
       Result<std::unique_ptr<MaxPoolStep>> made = make_max_pool_step(request_, bf16);
       XC_RETURN_IF_ERROR(made.status());
-      return std::unique_ptr<Step>(*std::move(made));
+      return std::unique_ptr<RangedStep>(*std::move(made));
     }
     if (const auto* conv = std::get_if<Conv2d>(&request_.node.op); conv && conv->depthwise) {
       Result<std::unique_ptr<DepthwiseStep>> made =
           make_depthwise_step(request_, bf16, file_, cache_);
       XC_RETURN_IF_ERROR(made.status());
-      return std::unique_ptr<Step>(*std::move(made));
+      return std::unique_ptr<RangedStep>(*std::move(made));
     }
     if (std::holds_alternative<SeparableChain>(request_.node.op)) {
       return make_separable_step(request_, type_, file_, cache_, staging_);
@@ -54,7 +54,7 @@ class StepMaker {
     XC_RETURN_IF_ERROR(catch_onednn("layer '" + request_.node.name + "'", [&] {
       return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
     }));
-    return std::unique_ptr<Step>(std::move(step_));
+    return std::unique_ptr<RangedStep>(std::move(step_));
   }
 
  private:
@@ -136,18 +136,21 @@ memory::dims weight_dims(const Conv2d& conv, int in_channels) {
   return {conv.out_channels, in_channels, conv.size, conv.size};
 }
 
-// A few rows at a time, which are scaled while they are in the cache.
-Status read_weights(const Conv2d& conv, const WeightFile& file, std::span<float> weights) {
+// A few rows at a time, which are scaled and summed while they are in the cache. Gives the largest
+// sum of absolute values of a row.
+Result<double> read_weights(const Conv2d& conv, const WeightFile& file, std::span<float> weights) {
   constexpr std::size_t kPieceValues = std::size_t{1} << 16U;
   const std::size_t rows = static_cast<std::size_t>(conv.out_channels);
   const std::size_t row = weights.size() / rows;
   const std::size_t piece = std::max<std::size_t>(kPieceValues / row, 1);
+  double largest = 0;
   for (std::size_t first = 0; first < rows; first += piece) {
     const std::size_t count = std::min(piece, rows - first);
-    XC_RETURN_IF_ERROR(
-        read_scaled_rows(conv, file, first, weights.subspan(first * row, count * row)));
+    const std::span<float> rows_read = weights.subspan(first * row, count * row);
+    XC_RETURN_IF_ERROR(read_scaled_rows(conv, file, first, rows_read));
+    largest = std::max(largest, largest_row(rows_read, row));
   }
-  return {};
+  return largest;
 }
 
 // Packs into `packed`, or finds what another session or an earlier repetition packed.
@@ -157,8 +160,10 @@ Result<std::shared_ptr<const PackedConv>> StepMaker::pack(const Conv2d& conv,
     const auto elements = static_cast<std::size_t>(conv.weight->elements());
     const Result<std::span<float>> weights = staging_.take(file_, elements);
     XC_RETURN_IF_ERROR(weights.status());
-    XC_RETURN_IF_ERROR(read_weights(conv, file_, *weights));
+    const Result<double> largest = read_weights(conv, file_, *weights);
+    XC_RETURN_IF_ERROR(largest.status());
     auto result = std::make_shared<PackedConv>();
+    result->reach = reach_of(conv, *largest);
     const memory::desc plain(weight_dims(conv, request_.src[0].c), memory::data_type::f32,
                              Tag::oihw);
     memory source(plain, cpu_engine(), weights->data());
@@ -258,6 +263,7 @@ Status StepMaker::prepare(const Conv2d& conv) {
   XC_RETURN_IF_ERROR(packed.status());
   const PackedConv& parameters = **packed;
   step_->set_packed(*packed);
+  step_->set_reach(parameters.reach);
 
   Argument result = made == dst_type() ? at(DNNL_ARG_DST, nhwc(dst, made), Place::kDst)
                                        : in_workspace(nhwc(dst, made));
@@ -306,6 +312,7 @@ Status StepMaker::prepare(const BatchNorm& norm) {
   auto parameters = std::make_shared<PackedConv>();
   parameters->second_scale = to_floats(norm.affine->scale);
   parameters->second_shift = to_floats(norm.affine->shift);
+  step_->set_reach({reach_of(*norm.affine)});
 
   dnnl::post_ops ops;
   ops.append_binary(dnnl::algorithm::binary_add, per_channel(channels));
@@ -336,6 +343,7 @@ Status StepMaker::prepare(const Relu&) {
 
 Status StepMaker::prepare(const Add&) {
   const memory::desc values = src_desc(0);
+  step_->set_reach({.adds = true});
   const auto desc =
       onednn::binary(cpu_engine(), dnnl::algorithm::binary_add, values, values, dst_desc(), attr_);
   step_->add_call(
@@ -345,6 +353,7 @@ Status StepMaker::prepare(const Add&) {
 }
 
 Status StepMaker::average(const onednn::WindowDims& window) {
+  step_->set_reach({{static_cast<double>(window.size[0] * window.size[1])}});  // their sum
   Argument src = at(DNNL_ARG_SRC, src_desc(0), Place::kSrc0);
   if (src_type(0) != dst_type()) {
     const Argument wide = in_workspace(nhwc(request_.src[0], dst_type()));
@@ -375,10 +384,10 @@ Result<std::span<float>> Staging::take(const WeightFile& file, std::size_t count
   return std::span(reinterpret_cast<float*>(memory.get()), count);
 }
 
-Result<std::unique_ptr<Step>> prepare_step(const StepRequest& request, memory::data_type type,
-                                           const WeightFile& file, WeightCache& cache,
-                                           const dnnl::stream& stream, Staging& staging) {
-  Result<std::unique_ptr<Step>> step = Status(Code::kInternal, "no step was made");
+Result<std::unique_ptr<RangedStep>> prepare_step(const StepRequest& request, memory::data_type type,
+                                                 const WeightFile& file, WeightCache& cache,
+                                                 const dnnl::stream& stream, Staging& staging) {
+  Result<std::unique_ptr<RangedStep>> step = Status(Code::kInternal, "no step was made");
   XC_RETURN_IF_ERROR(catch_onednn("layer '" + request.node.name + "'", [&] {
     step = StepMaker(request, type, file, cache, stream, staging).make();
     return step.status();

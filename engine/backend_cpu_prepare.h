@@ -6,6 +6,7 @@
 #include <span>
 
 #include "engine/backend.h"
+#include "engine/backend_cpu_range.h"
 
 namespace xception::cpu {
 
@@ -22,8 +23,9 @@ struct Staging {
 // Chooses oneDNN primitives for a node, with activations of `type` (f32 or bf16), and packs its
 // weights. Fails with kInternal or kOutOfMemory where oneDNN does, and with the weight file's
 // errors.
-Result<std::unique_ptr<Step>> prepare_step(const StepRequest& request, dnnl::memory::data_type type,
-                                           const WeightFile& file, WeightCache& cache,
-                                           const dnnl::stream& stream, Staging& staging);
+Result<std::unique_ptr<RangedStep>> prepare_step(const StepRequest& request,
+                                                 dnnl::memory::data_type type,
+                                                 const WeightFile& file, WeightCache& cache,
+                                                 const dnnl::stream& stream, Staging& staging);
 
 }  // namespace xception::cpu

@@ -36,10 +36,11 @@ struct Link {
 
 // The same, as a thread has it to itself.
 struct OwnLink {
-  std::array<std::unique_ptr<Step>, 2> multiply;  // a shorter strip, a longer one if there is any
-  std::byte* kept = nullptr;                      // row r at r % Link::kept
-  int made = 0;                                   // rows, all before this one
-  StepBuffers buffers;                            // of the multiplication
+  std::array<std::unique_ptr<RangedStep>, 2>
+      multiply;               // a shorter strip, a longer one if there is any
+  std::byte* kept = nullptr;  // row r at r % Link::kept
+  int made = 0;               // rows, all before this one
+  StepBuffers buffers;        // of the multiplication
 };
 
 struct Worker {
@@ -48,7 +49,7 @@ struct Worker {
   Status status;
 };
 
-class SeparableStep : public Step {
+class SeparableStep : public RangedStep {
  public:
   SeparableStep(std::vector<Link> links, std::unique_ptr<MaxPoolStep> pool,
                 std::vector<Worker> workers, const Strips& strips, std::size_t residual_row)
@@ -60,7 +61,7 @@ class SeparableStep : public Step {
     for (std::size_t i = 0; i < links_.size(); ++i) {
       const std::size_t strip = static_cast<std::size_t>(strips_.longer()) * links_[i].between_row;
       between_bytes_ = std::max(between_bytes_, arena_aligned(strip));
-      for (const std::unique_ptr<Step>& step : workers_[0].links[i].multiply) {
+      for (const std::unique_ptr<RangedStep>& step : workers_[0].links[i].multiply) {
         const std::size_t bytes = step == nullptr ? 0 : step->workspace_bytes();
         scratch_bytes_ = std::max(scratch_bytes_, arena_aligned(bytes));
       }
@@ -89,6 +90,16 @@ class SeparableStep : public Step {
     return bytes;
   }
   const void* parameters() const override { return multiply(0).parameters(); }
+  double reach(double first, double added) const override {
+    double last = first;
+    double largest = 0;
+    for (std::size_t i = 0; i < links_.size(); ++i) {
+      const double between = links_[i].depthwise->reach(last, 0);
+      last = multiply(i).reach(between, added);
+      largest = std::max({largest, between, last});
+    }
+    return std::max(largest, pool_ == nullptr ? last : pool_->reach(last, added));
+  }
   bool overwrites_second() const override {
     return pool_ == nullptr && multiply(links_.size() - 1).overwrites_second();
   }
@@ -107,7 +118,7 @@ class SeparableStep : public Step {
           own.buffers.src.push_back(buffers.src[1]);
         }
         // A run binds them to strip after strip. The first time allocates, which no run may.
-        for (const std::unique_ptr<Step>& step : own.multiply) {
+        for (const std::unique_ptr<RangedStep>& step : own.multiply) {
           XC_RETURN_IF_ERROR(step == nullptr ? Status() : step->bind(own.buffers));
         }
       }
@@ -141,7 +152,9 @@ class SeparableStep : public Step {
   }
 
  private:
-  const Step& multiply(std::size_t link) const { return *workers_[0].links[link].multiply[0]; }
+  const RangedStep& multiply(std::size_t link) const {
+    return *workers_[0].links[link].multiply[0];
+  }
 
   static std::size_t kept_bytes(const Link& link) {
     return arena_aligned(static_cast<std::size_t>(link.kept) * link.dst_row);
@@ -231,7 +244,7 @@ class ChainMaker {
         cache_(cache),
         staging_(staging) {}
 
-  Result<std::unique_ptr<Step>> make() {
+  Result<std::unique_ptr<RangedStep>> make() {
     std::vector<Link> links;
     for (std::size_t i = 0; i < chain_.convs.size(); ++i) {
       Result<Link> link = make_link(i);
@@ -261,7 +274,7 @@ class ChainMaker {
       XC_RETURN_IF_ERROR(made.status());
       pool = *std::move(made);
     }
-    return std::unique_ptr<Step>(
+    return std::unique_ptr<RangedStep>(
         std::make_unique<SeparableStep>(std::move(links), std::move(pool), std::move(workers),
                                         strips_, row_bytes(request_.dst, request_.src_is_wide(1))));
   }
@@ -299,7 +312,7 @@ class ChainMaker {
     OwnLink own;
     const std::array<int, 2> rows = {strips_.shorter(), strips_.longer()};
     for (std::size_t length = 0; length < (rows[0] == rows[1] ? 1 : 2); ++length) {
-      Result<std::unique_ptr<Step>> multiply = make_multiply(i, rows[length]);
+      Result<std::unique_ptr<RangedStep>> multiply = make_multiply(i, rows[length]);
       XC_RETURN_IF_ERROR(multiply.status());
       own.multiply[length] = *std::move(multiply);
     }
@@ -307,7 +320,7 @@ class ChainMaker {
   }
 
   // The pointwise convolution of `rows` rows, as one row of one picture.
-  Result<std::unique_ptr<Step>> make_multiply(std::size_t i, int rows) {
+  Result<std::unique_ptr<RangedStep>> make_multiply(std::size_t i, int rows) {
     const SeparableConv& conv = chain_.convs[i];
     const Node node = {request_.node.name, conv.pointwise, request_.node.inputs};
     const int pixels = rows * shapes_[i + 1].w;
@@ -336,9 +349,9 @@ class ChainMaker {
 
 }  // namespace
 
-Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request, Type type,
-                                                  const WeightFile& file, WeightCache& cache,
-                                                  Staging& staging) {
+Result<std::unique_ptr<RangedStep>> make_separable_step(const StepRequest& request, Type type,
+                                                        const WeightFile& file, WeightCache& cache,
+                                                        Staging& staging) {
   return ChainMaker(request, type, file, cache, staging).make();
 }
 

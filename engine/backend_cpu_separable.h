@@ -11,9 +11,9 @@ namespace xception::cpu {
 
 // The step of a SeparableChain, for activations of `type`, on the threads of the calling thread's
 // scope. Fails as its operations do.
-Result<std::unique_ptr<Step>> make_separable_step(const StepRequest& request,
-                                                  dnnl::memory::data_type type,
-                                                  const WeightFile& file, WeightCache& cache,
-                                                  Staging& staging);
+Result<std::unique_ptr<RangedStep>> make_separable_step(const StepRequest& request,
+                                                        dnnl::memory::data_type type,
+                                                        const WeightFile& file, WeightCache& cache,
+                                                        Staging& staging);
 
 }  // namespace xception::cpu

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/backend.h"
+#include "engine/backend_cpu_range.h"
 
 namespace xception::cpu {
 
@@ -46,6 +47,7 @@ struct PackedConv {
   std::vector<float> bias;
   std::vector<float> second_scale;
   std::vector<float> second_shift;
+  StepReach reach;
 
   std::size_t bytes() const {
     return (weights ? weights.get_desc().get_size() : 0) +
@@ -83,7 +85,7 @@ struct StridedPixels {
 };
 
 // Calls primitives one after another.
-class CpuStep : public Step {
+class CpuStep : public RangedStep {
  public:
   explicit CpuStep(dnnl::stream stream) : stream_(std::move(stream)) {}
 
@@ -97,6 +99,7 @@ class CpuStep : public Step {
   // Through oneDNN's C interface. It makes a small map for each call, and lets std::bad_alloc out
   // where that fails.
   Status run() override;
+  double reach(double first, double added) const override { return reach_.of(first, added); }
 
   template <class PrimitiveDesc, class Primitive>
   void add_call(const PrimitiveDesc& desc, const Primitive& primitive,
@@ -117,6 +120,7 @@ class CpuStep : public Step {
 
   void set_gather(const StridedPixels& gather) { gather_ = gather; }
   void set_overwrites_second() { overwrites_second_ = true; }
+  void set_reach(const StepReach& reach) { reach_ = reach; }
   void set_packed(std::shared_ptr<const PackedConv> packed) { packed_ = std::move(packed); }
 
   // A memory object that bind will point somewhere.
@@ -134,6 +138,7 @@ class CpuStep : public Step {
   std::string implementation_;
   std::size_t workspace_bytes_ = 0;
   bool overwrites_second_ = false;
+  StepReach reach_;
 };
 
 }  // namespace xception::cpu

@@ -18,6 +18,7 @@ struct DepthwiseParameters {
   std::vector<float> split_shift;
   std::vector<float> second_scale;
   std::vector<float> second_shift;
+  StepReach reach;
 };
 
 namespace {
@@ -100,6 +101,7 @@ Result<std::shared_ptr<const void>> pack_depthwise(const Conv2d& conv, bool spli
   packed->weights.resize(weights->size());
   const auto channels = static_cast<std::size_t>(conv.out_channels);
   const std::size_t taps = weights->size() / channels;
+  packed->reach = reach_of(conv, largest_row(*weights, taps));
   for (std::size_t c = 0; c < channels; ++c) {
     for (std::size_t tap = 0; tap < taps; ++tap) {
       packed->weights[tap * channels + c] = (*weights)[c * taps + tap];
@@ -145,6 +147,10 @@ Status DepthwiseStep::bind(const StepBuffers& buffers) {
 Status DepthwiseStep::run() {
   for_pieces(task_.slide, [this](const Piece& piece) { loops_.depthwise(task_, piece); });
   return {};
+}
+
+double DepthwiseStep::reach(double first, double added) const {
+  return parameters_->reach.of(first, added);
 }
 
 void DepthwiseStep::run_rows(const Lines& src, int begin, int end, std::byte* dst) const {

@@ -8,6 +8,7 @@
 
 #include "engine/backend.h"
 #include "engine/backend_cpu_loops.h"
+#include "engine/backend_cpu_range.h"
 
 namespace xception::cpu {
 
@@ -20,7 +21,7 @@ struct Lines {
 };
 
 // A depthwise Conv2d.
-class DepthwiseStep : public Step {
+class DepthwiseStep : public RangedStep {
  public:
   DepthwiseStep(const DepthwiseTask& task, std::shared_ptr<const DepthwiseParameters> parameters);
 
@@ -30,6 +31,7 @@ class DepthwiseStep : public Step {
   const void* parameters() const override { return parameters_.get(); }
   Status bind(const StepBuffers& buffers) override;
   Status run() override;
+  double reach(double first, double added) const override;
 
   const WindowTask& window() const { return task_.slide; }
 
@@ -43,7 +45,7 @@ class DepthwiseStep : public Step {
 };
 
 // A MaxPool.
-class MaxPoolStep : public Step {
+class MaxPoolStep : public RangedStep {
  public:
   explicit MaxPoolStep(const WindowTask& task);
 
@@ -53,6 +55,7 @@ class MaxPoolStep : public Step {
   const void* parameters() const override { return nullptr; }
   Status bind(const StepBuffers& buffers) override;
   Status run() override;
+  double reach(double first, double added) const override { return first + added; }
 
   const WindowTask& window() const { return task_; }
 

@@ -72,6 +72,9 @@ class CudaBackend : public Backend {
   Result<double> time_network(std::size_t index) override;
 
  private:
+  std::size_t staged_bytes() const {
+    return input_bytes(plan().input().shape, plan().input().is_wide);
+  }
   Numeric numeric_of(bool is_wide) const { return is_wide ? Numeric::kFp32 : context_.numeric; }
 
   // Does `body` with the device as the thread's. Once the device has failed for good, as it has
@@ -209,7 +212,7 @@ Status CudaBackend::set_plan(const BoundPlan& plan) {
 }
 
 Status CudaBackend::make_slot(Slot& slot) {
-  const std::size_t pictures = input_bytes(plan().input, plan().input_is_wide);
+  const std::size_t pictures = staged_bytes();
   Result<PinnedMemory> outgoing = allocate_pinned(pictures, "pictures");
   XC_RETURN_IF_ERROR(outgoing.status());
   slot.outgoing = *std::move(outgoing);
@@ -217,7 +220,7 @@ Status CudaBackend::make_slot(Slot& slot) {
   XC_RETURN_IF_ERROR(arrived.status());
   slot.arrived = *std::move(arrived);
   Result<PinnedMemory> result =
-      allocate_pinned(device_bytes(plan().result, Numeric::kFp32), "the result");
+      allocate_pinned(device_bytes(plan().result().shape, Numeric::kFp32), "the result");
   XC_RETURN_IF_ERROR(result.status());
   slot.result = *std::move(result);
   Result<OwnedEvent> uploaded = make_event();
@@ -265,13 +268,14 @@ Status CudaBackend::stage(std::size_t index, const Pictures& pictures) {
     std::size_t bytes = 0;
     slot.pixels = pictures.pixels != nullptr;
     if (slot.pixels) {
-      bytes = static_cast<std::size_t>(plan().input.elements());
+      bytes = static_cast<std::size_t>(plan().input().shape.elements());
       std::memcpy(outgoing, pictures.pixels, bytes);
       slot.mean = pictures.normalisation->mean;
       slot.std = pictures.normalisation->std;
     } else {
-      to_picture_layout(pictures.values, pictures.layout, plan().input, context_.numeric, outgoing);
-      bytes = input_bytes(plan().input, plan().input_is_wide);
+      to_picture_layout(pictures.values, pictures.layout, plan().input().shape, context_.numeric,
+                        outgoing);
+      bytes = staged_bytes();
     }
     XC_RETURN_IF_ERROR(to_status(
         cudaMemcpyAsync(slot.arrived.get(), outgoing, bytes, cudaMemcpyHostToDevice, copies_.get()),
@@ -286,8 +290,7 @@ Status CudaBackend::feed(Slot& slot) {
   XC_RETURN_IF_ERROR(
       to_status(cudaStreamWaitEvent(compute_.get(), slot.uploaded.get(), 0), "wait for pictures"));
   if (!slot.pixels) {
-    return to_status(cudaMemcpyAsync(plan().input_value, slot.arrived.get(),
-                                     input_bytes(plan().input, plan().input_is_wide),
+    return to_status(cudaMemcpyAsync(plan().input().data, slot.arrived.get(), staged_bytes(),
                                      cudaMemcpyDeviceToDevice, compute_.get()),
                      "copy pictures on the device");
   }
@@ -295,8 +298,8 @@ Status CudaBackend::feed(Slot& slot) {
   args.src = static_cast<const std::uint8_t*>(slot.arrived.get());
   args.mean = slot.mean;
   args.std = slot.std;
-  args.dst = plan().input_value;
-  return normalize(plan().input, context_.numeric, args, compute_.get());
+  args.dst = plan().input().data;
+  return normalize(plan().input().shape, context_.numeric, args, compute_.get());
 }
 
 Status CudaBackend::launch(const AfterStep& after) {
@@ -310,10 +313,11 @@ Status CudaBackend::start(std::size_t index, const AfterStep& after) {
     Slot& slot = slots_[index];
     XC_RETURN_IF_ERROR(feed(slot));
     XC_RETURN_IF_ERROR(launch(after));
-    XC_RETURN_IF_ERROR(to_status(cudaMemcpyAsync(slot.result.get(), plan().result_value,
-                                                 device_bytes(plan().result, Numeric::kFp32),
-                                                 cudaMemcpyDeviceToHost, compute_.get()),
-                                 "copy the result from the device"));
+    XC_RETURN_IF_ERROR(
+        to_status(cudaMemcpyAsync(slot.result.get(), plan().result().data,
+                                  device_bytes(plan().result().shape, Numeric::kFp32),
+                                  cudaMemcpyDeviceToHost, compute_.get()),
+                  "copy the result from the device"));
     return to_status(cudaEventRecord(slot.done.get(), compute_.get()), "start the layers");
   });
 }
@@ -322,7 +326,7 @@ Status CudaBackend::finish(std::size_t index, float* result) {
   return on_device([&]() -> Status {
     Slot& slot = slots_[index];
     XC_RETURN_IF_ERROR(to_status(cudaEventSynchronize(slot.done.get()), "run the network"));
-    from_device_layout(static_cast<const std::byte*>(slot.result.get()), plan().result,
+    from_device_layout(static_cast<const std::byte*>(slot.result.get()), plan().result().shape,
                        Numeric::kFp32, result);
     return {};
   });

@@ -159,8 +159,11 @@ Status Session::Impl::lay_out() {
     buffers.workspace = arena.get() + map.offsets[graph.nodes.size() + i];
     XC_RETURN_IF_ERROR(steps[i]->bind(buffers));
   }
-  return backend->set_plan(
-      {steps, shapes.front(), wide.front(), at(0), shapes.back(), at(graph.nodes.size() - 1)});
+  std::vector<BoundValue> values;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    values.push_back({shapes[i], wide[i], at(i)});
+  }
+  return backend->set_plan({&graph, steps, std::move(values)});
 }
 
 void Session::Impl::describe() {

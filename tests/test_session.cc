@@ -13,6 +13,7 @@
 #include <limits>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "allocations.h"
@@ -728,6 +729,77 @@ TEST_CASE("a value that is none is named when its weights are packed") {
     check_refused(create_status(model, {.device = device}), Code::kBadModel,
                   "tensor 'conv5.weight' of model '(memory)' is unusable: its value at index 3 is "
                   "not a number");
+  }
+}
+
+TEST_CASE("logits of pictures whose sums overflow are no numbers, whatever a ReLU makes of them") {
+  XC_RANDOM(random);
+  constexpr int kBatch = 2;
+  int overflows = 0;
+  for (const bool depthwise : {true, false}) {
+    const ModelFixture sound = seed_fixture(random, {.depthwise = depthwise});
+    for (const ModelFixture::Tensor& tensor : sound.tensors) {
+      if (tensor.shape.size() != 4) {
+        continue;
+      }
+      ModelFixture damaged = sound;
+      const float huge = random.integer(0, 1) == 0 ? 3e38F : -3e38F;
+      const auto at = static_cast<std::size_t>(
+          random.integer(0, static_cast<int>(tensor.data.size() / sizeof(huge)) - 1));
+      std::memcpy(damaged.at(tensor.name).data.data() + at * sizeof(huge), &huge, sizeof(huge));
+      const std::string bytes = damaged.bytes();
+      const auto model = load(bytes);
+      Session reference =
+          create(model, {.device = "reference", .batch = kBatch, .height = 17, .width = 18});
+      const Values images = pictures(random, reference.info().input);
+      const Values expected = run(reference, images);
+      for (const bool fuse : {true, false}) {
+        INFO(tensor.name << '[' << at << "], fuse " << fuse);
+        Session session = create(model, {.device = "cpu",
+                                         .batch = kBatch,
+                                         .height = 17,
+                                         .width = 18,
+                                         .threads = 2,
+                                         .fuse = fuse});
+        const Values logits = run(session, images);
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+          CHECK((std::isfinite(expected[i]) || std::isnan(logits[i])));
+          overflows += std::isfinite(expected[i]) ? 0 : 1;
+        }
+      }
+    }
+  }
+  CHECK(overflows > 0);
+}
+
+TEST_CASE("a picture of what is no number spoils no other of its batch") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  const auto model = load(bytes);
+  for (SessionOptions options :
+       {SessionOptions{.device = "cpu", .batch = 3, .height = 17, .width = 18, .threads = 2},
+        joining(2)}) {
+    Session session = create(model, options);
+    Values images = pictures(random, session.info().input);
+    const Values expected = run(session, images);
+    const std::size_t picture = images.size() / static_cast<std::size_t>(options.batch);
+    const std::size_t classes = expected.size() / static_cast<std::size_t>(options.batch);
+    for (const float strange : {std::nanf(""), INFINITY, -INFINITY, 1e13F, -3e38F}) {
+      INFO("batch " << options.batch << ", " << strange);
+      const float before = std::exchange(images[2 * picture - 1], strange);
+      const Values logits = run(session, images);
+      images[2 * picture - 1] = before;
+      const auto row = [classes](const Values& of, std::size_t first, std::size_t last) {
+        return Values(of.begin() + static_cast<std::ptrdiff_t>(first * classes),
+                      of.begin() + static_cast<std::ptrdiff_t>(last * classes));
+      };
+      const Values spoilt = row(logits, 1, 2);
+      CHECK(std::all_of(spoilt.begin(), spoilt.end(), [](float x) { return std::isnan(x); }));
+      const auto pictures = static_cast<std::size_t>(options.batch);
+      CHECK(same_bits(row(logits, 0, 1), row(expected, 0, 1)));
+      CHECK(same_bits(row(logits, 2, pictures), row(expected, 2, pictures)));
+    }
+    CHECK(same_bits(run(session, images), expected));
   }
 }
 

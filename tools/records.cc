@@ -208,8 +208,8 @@ void rank(const std::vector<float>& logits, const Options& options, Record& reco
                                "': the network's output is no finite number "
                                "(logit " +
                                std::to_string(strange - logits.begin()) +
-                               "); its values left the range of the precision, or the input "
-                               "holds NaN");
+                               "); values left the range of the precision: the weights may be "
+                               "damaged (--verify), or too large for fp16 (--precision bf16)");
     return;
   }
   const int classes = static_cast<int>(logits.size());

@@ -1,0 +1,221 @@
+// What keeps sums that leave the range of float32 from becoming answers of the CPU backend: how far
+// it takes a step to go, which values it looks at, and what a run makes of those that go too far.
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/backend_cpu_range.h"
+#include "engine/passes.h"
+#include "graph_fixture.h"
+#include "kernels/numeric.h"
+#include "testing.h"
+
+namespace xception::cpu {
+namespace {
+
+// The largest magnitude of every value of `graph`, for pictures of at most `input`, by what the
+// backend's steps say.
+std::vector<double> reaches(const TestGraph& made, const Graph& graph, double input) {
+  const auto backend = cpu_backend(2);
+  WeightCache cache;
+  const auto shapes = infer_shapes(graph, made.input);
+  REQUIRE(shapes.ok());
+  const auto at = [](ValueId id) { return static_cast<std::size_t>(id); };
+  std::vector<double> values = {input};
+  for (std::size_t i = 1; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    StepRequest request{node, {}, (*shapes)[i], i + 1 == graph.nodes.size()};
+    for (const ValueId id : node.inputs) {
+      request.src.push_back((*shapes)[at(id)]);
+    }
+    auto step = backend->prepare(request, *made.file, cache);
+    REQUIRE(step.ok());
+    values.push_back(static_cast<const RangedStep&>(**step).reach(
+        values[at(node.inputs[0])], node.inputs.size() > 1 ? values[at(node.inputs[1])] : 0.0));
+  }
+  return values;
+}
+
+int chains_of(const Graph& graph) {
+  int count = 0;
+  for (const Node& node : graph.nodes) {
+    count += std::holds_alternative<SeparableChain>(node.op) ? 1 : 0;
+  }
+  return count;
+}
+
+// Multiplies what it reads; adds its second input.
+class FakeStep : public RangedStep {
+ public:
+  FakeStep(double gain, double offset) : reach_{gain, offset} {}
+  std::string implementation() const override { return "fake"; }
+  std::size_t workspace_bytes() const override { return 0; }
+  std::size_t parameter_bytes() const override { return 0; }
+  const void* parameters() const override { return nullptr; }
+  Status bind(const StepBuffers& /*buffers*/) override { return {}; }
+  Status run() override { return {}; }
+  double reach(double first, double added) const override { return reach_.of(first) + added; }
+
+ private:
+  Reach reach_;
+};
+
+using Reaches = std::vector<Reach>;
+
+constexpr Shape kShape = {3, 2, 5, 7};  // of every value
+constexpr std::int64_t kPicture = 2 * 5 * 7;
+
+// A plan of steps one behind another, whose values a test fills in. Values are float32 or bf16.
+class Chain {
+ public:
+  explicit Chain(const Reaches& reaches, bool bf16 = false) : bf16_(bf16) {
+    graph_.append({"input", Input{kShape.c}, {}});
+    for (const Reach& reach : reaches) {
+      graph_.append({"step", Relu{}, {static_cast<ValueId>(steps_.size())}});
+      steps_.push_back(std::make_unique<FakeStep>(reach.gain, reach.offset));
+    }
+    BoundPlan plan{&graph_, steps_, {}};
+    floats_.assign(graph_.nodes.size(), std::vector<float>(3 * kPicture));
+    halves_.assign(graph_.nodes.size(), std::vector<std::uint16_t>(3 * kPicture));
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      plan.values.push_back({kShape, !bf16,
+                             bf16 ? reinterpret_cast<std::byte*>(halves_[i].data())
+                                  : reinterpret_cast<std::byte*>(floats_[i].data())});
+    }
+    guard_.set_plan(plan, bf16);
+  }
+
+  // Whether the guard finds `number` as the last element of picture 1 of `value`, and takes it for
+  // no other picture's.
+  bool finds(std::size_t value, float number) {
+    const std::size_t at = 2 * kPicture - 1;
+    floats_[value][at] = number;
+    halves_[value][at] = to_bf16(number);
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      guard_.look(i);
+    }
+    floats_[value][at] = 0;
+    halves_[value][at] = 0;
+    std::array<float, 6> result = {1, 2, 3, 4, 5, 6};
+    guard_.mark({3, 1, 1, 2}, result.data());
+    CHECK((result[0] == 1 && result[1] == 2 && result[4] == 5 && result[5] == 6));
+    CHECK(std::isnan(result[2]) == std::isnan(result[3]));
+    return std::isnan(result[2]);
+  }
+
+  // The same where nothing is in any value.
+  bool finds_zeros() {
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      guard_.look(i);
+    }
+    std::array<float, 3> result{};
+    guard_.mark({3, 1, 1, 1}, result.data());
+    return std::isnan(result[0]) && std::isnan(result[1]) && std::isnan(result[2]);
+  }
+
+ private:
+  bool bf16_;
+  Graph graph_;
+  std::vector<std::unique_ptr<Step>> steps_;
+  std::vector<std::vector<float>> floats_;
+  std::vector<std::vector<std::uint16_t>> halves_;
+  RangeGuard guard_;
+};
+
+}  // namespace
+
+TEST_CASE("no value of a network goes beyond the reach of its steps") {
+  XC_RANDOM(random);
+  const auto reference = reference_backend();
+  int chains = 0;
+  for (int round = 0; round < 30; ++round) {
+    const TestGraph made = random_graph(random, 12);
+    const TestGraph worst = absolute(made);
+    const Values ones(static_cast<std::size_t>(made.input.elements()), 1.0F);
+    const auto values = run_guarded(*reference, worst.graph, *worst.file, worst.input, ones);
+    const std::vector<double> apart = reaches(made, made.graph, 1);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      INFO("node " << i << ": " << describe(made.graph.nodes[i].op));
+      CHECK(largest_magnitude(values[i]) <= apart[i] * (1 + 1e-5));
+    }
+    const Graph fused = fuse(made.graph);
+    auto joined =
+        fuse_chains(fused, made.input, [](const SeparableChain&, const Shape&) { return true; });
+    REQUIRE(joined.ok());
+    chains += chains_of(*joined);
+    const double fused_reach = reaches(made, fused, 1).back();
+    CHECK(largest_magnitude(values.back()) <= fused_reach * (1 + 1e-5));
+    // A step of several operations goes as far as they do, or as what lies between them does.
+    CHECK(reaches(made, *joined, 1).back() >= fused_reach * (1 - 1e-12));
+  }
+  CHECK(chains > 0);
+}
+
+TEST_CASE("a convolution's reach is what the worst picture makes of it") {
+  for (const bool depthwise : {false, true}) {
+    GraphMaker maker({1, 1, 1, 2});
+    Conv2d op;
+    op.out_channels = 2;
+    op.depthwise = depthwise;
+    op.affine = std::make_shared<Affine>(Affine{{1, 1}, {0.25, -0.5}});
+    op.relu = true;
+    maker.conv("conv", op, depthwise ? Values{3, -4} : Values{1, -2, -3, 4}, {0});
+    const TestGraph made = maker.finish();
+    CHECK(reaches(made, made.graph, 10).back() == (depthwise ? 40.5 : 70.5));
+  }
+}
+
+TEST_CASE("a sum that a second norm makes small again counts as it was") {
+  GraphMaker maker({1, 1, 1, 2});
+  Conv2d op;
+  op.out_channels = 1;
+  op.second_affine = std::make_shared<Affine>(Affine{{1e-3}, {2}});
+  maker.conv("conv", op, {30, 40}, {0});
+  const TestGraph made = maker.finish();
+  CHECK(reaches(made, made.graph, 1).back() == 70);
+  CHECK(reaches(made, made.graph, 0).back() == 2);
+}
+
+TEST_CASE("an input is looked at, and of other values those whose readers might overflow") {
+  // 1e12, 1e22, 1e32: the third step may make 1e42 of it.
+  Chain chain(Reaches{{1e10}, {1e10}, {1e10}, {1}});
+  for (const float beyond : {1.1e12F, -1.1e12F, INFINITY, -INFINITY, NAN, -NAN}) {
+    INFO(beyond);
+    CHECK(chain.finds(0, beyond));
+    CHECK_FALSE(chain.finds(1, beyond));
+    CHECK(chain.finds(2, beyond));
+    CHECK_FALSE(chain.finds(3, beyond));
+    CHECK_FALSE(chain.finds(4, beyond));
+  }
+  for (const float within : {1e12F, -1e12F, 0.0F, 1e-45F}) {
+    CHECK_FALSE(chain.finds(0, within));
+    CHECK_FALSE(chain.finds(2, within));
+  }
+  CHECK_FALSE(chain.finds_zeros());
+}
+
+TEST_CASE("a step that multiplies by more gets less") {
+  Chain chain(Reaches{{1}, {1e30}});
+  CHECK(chain.finds(1, 1.1e7F));
+  CHECK_FALSE(chain.finds(1, 0.9e6F));
+  Chain endless(Reaches{{1}, {std::numeric_limits<double>::infinity()}});
+  CHECK(endless.finds_zeros());
+  Chain hopeless(Reaches{{1, 1e38}});
+  CHECK(hopeless.finds_zeros());
+}
+
+TEST_CASE("values in bf16") {
+  Chain chain(Reaches{{1e20}, {1e20}}, true);
+  for (const float beyond : {1.1e12F, -1.1e12F, INFINITY, NAN}) {
+    CHECK(chain.finds(0, beyond));
+    CHECK(chain.finds(1, beyond));
+    CHECK_FALSE(chain.finds(2, beyond));
+  }
+  CHECK_FALSE(chain.finds(1, -0.9e12F));
+}
+
+}  // namespace xception::cpu
