@@ -203,8 +203,9 @@ bool set_preprocess(const std::string& key, const json& value, const Sides& side
   if (key == "crop_mode") return set_mode(value, preprocess.mode);  // timm's name for it
   if (key == "input_size") {  // timm: [channels, height, width]
     int height = 0;
-    return value.is_array() && value.size() == 3 && set_side(value[1], sides, height) &&
-           set_side(value[2], sides, preprocess.size) && height == preprocess.size;
+    return value.is_array() && value.size() == 3 && value[0] == 3 &&
+           set_side(value[1], sides, height) && set_side(value[2], sides, preprocess.size) &&
+           height == preprocess.size;
   }
   return true;
 }
@@ -312,6 +313,13 @@ Result<Metadata> read_timm_config(const std::string& json_text) {
   if (const auto name = (*config)->find("architecture");
       name != (*config)->end() && name->is_string()) {
     metadata.arch = name->get<std::string>();
+  }
+  // Its pretrained_cfg has one too, which is that of the weights that a fine-tuned model began
+  // with.
+  if (const auto classes = (*config)->find("num_classes");
+      classes != (*config)->end() && classes->is_number_integer() &&
+      std::abs(classes->get<double>()) <= 1 << 24) {
+    metadata.num_classes = classes->get<int>();
   }
   metadata.labels = timm_labels(**config);
   return metadata;

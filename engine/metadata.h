@@ -38,7 +38,7 @@ struct Sides {
 // where it is unknown or its value is not what it needs.
 Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries);
 
-// Reads timm's config.json: architecture and label names.
+// Reads timm's config.json: architecture, number of classes and label names.
 Result<Metadata> read_timm_config(const std::string& json_text);
 
 // Overwrites in `preprocess` what "xception.preprocess" or timm's pretrained_cfg gives. Fails with

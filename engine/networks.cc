@@ -325,21 +325,34 @@ Result<Metadata> read_config(const Result<std::string>& config_json, bool settle
   return ours ? *std::move(timm) : Metadata();
 }
 
+constexpr const char* kConfig = "config.json beside the weight file";
+constexpr const char* kReplace = "; it is another model's: replace or remove it";
+
+// `where` is who says `given`. 0 is a model that was saved without its head.
+Status check_classes(const std::string& where, const std::optional<int>& given, int outputs,
+                     int classes, const std::string& remedy) {
+  return !given || *given == classes || *given == outputs
+             ? Status()
+             : Status(Code::kBadModel, where + " is " + std::to_string(*given) + ", the head has " +
+                                           std::to_string(classes) + remedy);
+}
+
 Status fill_info(const Metadata& metadata, const Metadata& timm, int outputs, int classes,
                  ModelInfo& info) {
-  if (metadata.num_classes && *metadata.num_classes != classes &&
-      *metadata.num_classes != outputs) {
-    return {Code::kBadModel, "metadata 'xception.num_classes' is " +
-                                 std::to_string(*metadata.num_classes) + ", the head has " +
-                                 std::to_string(classes)};
-  }
+  XC_RETURN_IF_ERROR(check_classes("metadata 'xception.num_classes'", metadata.num_classes, outputs,
+                                   classes, "; export the model again"));
+  XC_RETURN_IF_ERROR(check_classes(std::string(kConfig) + ": 'num_classes'", timm.num_classes,
+                                   outputs, classes, kReplace));
   info.classes = classes;
   info.has_head = outputs > 0;
-  info.labels = metadata.labels.empty() ? timm.labels : metadata.labels;
+  const bool own_labels = !metadata.labels.empty();
+  info.labels = own_labels ? metadata.labels : timm.labels;
   if (!info.labels.empty() && info.labels.size() != static_cast<std::size_t>(classes)) {
-    return {Code::kBadModel, "the file names " + std::to_string(info.labels.size()) +
-                                 " labels for " + std::to_string(classes) + " classes" +
-                                 (outputs == 1 ? ", as a head of one output has" : "")};
+    return {Code::kBadModel, (own_labels ? "the file" : kConfig) + std::string(" names ") +
+                                 std::to_string(info.labels.size()) + " labels for " +
+                                 std::to_string(classes) + " classes" +
+                                 (outputs == 1 ? ", as a head of one output has" : "") +
+                                 (own_labels ? "; export it with as many, or without" : kReplace)};
   }
   return {};
 }

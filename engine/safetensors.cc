@@ -87,7 +87,7 @@ Status not_finite(const std::string& file, const TensorEntry& entry, std::size_t
   const std::size_t index = first + static_cast<std::size_t>(at - values.begin());
   return Status(Code::kBadModel, "tensor " + quoted_name(entry.name) + " of model '" + file +
                                      "' is unusable: its value at index " + std::to_string(index) +
-                                     " is " + what);
+                                     " is " + what + "; fetch or export the model again");
 }
 
 // What the user has probably passed where the first eight bytes are no header length.
@@ -105,7 +105,8 @@ std::string not_safetensors(std::span<const std::byte, 8> bytes, std::uint64_t h
   }
   return "its first 8 bytes claim a header of " + std::to_string(header_bytes) + " bytes, " +
          (header_bytes > kMaxHeaderBytes ? "above the format's limit of 100000000"
-                                         : "more than the file has");
+                                         : "more than the file has") +
+         "; fetch it again, or export the model with weights/export.py";
 }
 
 struct DigestFree {
@@ -195,13 +196,14 @@ Status WeightFile::parse() {
   const std::string model = "model '" + name() + "'";
   const std::uint64_t file_bytes = source_->size();
   if (file_bytes == 0) {
-    return Status(Code::kBadModel, model + " is empty, expected a .safetensors file");
+    return Status(Code::kBadModel,
+                  model + " is empty, expected a .safetensors file; fetch or export it again");
   }
   std::array<std::byte, 8> length_bytes{};
   if (file_bytes < length_bytes.size()) {
     return Status(Code::kBadModel, model + " is " + std::to_string(file_bytes) +
                                        " bytes long, too short for a safetensors file (at least "
-                                       "8 bytes)");
+                                       "8 bytes); fetch or export it again");
   }
   XC_RETURN_IF_ERROR(source_->read(0, length_bytes));
   const auto header_bytes = std::bit_cast<std::uint64_t>(length_bytes);
@@ -215,7 +217,8 @@ Status WeightFile::parse() {
   std::string json(static_cast<std::size_t>(header_bytes), '\0');
   XC_RETURN_IF_ERROR(source_->read(length_bytes.size(), std::as_writable_bytes(std::span(json))));
   Result<SafetensorsHeader> header = parse_safetensors_header(json, data_bytes_);
-  XC_RETURN_IF_ERROR(header.status().with_context(model + " is no sound safetensors file"));
+  XC_RETURN_IF_ERROR(header.status().with_context(
+      model + " is no sound safetensors file, fetch or export it again"));
   entries_ = std::move(header->entries);
   metadata_ = std::move(header->metadata);
 

@@ -318,8 +318,7 @@ Status check_cover(const std::vector<TensorEntry>& entries, std::uint64_t data_b
   }
   if (covered != data_bytes) {
     return bad("its tensors take " + std::to_string(covered) + " bytes of data, but the file has " +
-               std::to_string(data_bytes) +
-               (covered > data_bytes ? "; it was cut short, fetch or export it again" : ""));
+               std::to_string(data_bytes) + (covered > data_bytes ? "; it was cut short" : ""));
   }
   return {};
 }

@@ -247,6 +247,7 @@ TEST_CASE("preprocessing that makes no sense is refused by key") {
   check_value_refused("input_size", "[3,299]", "an array");
   check_value_refused("input_size", "[3,299,300]", "an array");
   check_value_refused("input_size", "[3,0,0]", "an array");
+  check_value_refused("input_size", "[1,299,299]", "an array");
 }
 
 TEST_CASE("preprocessing has to make pictures that the network takes") {
@@ -335,7 +336,7 @@ TEST_CASE("timm's config.json is read as timm publishes it") {
   REQUIRE(metadata.ok());
   CHECK(metadata->arch == "legacy_xception");
   CHECK(metadata->labels.empty());
-  CHECK_FALSE(metadata->num_classes);
+  CHECK(metadata->num_classes == 1000);
   Preprocess preprocess;
   REQUIRE(read_timm_preprocess(config, Sides(), preprocess).ok());
   CHECK(preprocess.size == 331);

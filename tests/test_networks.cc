@@ -280,7 +280,16 @@ TEST_CASE("a config.json gives preprocessing and labels") {
   CHECK((*model)->info().preprocess == expected);
 
   model = load_file(fixture, R"({"architecture": "xception", "label_names": ["only", "two"]})");
-  check_ends(model.status(), "the file names 2 labels for 1000 classes");
+  check_ends(model.status(),
+             "config.json beside the weight file names 2 labels for 1000 classes; it is another "
+             "model's: replace or remove it");
+  check_ends(load_file(fixture, R"({"architecture": "xception", "num_classes": 11})").status(),
+             "config.json beside the weight file: 'num_classes' is 11, the head has 1000; it is "
+             "another model's: replace or remove it");
+  CHECK(load_file(fixture, R"({"architecture": "xception", "num_classes": 1000})").ok());
+  // timm keeps there what the weights had that a model was fine-tuned from.
+  CHECK(load_file(fixture, R"({"architecture": "xception", "pretrained_cfg": {"num_classes": 9}})")
+            .ok());
 
   // Our metadata overrule it value by value.
   fixture.metadata["xception.preprocess"] = R"({"size": 71})";
@@ -593,9 +602,13 @@ TEST_CASE("a head of one output makes two classes with the logits 0 and z") {
     }
   }
   fixture.metadata["xception.labels"] = R"(["yes"])";
-  check_refused(fixture, "the file names 1 labels for 2 classes, as a head of one output has");
+  check_refused(
+      fixture,
+      "the file names 1 labels for 2 classes, as a head of one output has; export it with as many, "
+      "or without");
   fixture.metadata["xception.num_classes"] = "3";
-  check_refused(fixture, "metadata 'xception.num_classes' is 3, the head has 2");
+  check_refused(fixture,
+                "metadata 'xception.num_classes' is 3, the head has 2; export the model again");
 }
 
 TEST_CASE("one output between two Linears stays one") {
@@ -741,9 +754,11 @@ TEST_CASE("labels and classes have to agree with the head") {
   fixture.metadata["xception.labels"] = "[]";
   CHECK(load(fixture).info().labels.empty());
   fixture.metadata["xception.labels"] = R"(["cat"])";
-  check_refused(fixture, "the file names 1 labels for 2 classes");
+  check_refused(fixture,
+                "the file names 1 labels for 2 classes; export it with as many, or without");
   fixture.metadata["xception.num_classes"] = "3";
-  check_refused(fixture, "metadata 'xception.num_classes' is 3, the head has 2");
+  check_refused(fixture,
+                "metadata 'xception.num_classes' is 3, the head has 2; export the model again");
 }
 
 // --- tensors that are missing, too many, or not what they should be ------------------------------
@@ -836,7 +851,7 @@ TEST_CASE("a batch norm whose values cannot be is refused") {
   set_value(nan, "block2.2.bias", 1, std::nanf(""));
   check_refused(nan,
                 "as network 'seed_depthwise': tensor 'block2.2.bias' of model '(memory)' is "
-                "unusable: its value at index 1 is not a number");
+                "unusable: its value at index 1 is not a number; fetch or export the model again");
 }
 
 TEST_CASE("the file's own SHA-256 is checked") {

@@ -191,7 +191,8 @@ TEST_CASE("each rule of the header is refused in its own words") {
     INFO(c.header);
     const std::string message = refusal(c.header, c.data_bytes);
     INFO(message);
-    CHECK(contains(message, "model '(memory)' is no sound safetensors file: "));
+    CHECK(contains(message,
+                   "model '(memory)' is no sound safetensors file, fetch or export it again: "));
     CHECK(contains(message, c.words));
   }
 }

@@ -117,8 +117,10 @@ TEST_CASE("files of other formats are told by name") {
   const auto check = [&](const std::string& bytes, const std::string& words) {
     check_refused(dir.write("m", bytes), Code::kBadModel, model + words);
   };
-  check("", "empty, expected a .safetensors file");
-  check("abc", "3 bytes long, too short for a safetensors file (at least 8 bytes)");
+  check("", "empty, expected a .safetensors file; fetch or export it again");
+  check("abc",
+        "3 bytes long, too short for a safetensors file (at least 8 bytes); fetch or export it "
+        "again");
   const std::string pytorch =
       "no safetensors file: it looks like a PyTorch checkpoint; convert it with weights/export.py";
   check(std::string("PK\x03\x04\0\0\x08\x08\0\0", 10), pytorch);
@@ -128,7 +130,8 @@ TEST_CASE("files of other formats are told by name") {
         "into the network in PyTorch, and convert what that saves with weights/export.py");
   check("<!DOCTYPE html>",
         "no safetensors file: its first 8 bytes claim a header of 5789751444030890300 bytes, above "
-        "the format's limit of 100000000");
+        "the format's limit of 100000000; fetch it again, or export the model with "
+        "weights/export.py");
 }
 
 TEST_CASE("a file that changes after open is an error, not a crash") {

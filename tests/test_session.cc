@@ -728,7 +728,7 @@ TEST_CASE("a value that is none is named when its weights are packed") {
   for (const char* device : {"cpu", "reference"}) {
     check_refused(create_status(model, {.device = device}), Code::kBadModel,
                   "tensor 'conv5.weight' of model '(memory)' is unusable: its value at index 3 is "
-                  "not a number");
+                  "not a number; fetch or export the model again");
   }
 }
 
