@@ -31,19 +31,26 @@ bool has_image_ending(const std::string& name) {
   return std::find(kEndings.begin(), kEndings.end(), ending) != kEndings.end();
 }
 
-// Names in a folder, sorted; errno where it cannot be read.
+constexpr std::size_t kMostInputs = std::size_t{1} << 21;
+constexpr std::size_t kMostNameBytes = std::size_t{256} << 20;
+
+// Names in a folder, sorted, or more than kMostInputs of them; errno where it cannot be read.
 int list_names(const std::string& path, std::vector<std::string>& names) {
   DIR* folder = ::opendir(path.c_str());
   if (folder == nullptr) {
     return errno;
   }
   errno = 0;
-  while (const dirent* entry = ::readdir(folder)) {
+  while (names.size() <= kMostInputs) {
+    const dirent* entry = ::readdir(folder);
+    if (entry == nullptr) {
+      break;
+    }
     if (entry->d_name[0] != '.') {
       names.emplace_back(entry->d_name);
     }
   }
-  const int error = errno;
+  const int error = names.size() <= kMostInputs ? errno : 0;
   ::closedir(folder);
   std::sort(names.begin(), names.end());
   return error;
@@ -58,6 +65,11 @@ class Lister {
  public:
   Lister(bool recursive, std::vector<Input>& inputs) : recursive_(recursive), inputs_(inputs) {}
 
+  // There are more inputs than there may be; those above are left out.
+  bool full() const { return full_; }
+
+  void add_stdin() { push({.name = "-", .may_wait = !is_regular(STDIN_FILENO), .is_stdin = true}); }
+
   // A file, or a folder with what is in it. Says whether that gave any input.
   bool add(const std::string& name) {
     const std::size_t before = inputs_.size();
@@ -67,27 +79,37 @@ class Lister {
       visited_.clear();
       add_folder(name, info);
     } else if (name.empty()) {
-      inputs_.push_back({name, name, {Code::kNotFound, "an empty name is no file"}, false});
+      push({name, {Code::kNotFound, "an empty name is no file"}});
     } else {
       // One that is not there is told of when it is opened.
-      inputs_.push_back({name, name, {}, found && !S_ISREG(info.st_mode)});
+      push({name, {}, found && !S_ISREG(info.st_mode)});
     }
-    return inputs_.size() > before;
+    return inputs_.size() > before || full_;
   }
 
  private:
+  void push(Input input) {
+    name_bytes_ += input.name.size();
+    full_ = full_ || inputs_.size() == kMostInputs || name_bytes_ > kMostNameBytes;
+    if (!full_) {
+      inputs_.push_back(std::move(input));
+    }
+  }
+
   void add_folder(const std::string& path, const struct stat& info) {
     if (!visited_.emplace(info.st_dev, info.st_ino).second) {
       return;
     }
     std::vector<std::string> names;
     if (const int error = list_names(path, names); error != 0) {
-      inputs_.push_back(
-          {path, path, {Code::kIo, "cannot list '" + path + "': " + std::strerror(error)}});
+      push({path, {Code::kIo, "cannot list '" + path + "': " + std::strerror(error)}});
       return;
     }
     const std::string prefix = path.back() == '/' ? path : path + '/';
     for (const std::string& name : names) {
+      if (full_) {
+        return;
+      }
       add_entry(prefix + name, has_image_ending(name));
     }
   }
@@ -100,12 +122,16 @@ class Lister {
         add_folder(path, info);
       }
     } else if (image && (!found || S_ISREG(info.st_mode))) {
-      inputs_.push_back({path, path, {}});
+      push({path});
+    } else if (!found && errno == ENAMETOOLONG && recursive_) {
+      push({path, {Code::kIo, "cannot look at '" + path + "': " + std::strerror(ENAMETOOLONG)}});
     }
   }
 
   bool recursive_;
   std::vector<Input>& inputs_;
+  std::size_t name_bytes_ = 0;
+  bool full_ = false;
   std::set<std::pair<dev_t, ino_t>> visited_;
 };
 
@@ -122,7 +148,7 @@ Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::
   };
   for (const std::string& name : options.inputs) {
     if (name == "-") {
-      inputs.push_back({name, "", {}, !is_regular(STDIN_FILENO)});
+      lister.add_stdin();
     } else {
       add(name);
     }
@@ -141,6 +167,11 @@ Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::
     if (!any) {
       notes.push_back("no names in '" + options.files_from + "'");
     }
+  }
+  if (lister.full()) {
+    return Status(Code::kInvalidArgument, "more than " + std::to_string(kMostInputs) +
+                                              " inputs, or than 256 MiB of their names; classify "
+                                              "them in several runs");
   }
   if (inputs.empty()) {
     const std::string why = notes.empty() ? "no inputs" : notes.front();

@@ -34,9 +34,7 @@ struct FileLoader {
       }
     };
     const Clock::time_point start = Clock::now();
-    // "-" as a path means standard input to the decoder; a file of that name has to be spelt out.
-    const std::string path = input.path == "-" ? "./-" : input.path;
-    Result<DecodedImage> decoded = decode_image_file(path.empty() ? "-" : path, options);
+    Result<DecodedImage> decoded = decode_image_file(input.path(), options);
     picture.decode_seconds = seconds_since(start);
     XC_RETURN_IF_ERROR(decoded.status());
     picture.decoder = decoded->decoder;
@@ -100,10 +98,12 @@ Status check_values(const Picture& picture) {
 template <class F>
 Picture guarded(const std::string& name, F&& load) {
   Picture picture;
-  picture.name = name;
   try {
+    picture.name = name;
     picture.status = load(picture);
   } catch (const std::bad_alloc&) {
+    picture = {};  // leaves some for the sentence
+    picture.name = name;
     picture.status = Status(Code::kOutOfMemory, "not enough memory for '" + name + "'");
   }
   if (!picture.status.ok()) {

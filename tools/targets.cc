@@ -46,13 +46,33 @@ bool is_file(const Target& target, const std::string& path) {
   return failed == 0 && same_file(info, target.info);
 }
 
+// What is read beside a weight file, if it is there.
+std::string config_beside(const std::string& model) {
+  return (std::filesystem::path(model).parent_path() / "config.json").string();
+}
+
+// --dump-layers writes files named after layers, as an array may be that an earlier run wrote.
+Status check_layer_folder(const Options& options) {
+  const std::filesystem::path read(options.raw_input);
+  std::error_code error;
+  if (options.dump_layers.empty() || options.raw_input.empty() ||
+      !std::filesystem::equivalent(options.dump_layers,
+                                   read.has_parent_path() ? read.parent_path() : ".", error)) {
+    return {};
+  }
+  return {Code::kInvalidArgument, "--dump-layers '" + options.dump_layers +
+                                      "' is the folder of the array that is fed, which a layer "
+                                      "might be written over; name another folder"};
+}
+
 Status check_target(const Target& target, const Options& options,
                     const std::vector<Input>& inputs) {
   if (!target.exists) {
     return {};
   }
-  const std::pair<const char*, const std::string&> read[] = {
+  const std::pair<const char*, std::string> read[] = {
       {"the model", options.model},
+      {"the config.json of the model", config_beside(options.model)},
       {"the file of labels", options.labels},
       {"the list of names", options.files_from},
       {"the array that is fed", options.raw_input}};
@@ -62,8 +82,7 @@ Status check_target(const Target& target, const Options& options,
     }
   }
   for (const Input& input : inputs) {
-    // As FileLoader opens them: no path is standard input, and a file "-" may stand in a list.
-    if (is_file(target, input.path.empty() ? "-" : input.path == "-" ? "./-" : input.path)) {
+    if (is_file(target, input.path())) {
       return clash(target, "one of the inputs");
     }
   }
@@ -73,6 +92,7 @@ Status check_target(const Target& target, const Options& options,
 }  // namespace
 
 Status check_targets(const Options& options, const std::vector<Input>& inputs) {
+  XC_RETURN_IF_ERROR(check_layer_folder(options));
   std::vector<Target> targets;
   if (!options.output.empty()) {
     targets.push_back(make_target("--output", options.output));

@@ -74,6 +74,29 @@ class InputsTest(program.ProgramTest):
         got = self.records("--files-from", "-", "-0", stdin=zero)
         self.assertEqual([r["input"] for r in got], names)
 
+    def test_a_list_that_repeats_a_folder_is_bounded(self):
+        folder = os.path.join(self.folder, *["d" * 250] * 14)
+        os.makedirs(folder)
+        for i in range(1000):
+            open(os.path.join(folder, f"{i}.png"), "w").close()
+        names = self.write("names", f"{folder}\n" * 80)  # 270 MiB of names of 3.5 KiB
+        status, lines, peak = self.run_measured("--files-from", names)
+        self.assertEqual((status, lines), (2, []))
+        self.assertLess(peak, 1 << 20)
+        self.assertIn("more than 2097152 inputs", self.refused(2, "-m", DEMO, "--files-from", names))
+
+    def test_a_folder_too_deep_to_look_into_is_a_record(self):
+        top = os.open(self.folder, os.O_RDONLY)
+        self.addCleanup(os.close, top)
+        here = top
+        for _ in range(20):
+            os.mkdir("d" * 250, dir_fd=here)
+            here = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+            self.addCleanup(os.close, here)
+        good, bad = self.records("-r", pictures()[0], self.folder, status=1)
+        self.assertEqual((good["status"], bad["status"], bad["code"]), ("ok", "error", "io"))
+        self.assertIn("File name too long", bad["message"])
+
     def test_list_with_a_byte_order_mark(self):
         names = self.write("names", b"\xef\xbb\xbf" + os.fsencode(pictures()[0]) + b"\n")
         self.assertEqual(self.records("--files-from", names)[0]["input"], pictures()[0])
