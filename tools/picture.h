@@ -25,7 +25,8 @@ struct Picture {
   double preprocess_seconds = 0;  // resize and crop
 };
 
-// `load(i)` makes picture i of `count`; from several threads at once, and without throwing.
+// `load(i)` makes picture i of `count`; from several threads at once. What it fails with is the
+// picture's status; it throws std::bad_alloc where there is no memory even for that.
 struct PictureSource {
   std::size_t count = 0;
   std::function<Picture(std::size_t)> load;

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -18,6 +19,7 @@ struct PictureQueue::State {
   std::size_t begun = 0;                     // pictures that a thread has taken on
   std::size_t taken = 0;                     // pictures that next() has returned
   bool stop = false;
+  bool out_of_memory = false;  // a thread had none left even to say so of its picture
   std::mutex mutex;
   std::condition_variable made;
   std::condition_variable room;
@@ -32,8 +34,15 @@ struct PictureQueue::State {
       }
       const std::size_t index = begun++;
       lock.unlock();
-      Picture picture = source.load(index);
+      Picture picture;
+      bool failed = false;
+      try {
+        picture = source.load(index);
+      } catch (const std::bad_alloc&) {
+        failed = true;
+      }
       lock.lock();
+      out_of_memory = out_of_memory || failed;
       ring[index % ring.size()] = std::move(picture);
       made.notify_one();
     }
@@ -77,6 +86,9 @@ std::optional<Picture> PictureQueue::next() {
     if (interrupted() != 0) {
       return std::nullopt;
     }
+  }
+  if (state.out_of_memory) {
+    throw std::bad_alloc();
   }
   std::optional<Picture> picture = std::exchange(slot, std::nullopt);
   ++state.taken;

@@ -21,7 +21,8 @@ class PictureQueue {
   PictureQueue(const PictureQueue&) = delete;
   PictureQueue& operator=(const PictureQueue&) = delete;
 
-  // The next picture; nothing after the last one, or when the program was interrupted.
+  // The next picture; nothing after the last one, or when the program was interrupted. Throws
+  // std::bad_alloc where a thread had no memory left.
   std::optional<Picture> next();
 
   // Whether next() would return without waiting for a picture to be made.
