@@ -291,6 +291,7 @@ class OutputTest(program.ProgramTest):
         np.save(self.path("raw.npy"), np.zeros((1, 28, 28, 3), np.uint8))
         raw = self.path("raw.npy")
         new = self.path("new")
+        config = self.write("config.json", "{}")
         before = {name: self.content(name) for name in os.listdir(self.folder)}
         cases = [
             [picture, "-o", model],
@@ -303,6 +304,7 @@ class OutputTest(program.ProgramTest):
             ["--files-from", names, "-o", names],
             ["--files-from", names, "-o", picture],
             ["--raw-input", raw, "--dump-input", raw],
+            [picture, "-o", config],
             [picture, "-o", new, "--dump-input", new],
             [picture, "-o", new, "--dump-input", os.path.join(self.folder, ".", "new")],
         ]
@@ -316,6 +318,17 @@ class OutputTest(program.ProgramTest):
                 [BINARY, "-m", DEMO, "-", "-o", picture], stdin=stdin, capture_output=True
             )
         self.assertEqual(done.returncode, 2)
+
+    def test_layers_are_not_dumped_beside_the_array_that_is_fed(self):
+        raw = self.path("raw.npy")
+        np.save(raw, np.zeros((1, 28, 28, 3), np.uint8))
+        for folder in (self.folder, os.path.join(self.folder, ".")):
+            arguments = ["-m", DEMO, "--raw-input", raw, "--dump-layers", folder]
+            self.assertIn("name another folder", self.refused(2, *arguments))
+        arguments = ["-m", os.path.abspath(DEMO), "--raw-input", "raw.npy", "--dump-layers", "."]
+        self.refused(2, *arguments, cwd=self.folder)
+        self.assertEqual(os.listdir(self.folder), ["raw.npy"])
+        self.run_demo("--raw-input", raw, "--dump-layers", self.path("layers"))
 
     def content(self, name):
         with open(self.path(name), "rb") as f:
