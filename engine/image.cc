@@ -199,7 +199,13 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
     Result<DecodedImage> decoded = decode_as(format, bytes, options);
     if (decoded.ok() && options.apply_exif) {
       const int orientation = decoders::exif_orientation(bytes, format);
-      decoded->image = decoders::apply_orientation(std::move(decoded->image), orientation);
+      if (orientation > 1 && options.before_allocating) {
+        options.before_allocating(2 * static_cast<std::int64_t>(decoded->image.pixels.size()));
+      }
+      Result<Image> upright =
+          decoders::apply_orientation(std::move(decoded->image), orientation, bytes.size());
+      XC_RETURN_IF_ERROR(upright.status());
+      decoded->image = *std::move(upright);
     }
     return decoded;
   } catch (const std::bad_alloc&) {

@@ -63,8 +63,9 @@ Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t w
 
 // The EXIF orientation of a JPEG or PNG file, 1 (upright) where there is none or it is damaged.
 int exif_orientation(Bytes file, Format format);
-// The picture turned upright.
-Image apply_orientation(Image image, int orientation);
+// The picture turned upright. Fails with kBadImage where that, beside `held` bytes of the file,
+// takes more than kMaxWorkingBytes.
+Result<Image> apply_orientation(Image image, int orientation, std::size_t held);
 
 inline unsigned u8(Bytes b, std::size_t at) { return std::to_integer<unsigned>(b[at]); }
 inline unsigned le16(Bytes b, std::size_t at) { return u8(b, at) | u8(b, at + 1) << 8; }

@@ -1,5 +1,6 @@
 // The EXIF orientation: found in a JPEG's APP1 segment or a PNG's eXIf chunk, read from the first
 // directory of the TIFF structure in it, and applied. Every offset in there is somebody's claim.
+#include <algorithm>
 #include <array>
 
 #include "image_decoders.h"
@@ -73,6 +74,37 @@ int orientation_of(Bytes tiff) {
   return 1;
 }
 
+using Pixel = std::array<std::uint8_t, 3>;
+static_assert(sizeof(Pixel) == 3);
+
+Pixel* row_of(Image& image, int y) {
+  return reinterpret_cast<Pixel*>(image.pixels.data()) + std::int64_t{y} * image.width;
+}
+
+void mirror_columns(Image& image) {
+  for (int y = 0; y < image.height; ++y) {
+    std::reverse(row_of(image, y), row_of(image, y) + image.width);
+  }
+}
+
+void mirror_rows(Image& image) {
+  for (int y = 0; y < image.height / 2; ++y) {
+    std::swap_ranges(row_of(image, y), row_of(image, y) + image.width,
+                     row_of(image, image.height - 1 - y));
+  }
+}
+
+Image transposed(Image& image) {
+  Image result = blank_image(image.height, image.width);
+  for (int y = 0; y < result.height; ++y) {
+    Pixel* dst = row_of(result, y);
+    for (int x = 0; x < result.width; ++x) {
+      dst[x] = row_of(image, x)[y];
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 int exif_orientation(Bytes file, Format format) {
@@ -86,7 +118,7 @@ int exif_orientation(Bytes file, Format format) {
   }
 }
 
-Image apply_orientation(Image image, int orientation) {
+Result<Image> apply_orientation(Image image, int orientation, std::size_t held) {
   if (orientation <= 1 || orientation > 8) {
     return image;
   }
@@ -105,23 +137,21 @@ Image apply_orientation(Image image, int orientation) {
                                                   {true, true, true},
                                                   {true, true, false}}};
   const Rule rule = kRules[static_cast<std::size_t>(orientation)];
-  const std::int64_t w = image.width;
-  const std::int64_t h = image.height;
-  Image upright = rule.transpose ? blank_image(h, w) : blank_image(w, h);
-  std::uint8_t* dst = upright.pixels.data();
-  for (std::int64_t y = 0; y < upright.height; ++y) {
-    for (std::int64_t x = 0; x < upright.width; ++x, dst += 3) {
-      const std::int64_t column = rule.transpose ? y : x;
-      const std::int64_t row = rule.transpose ? x : y;
-      const std::int64_t from_x = rule.mirror_x ? w - 1 - column : column;
-      const std::int64_t from_y = rule.mirror_y ? h - 1 - row : row;
-      const std::uint8_t* src = image.pixels.data() + (from_y * w + from_x) * 3;
-      dst[0] = src[0];
-      dst[1] = src[1];
-      dst[2] = src[2];
-    }
+  if (rule.mirror_x) {
+    mirror_columns(image);
   }
-  return upright;
+  if (rule.mirror_y) {
+    mirror_rows(image);
+  }
+  if (!rule.transpose) {
+    return image;
+  }
+  if (held + 2 * image.pixels.size() > static_cast<std::size_t>(kMaxWorkingBytes)) {
+    return bad_image(
+        "turning the picture upright needs more than 1 GiB; scale it down, or leave it as it is "
+        "(--exif ignore)");
+  }
+  return transposed(image);
 }
 
 }  // namespace xception::decoders

@@ -77,17 +77,20 @@ def without_times(records):
     return [{key: value for key, value in r.items() if key != "time_ms"} for r in records]
 
 
-def png(width, height, data=b"", depth=8, colour=2):
-    """A PNG file whose header claims this size; `data` is what IDAT holds, compressed."""
+def chunk(kind, body):
+    """A chunk of a PNG file."""
+    crc = zlib.crc32(kind + body)
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
 
-    def chunk(kind, body):
-        crc = zlib.crc32(kind + body)
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
 
+def png(width, height, data=b"", depth=8, colour=2, more=b""):
+    """A PNG file whose header claims this size; `data` is what IDAT holds, compressed, and `more`
+    are chunks before it."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
+        + more
         + chunk(b"IDAT", zlib.compress(data))
         + chunk(b"IEND", b"")
     )
