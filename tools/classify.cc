@@ -42,14 +42,10 @@ std::size_t choose_batch(const Options& options, std::size_t count) {
   return std::min(count, options.batch > 0 ? static_cast<std::size_t>(options.batch) : most);
 }
 
-// 0 where a thread of its own gains nothing: one picture, or one core. Where a read may wait there
-// is always one, since the main thread has to see a signal.
-std::size_t choose_threads(const Options& options, const PictureSource& source) {
-  const std::size_t count = source.count;
+// One at least, though it gains nothing where there is one picture, or one core: the main thread
+// has to see a signal while a picture is read.
+std::size_t choose_threads(const Options& options, std::size_t count) {
   const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
-  if (!source.may_wait && (count < 2 || (options.jobs == 0 && cores == 1))) {
-    return 0;
-  }
   const std::size_t wanted =
       options.jobs > 0 ? static_cast<std::size_t>(options.jobs) : std::min<std::size_t>(cores, 4);
   return std::min(wanted, count);
@@ -363,7 +359,7 @@ int classify(const Options& options) {
   if (!status.ok()) {
     return interrupted() != 0 ? 128 + interrupted() : failure(status);
   }
-  const std::size_t threads = choose_threads(options, *source);
+  const std::size_t threads = choose_threads(options, source->count);
   PictureQueue queue(*source, threads, 2 * run.batch_size() + threads);
   status = feed(queue, run);
   if (const int signal = interrupted(); signal != 0 && status.ok()) {

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -56,11 +55,6 @@ int list_names(const std::string& path, std::vector<std::string>& names) {
   return error;
 }
 
-bool is_regular(int fd) {
-  struct stat info {};
-  return ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-}
-
 class Lister {
  public:
   Lister(bool recursive, std::vector<Input>& inputs) : recursive_(recursive), inputs_(inputs) {}
@@ -68,7 +62,7 @@ class Lister {
   // There are more inputs than there may be; those above are left out.
   bool full() const { return full_; }
 
-  void add_stdin() { push({.name = "-", .may_wait = !is_regular(STDIN_FILENO), .is_stdin = true}); }
+  void add_stdin() { push({.name = "-", .is_stdin = true}); }
 
   // A file, or a folder with what is in it. Says whether that gave any input.
   bool add(const std::string& name) {
@@ -82,7 +76,7 @@ class Lister {
       push({name, {Code::kNotFound, "an empty name is no file"}});
     } else {
       // One that is not there is told of when it is opened.
-      push({name, {}, found && !S_ISREG(info.st_mode)});
+      push({name});
     }
     return inputs_.size() > before || full_;
   }

@@ -12,7 +12,6 @@ namespace xception::cli {
 struct Input {
   std::string name;       // as records show it
   Status status = {};     // why there is nothing to open: a folder that cannot be listed, say
-  bool may_wait = false;  // no regular file: reading it may wait for somebody to write
   bool is_stdin = false;  // then the name is "-", which may also be a file's
 
   // As the decoder takes it: "-" is standard input.

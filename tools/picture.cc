@@ -126,7 +126,6 @@ PictureSource picture_files(std::vector<Input> inputs, const Options& options,
   source.count = loader->inputs.size();
   for (const Input& input : loader->inputs) {
     source.name_width = std::max(source.name_width, text_width(printable(input.name)));
-    source.may_wait = source.may_wait || input.may_wait;
   }
   source.load = [loader](std::size_t i) {
     const Input& input = loader->inputs[i];

@@ -31,7 +31,6 @@ struct PictureSource {
   std::size_t count = 0;
   std::function<Picture(std::size_t)> load;
   std::size_t name_width = 0;  // of the longest name
-  bool may_wait = false;       // a load may wait for somebody to write
   int height = 0;              // of every picture, where that is known before it is loaded
   int width = 0;
 };

@@ -83,14 +83,21 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
 
 
-def png(width, height, data=b"", depth=8, colour=2, more=b""):
-    """A PNG file whose header claims this size; `data` is what IDAT holds, compressed, and `more`
-    are chunks before it."""
+def png(width, height, data=b"", depth=8, colour=2):
+    """A PNG file whose header claims this size; `data` is what IDAT holds, compressed."""
+    return png_of_chunks(width, height, chunk(b"IDAT", zlib.compress(data)), depth, colour)
+
+
+def black_png(side, *more):
+    """A square picture, made without holding its pixels, which would count as what a process that
+    is started takes; `more` are chunks before them."""
+    deflate = zlib.compressobj()
+    row = b"\1" + b"\0" * (3 * side)
+    data = b"".join(deflate.compress(row) for _ in range(side)) + deflate.flush()
+    return png_of_chunks(side, side, b"".join(more) + chunk(b"IDAT", data))
+
+
+def png_of_chunks(width, height, chunks, depth=8, colour=2):
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + more
-        + chunk(b"IDAT", zlib.compress(data))
-        + chunk(b"IEND", b"")
-    )
+    signature = b"\x89PNG\r\n\x1a\n"
+    return signature + chunk(b"IHDR", header) + chunks + chunk(b"IEND", b"")

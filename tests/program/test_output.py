@@ -14,7 +14,7 @@ import unittest
 import numpy as np
 
 import program
-from program import BINARY, DEMO, IMAGES, pictures
+from program import BINARY, DEMO, IMAGES, black_png, pictures
 
 
 class OutputTest(program.ProgramTest):
@@ -178,6 +178,22 @@ class OutputTest(program.ProgramTest):
             self.assertEqual(f.read(), "older")
         (part,) = [name for name in os.listdir(self.folder) if name.endswith(".part")]
         self.assertIn(part, err.decode())
+
+    def test_signal_does_not_wait_for_a_large_picture(self):
+        picture = self.write("large.png", black_png(13_000))
+        for options in ([], ["-j1"]):
+            target = "results" + "".join(options)
+            process = subprocess.Popen(
+                [BINARY, "-m", DEMO, *options, "-o", self.path(target), picture],
+                stderr=subprocess.PIPE,
+            )
+            self.addCleanup(process.kill)
+            while not any(name.startswith(target + ".") for name in os.listdir(self.folder)):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=program.TIMEOUT)
+            self.assertEqual(process.returncode, 130, err)
+            self.assertIn(b"interrupted after 0 inputs", err)
 
     def test_signal_while_a_pipe_stays_silent(self):
         path = self.path("pipe")
