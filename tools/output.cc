@@ -17,6 +17,20 @@ namespace {
 
 constexpr std::size_t kBufferBytes = std::size_t{64} << 10;
 
+// Where writing to `path` would end up, the last file of a chain of links need not be there.
+std::string behind_links(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;  // as the system follows
+  std::error_code error;
+  fs::path target = path;
+  for (int i = 0; i < kMostLinks && fs::is_symlink(target, error); ++i) {
+    target =
+        target.parent_path() / fs::read_symlink(target, error);  // an absolute one stands alone
+  }
+  const fs::path resolved = fs::weakly_canonical(target, error);
+  return error ? path : resolved.string();
+}
+
 }  // namespace
 
 Output::~Output() {
@@ -55,15 +69,17 @@ Status Output::open(const std::string& path) {
     fd_ = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
     return fd_ < 0 ? failure(errno) : Status();
   }
-  std::error_code error;
-  const std::filesystem::path resolved = std::filesystem::weakly_canonical(path, error);
-  target_ = error ? path : resolved.string();
+  target_ = behind_links(path);
   const std::string temporary = target_ + '.' + std::to_string(::getpid()) + ".part";
   fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd_ < 0) {
     return failure(errno);
   }
   temporary_ = temporary;
+  if (exists) {  // what others could not read they cannot read afterwards
+    constexpr mode_t kPermissions = 0777;
+    static_cast<void>(::fchmod(fd_, info.st_mode & kPermissions));
+  }
   return {};
 }
 

@@ -107,6 +107,21 @@ class OutputTest(program.ProgramTest):
         with open(target) as f:
             self.assertEqual(f.read(), out)
         self.assertEqual(sorted(os.listdir(self.folder)), ["link", "results.txt"])
+        # A link whose file is still to come, and one to that link by a path of its own.
+        os.mkdir(self.path("below"))
+        os.symlink(os.path.join("below", "new"), self.path("first"))
+        os.symlink(self.path("first"), self.path("second"))
+        self.run_demo(pictures()[0], "-o", self.path("second"))
+        self.assertEqual(os.listdir(self.path("below")), ["new"])
+        self.assertTrue(os.path.islink(self.path("first")) and os.path.islink(self.path("second")))
+
+    def test_output_keeps_the_permissions_of_an_older_file(self):
+        for mode in (0o600, 0o664, 0o755):
+            target = self.write("results.txt", "older")
+            os.chmod(target, mode)
+            self.run_demo(pictures()[0], "-o", target)
+            self.assertEqual(os.stat(target).st_mode & 0o777, mode)
+            self.assertNotEqual(self.content("results.txt"), b"older")
 
     def test_output_to_a_stream_of_its_own(self):
         name = self.write("log", "begun\n")
