@@ -1,5 +1,7 @@
-// PGM and PPM, the binary kinds (P5, P6), read here: stb_image ignores the maximum value and takes
-// 16-bit samples in the wrong order. Scaled as Pillow scales: round(value / max * 255).
+// PBM, PGM and PPM, the binary kinds (P4, P5, P6), read here: stb_image reads no P4, ignores the
+// maximum value and takes 16-bit samples in the wrong order. Scaled as Pillow scales:
+// round(value / max * 255).
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -51,14 +53,44 @@ std::vector<std::uint8_t> sample_table(int max, bool gray) {
   return table;
 }
 
+// Eight pixels a byte, the first one highest; every row begins with a byte of its own. 1 is black.
+Result<DecodedImage> decode_bitmap(Bytes file, const DecodeOptions& options) {
+  std::size_t at = 2;
+  const std::int64_t width = next_number(file, &at);
+  const std::int64_t height = next_number(file, &at);
+  if (width < 0 || height < 0) {
+    return bad_image("the PBM file is damaged: its header should hold width and height");
+  }
+  XC_RETURN_IF_ERROR(check_extent(width, height, 3, options));
+  const auto row_bytes = static_cast<std::size_t>((width + 7) / 8);
+  if ((file.size() - at) / row_bytes < static_cast<std::size_t>(height)) {
+    return truncated("PBM");
+  }
+  DecodedImage decoded;
+  decoded.decoder = "xception";
+  decoded.image = blank_image(width, height);
+  std::uint8_t* dst = decoded.image.pixels.data();
+  for (std::int64_t y = 0; y < height; ++y, at += row_bytes) {
+    for (std::int64_t x = 0; x < width; ++x, dst += 3) {
+      const unsigned bits = u8(file, at + static_cast<std::size_t>(x / 8));
+      const bool black = (bits >> (7 - x % 8) & 1U) != 0;
+      std::fill_n(dst, 3, static_cast<std::uint8_t>(black ? 0 : 255));
+    }
+  }
+  return decoded;
+}
+
 }  // namespace
 
 Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options) {
   const unsigned kind = u8(file, 1);
+  if (kind == '4') {
+    return decode_bitmap(file, options);
+  }
   if (kind != '5' && kind != '6') {
     return bad_image(
-        "the PNM file is a bitmap or plain text (P1 to P4); only binary gray and "
-        "colour (P5, P6) are read");
+        "the PNM file is plain text (P1 to P3); only binary ones (P4, P5, P6) are read: convert it "
+        "to PNG");
   }
   const bool gray = kind == '5';
   std::size_t at = 2;

@@ -186,6 +186,17 @@ TEST_CASE("PNM: maximum value, comments and 16 bits") {
   CHECK(pixels_of(deep) == ByteVector{0x12, 0x12, 0x12});
   CHECK(decode_image(as_bytes(deep))->warnings.size() == 1);
   check_truncations(from_text("P6 1 2 255\nabcdef"));
+  // Ten pixels a row: bits 2 and 9 are black, and those behind the row do not matter.
+  ByteVector bitmap = from_text("P4\n# two rows\n10 2\n");
+  append(&bitmap, {0b00100000, 0b01111111, 0b11111111, 0b11000000});
+  const ByteVector pixels = pixels_of(bitmap);
+  REQUIRE(pixels.size() == 60);
+  for (std::size_t i = 0; i < pixels.size(); ++i) {
+    CHECK(pixels[i] == (i / 3 == 2 || i / 3 == 9 || i >= 30 ? 0 : 255));
+  }
+  check_truncations(bitmap);
+  CHECK(contains(error_of(from_text("P4 100000 100000 ")), "limit"));
+  CHECK(contains(error_of(from_text("P4 x")), "width and height"));
   CHECK(contains(error_of(from_text("P3 1 1 255\n1 2 3")), "only binary"));
   CHECK(contains(error_of(from_text("P6 1 1 0\nabc")), "1 to 65535"));
   CHECK(contains(error_of(from_text("P5 0 1 255\nabc")), "0 x 1"));

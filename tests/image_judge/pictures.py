@@ -170,6 +170,7 @@ def make_pictures(rng, folder):
     save("animated.gif", frames[0], format="GIF", save_all=True, append_images=frames[1:])
     save("rgb.ppm", rgb(44, 22), format="PPM")
     save("l.pgm", rgb(44, 22).convert("L"), format="PPM")
+    save("bits.pbm", rgb(45, 22).convert("1"), format="PPM")
     samples = rng.integers(0, 101, (9, 14, 3), dtype=np.uint8)
     add("max100.ppm", b"P6 # comment\n14 9\n# another\n100\n" + samples.tobytes())
     samples = rng.integers(0, 1001, (9, 14, 3), dtype=np.uint16)
