@@ -169,12 +169,13 @@ class CpuBackend : public Backend {
 
 Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options) {
   const bool bf16 = options.precision == Precision::kBf16;
+  const bool has_bf16 = cpu::has_isa(dnnl::cpu_isa::avx512_core_bf16);
   if (!bf16 && options.precision != Precision::kFp32) {
     return Status(Code::kUnsupported, std::string("the CPU backend has no ") +
                                           precision_name(options.precision) +
-                                          "; use --precision fp32 or bf16");
+                                          "; use --precision fp32" + (has_bf16 ? " or bf16" : ""));
   }
-  if (bf16 && !cpu::has_isa(dnnl::cpu_isa::avx512_core_bf16)) {
+  if (bf16 && !has_bf16) {
     return Status(Code::kUnsupported,
                   "precision bf16 needs a CPU with AVX512_BF16, which this one has not; use "
                   "--precision fp32");

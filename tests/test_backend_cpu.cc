@@ -738,13 +738,4 @@ TEST_CASE("bf16: the result is float32, with no rounding of its own") {
   }
 }
 
-TEST_CASE("precisions that the CPU backend does not have are refused in a sentence") {
-  SessionOptions options;
-  options.precision = Precision::kFp16;
-  const auto backend = make_cpu_backend(options);
-  REQUIRE_FALSE(backend.ok());
-  CHECK(backend.status().code() == Code::kUnsupported);
-  CHECK(backend.status().message() == "the CPU backend has no fp16; use --precision fp32 or bf16");
-}
-
 }  // namespace xception

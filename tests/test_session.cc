@@ -238,11 +238,12 @@ TEST_CASE("devices and precisions that are not there are refused by name") {
         create_status(model, {.device = device}), Code::kInvalidArgument,
         "unknown device '" + std::string(device) + "'; expected auto, cpu, cuda or cuda:N");
   }
+  const bool has_bf16 = create_status(model, {.device = "cpu", .precision = Precision::kBf16}).ok();
   for (const Precision precision : {Precision::kFp16, Precision::kTf32}) {
     const std::string name = precision_name(precision);
-    check_refused(create_status(model, {.device = "cpu", .precision = precision}),
-                  Code::kUnsupported,
-                  "the CPU backend has no " + name + "; use --precision fp32 or bf16");
+    check_refused(
+        create_status(model, {.device = "cpu", .precision = precision}), Code::kUnsupported,
+        "the CPU backend has no " + name + "; use --precision fp32" + (has_bf16 ? " or bf16" : ""));
     check_refused(create_status(model, {.device = "reference", .precision = precision}),
                   Code::kUnsupported,
                   "the reference backend has no " + name + "; use fp32 or bf16");
