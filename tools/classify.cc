@@ -161,7 +161,7 @@ Status Classification::begin(const PictureSource& source) {
   const Result<Session*> session =
       network_.session(static_cast<int>(batch_size_), source.height > 0 ? source.height : size,
                        source.width > 0 ? source.width : size);
-  XC_RETURN_IF_ERROR(session.status());
+  XC_RETURN_IF_ERROR(name_array(session.status(), options_.raw_input));
   const SessionInfo& info = (*session)->info();
   facts_.device = info.device;
   say_place(options_, facts_.arch, info);

@@ -223,7 +223,8 @@ Status run_comparison(const Options& options, std::string& text, bool& passed) {
   const Result<Batch> batch = input_batch(options, *network, **golden);
   XC_RETURN_IF_ERROR(batch.status());
   Result<Session*> session = network->session(batch->shape.n, batch->shape.h, batch->shape.w);
-  XC_RETURN_IF_ERROR(session.status());
+  XC_RETURN_IF_ERROR(
+      name_array(session.status(), options.has_inputs() ? options.raw_input : options.compare));
   say_place(options, network->info().arch, (*session)->info());
 
   Comparison comparison(options, **golden);

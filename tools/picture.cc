@@ -172,6 +172,12 @@ Result<PictureSource> picture_array(const std::string& path, const Options& opti
   return source;
 }
 
+Status name_array(const Status& status, const std::string& path) {
+  return path.empty() || status.code() != Code::kInvalidArgument
+             ? status
+             : status.with_context("'" + path + "'");
+}
+
 Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,
                                   std::vector<std::string>& notes) {
   if (!options.raw_input.empty()) {

@@ -41,6 +41,10 @@ PictureSource picture_files(std::vector<Input> inputs, const Options& options,
 // The pictures of an array. Fails with kInvalidArgument where it is none that can be fed.
 Result<PictureSource> picture_array(const std::string& path, const Options& options);
 
+// A failure of arguments, with the name of the array that the pictures' size comes from in front of
+// it, if that is `path`; "" is none.
+Status name_array(const Status& status, const std::string& path);
+
 // The inputs that the options name, of either kind; notes as list_inputs gives them. Fails with
 // kInvalidArgument too where an output would be written over one of them.
 Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,

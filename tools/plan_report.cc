@@ -171,7 +171,7 @@ Status write_profile(const Options& options, std::string& text) {
   const Result<Batch> batch = profile_batch(options, *network);
   XC_RETURN_IF_ERROR(batch.status());
   Result<Session*> session = network->session(batch->shape.n, batch->shape.h, batch->shape.w);
-  XC_RETURN_IF_ERROR(session.status());
+  XC_RETURN_IF_ERROR(name_array(session.status(), options.raw_input));
   say_place(options, network->info().arch, (*session)->info());
   std::vector<float> logits;
   XC_RETURN_IF_ERROR(run_batch(**session, *batch, logits));  // warms up, and stages the input

@@ -274,7 +274,10 @@ class InputsTest(program.ProgramTest):
         self.assertIn("1x3x28x28", message(np.zeros((1, 3, 28, 28), "u1")))
         self.assertIn("type", message(np.zeros((1, 3, 28, 28), "f8")))
         self.assertIn("--mean", message(np.zeros((1, 3, 28, 28), "f4"), "--mean", "0,0,0"))
-        self.assertIn("17 to 32", message(np.zeros((1, 3, 40, 40), "f4")))
+        for mode in ([], ["--profile"], ["--compare", DEMO]):
+            said = message(np.zeros((1, 3, 40, 40), "f4"), *mode)
+            self.assertIn("17 to 32", said)
+            self.assertIn("x.npy': ", said)
         self.assertIn("0x28x28x3", message(np.zeros((0, 28, 28, 3), "u1")))
         self.assertIn("sides of 1", message(np.zeros((1, 3, 0, 28), "f4")))
 
