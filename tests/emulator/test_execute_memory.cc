@@ -1,4 +1,4 @@
-// Loads and stores of every space and width, atomics, cp.async, and what they count.
+// Loads and stores of every space and width, cp.async, and what they count.
 #include <numeric>
 
 #include "tests/emulator/numeric.h"
@@ -173,74 +173,6 @@ TEST_CASE("variables that hold addresses") {
                  "st.global.v2.u32 [%rd2], {%r2, %r3};"),
       {to, to});
   CHECK(machine.download<u32>(to, 2) == std::vector<u32>{4, 5});
-}
-
-// Each of 256 threads once, on one place; results do not depend on the order.
-void check_atomic(const std::string& operation, const std::string& type, u64 initial, u64 operand,
-                  u64 want) {
-  INFO(operation << "." << type);
-  PtxMachine machine;
-  machine.seed = 3;
-  machine.block.x = 128;
-  machine.grid.x = 2;
-  machine.threads = 2;
-  const Address place = machine.upload<u64>({initial, operand});
-  const std::string width =
-      type.ends_with("x2") ? "32" : type.substr(type.find_first_of("0123456789"), 2);
-  machine.run(kernel("ld.global.b" + width + " " +
-                     (width == "64"   ? "%rd3"
-                      : width == "16" ? "%h3"
-                                      : "%r3") +
-                     ", [%rd1+8];\nred.relaxed.gpu.global." + operation + "." + type + " [%rd1], " +
-                     (width == "64"   ? "%rd3"
-                      : width == "16" ? "%h3"
-                                      : "%r3") +
-                     ";"),
-              {place, place});
-  CHECK(machine.download<u64>(place, 1)[0] == want);
-}
-
-TEST_CASE("atomics add up over blocks") {
-  check_atomic("add", "u32", 5, 3, 5 + 768);
-  check_atomic("add", "s32", 5, static_cast<u32>(-3), static_cast<u32>(5 - 768));
-  check_atomic("add", "u64", 5, 1ULL << 40, 5 + (256ULL << 40));
-  check_atomic("min", "s32", 5, static_cast<u32>(-3), static_cast<u32>(-3));
-  check_atomic("min", "u32", 5, static_cast<u32>(-3), 5);
-  check_atomic("max", "s32", 5, static_cast<u32>(-3), 5);
-  check_atomic("max", "u64", 5, 9, 9);
-  check_atomic("and", "b32", 0xFF, 0x3C, 0x3C);
-  check_atomic("or", "b32", 0xF0, 0x3C, 0xFC);
-  check_atomic("xor", "b32", 0xF0, 0x3C, 0xF0);
-  check_atomic("inc", "u32", 0, 99, 256 % 100);
-  check_atomic("dec", "u32", 0, 99, 100 - 256 % 100);
-  check_atomic("add", "f32", float_bits(1.0F), float_bits(0.5F), float_bits(129.0F));
-  check_atomic("add", "f64", std::bit_cast<u64>(1.0), std::bit_cast<u64>(0.5),
-               std::bit_cast<u64>(129.0));
-  check_atomic("add.noftz", "f16", half_from_float(1), half_from_float(0.5F), half_from_float(129));
-  check_atomic("add.noftz", "bf16x2", u64{bfloat_from_float(2)} << 16 | bfloat_from_float(0),
-               u64{bfloat_from_float(-1)} << 16 | bfloat_from_float(1),
-               u64{bfloat_from_float(-254)} << 16 | bfloat_from_float(256));
-}
-
-TEST_CASE("atomics return what was there before") {
-  PtxMachine machine;
-  const Address place = machine.upload<u32>({0, 0});
-  const Address to = machine.allocate(128);
-  machine.run(kernel("atom.global.add.u32 %r2, [%rd1], 1;\nmul.wide.u32 %rd3, %r1, 4;\n"
-                     "add.u64 %rd4, %rd2, %rd3;\nst.global.u32 [%rd4], %r2;"),
-              {place, to});
-  std::vector<u32> got = machine.download<u32>(to, 32);
-  std::sort(got.begin(), got.end());
-  CHECK(got == iota(32));
-
-  machine.block.x = 1;
-  machine.run(kernel(".shared .align 8 .b64 s;\nmov.u32 %r9, s;\nst.shared.u64 [%r9], 7;\n"
-                     "atom.shared.cas.b64 %rd3, [%r9], 8, 1;\nst.global.u64 [%rd2], %rd3;\n"
-                     "atom.shared.cas.b64 %rd3, [%r9], 7, 9;\nst.global.u64 [%rd2+8], %rd3;\n"
-                     "atom.shared.exch.b64 %rd3, [s], 11;\nst.global.u64 [%rd2+16], %rd3;\n"
-                     "ld.shared.u64 %rd3, [s];\nst.global.u64 [%rd2+24], %rd3;"),
-              {place, to});
-  CHECK(machine.download<u64>(to, 4) == std::vector<u64>{7, 7, 9, 11});
 }
 
 TEST_CASE("cp.async lands when it is waited for") {

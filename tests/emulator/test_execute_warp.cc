@@ -1,5 +1,8 @@
 // What lanes of a warp see of each other, and matrix instructions from PTX to registers.
+#include <algorithm>
 #include <bit>
+#include <functional>
+#include <numeric>
 
 #include "tests/emulator/matrix.h"
 #include "tests/emulator/numeric.h"
@@ -57,7 +60,7 @@ TEST_CASE("a shuffle whose groups are lanes apart") {
   }
 }
 
-TEST_CASE("votes, matches and reductions") {
+TEST_CASE("votes and matches") {
   XC_RANDOM(random);
   std::vector<u32> a(64);
   for (u32& value : a) {
@@ -94,27 +97,41 @@ TEST_CASE("votes, matches and reductions") {
     const u32 same = ballot(i, [&](u32 value) { return value == a[i]; });
     return same == ~0U ? ~0U : 0U;
   });
-  const auto reduce = [&](std::size_t i, auto operation) {
-    u32 result = a[warp_of(i)];
-    for (std::size_t lane = 1; lane < 32; ++lane) {
-      result = operation(result, a[warp_of(i) + lane]);
-    }
-    return result;
-  };
-  check("redux.sync.add.s32 d, a, -1;",
-        [&](std::size_t i) { return reduce(i, [](u32 x, u32 y) { return x + y; }); });
-  check("redux.sync.min.s32 d, a, -1;", [&](std::size_t i) {
-    return reduce(i, [](u32 x, u32 y) {
-      return static_cast<u32>(std::min(static_cast<i32>(x), static_cast<i32>(y)));
-    });
-  });
-  check("redux.sync.max.u32 d, a, -1;",
-        [&](std::size_t i) { return reduce(i, [](u32 x, u32 y) { return std::max(x, y); }); });
-  check("redux.sync.xor.b32 d, a, -1;",
-        [&](std::size_t i) { return reduce(i, [](u32 x, u32 y) { return x ^ y; }); });
   check("activemask.b32 d;", [](std::size_t) { return ~0U; });
   check("elect.sync d|p, -1;\n@p mov.b32 d, 77;",
         [](std::size_t i) { return i % 32 == 0 ? 77U : 0U; });
+}
+
+template <class T, class Operation>
+void check_reduction(Random& random, const std::string& name, const Operation& operation) {
+  const std::string text = "redux.sync." + name + " d, a, -1;";
+  const std::vector<T> a = operand_values<T>(random, kOperands);
+  const std::vector<T> d = evaluate<T>(text, a);
+  for (std::size_t warp = 0; warp < a.size(); warp += 32) {
+    const auto lanes = a.begin() + static_cast<std::ptrdiff_t>(warp);
+    const T want = std::accumulate(lanes + 1, lanes + 32, *lanes, operation);
+    for (std::size_t lane = warp; lane < warp + 32; ++lane) {
+      INFO(text);
+      REQUIRE(d[lane] == want);
+    }
+  }
+}
+
+template <class T>
+void check_order_reductions(Random& random, const std::string& type) {
+  check_reduction<T>(random, "min." + type, [](T x, T y) { return std::min(x, y); });
+  check_reduction<T>(random, "max." + type, [](T x, T y) { return std::max(x, y); });
+}
+
+TEST_CASE("reductions over a warp, every operation on every type") {
+  XC_RANDOM(random);
+  check_reduction<u32>(random, "add.u32", std::plus());
+  check_reduction<u32>(random, "add.s32", std::plus());
+  check_order_reductions<u32>(random, "u32");
+  check_order_reductions<i32>(random, "s32");
+  check_reduction<u32>(random, "and.b32", std::bit_and());
+  check_reduction<u32>(random, "or.b32", std::bit_or());
+  check_reduction<u32>(random, "xor.b32", std::bit_xor());
 }
 
 TEST_CASE("lanes with their own masks exchange in groups") {
