@@ -64,6 +64,12 @@ class CudaProgramTest(program.ProgramTest):
                     self.assertIn(word, message)
 
     @once
+    def test_cudnn_wants_more_than_the_emulator(self):
+        message = self.refused(4, "-m", DEMO, pictures()[0], "-d", "cudnn")
+        self.assertRegex(message, "'cudnn:0'.*cuDNN needs a real GPU|this build has no cuDNN")
+        self.assertIn("--device", message)
+
+    @once
     def test_sessions_that_are_kept_give_way_where_memory_is_short(self):
         # Enough for a session of eight pictures, and not for the one of the last two beside it.
         short = environment(XC_EMULATOR_MEMORY="2600000")
