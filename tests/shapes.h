@@ -134,6 +134,24 @@ inline NamedShapes xception_shapes(int n) {
   return net.take();
 }
 
+// Both networks by one, two and three pictures: of the paper's, by two its layers on maps of 19
+// pixels and fewer, by three those of 10. There the choice of tiles hangs on the number of
+// pictures, and an emulator takes long for larger ones.
+inline std::vector<NamedShapes> layers_of_networks(bool depthwise_seed) {
+  std::vector<NamedShapes> all = {seed_shapes(1, depthwise_seed), seed_shapes(2, depthwise_seed),
+                                  seed_shapes(3, depthwise_seed), xception_shapes(1)};
+  for (const auto& [pictures, pixels] : {std::pair(2, 19), std::pair(3, 10)}) {
+    NamedShapes shapes = xception_shapes(pictures);
+    const auto too_large = [most = pixels](const auto& layer) {
+      return layer.problem.src.h > most;
+    };
+    std::erase_if(shapes.convs, too_large);
+    std::erase_if(shapes.pools, too_large);
+    all.push_back(std::move(shapes));
+  }
+  return all;
+}
+
 // Small and awkward: pictures of size 1, 2, 3 and prime, not square; channels that fill no vector;
 // padding on one side only, as TensorFlow's 'same' has it; windows that fit once or not at all.
 inline std::vector<ConvProblem> edge_convs(int n) {

@@ -122,11 +122,11 @@ TEST_CASE("conv3x3: what is not finite reaches the windows that hold it, and no 
 TEST_CASE("conv3x3: every layer of the networks") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const NamedShapes& shapes : {seed_shapes(1, false), xception_shapes(1)}) {
+  for (const NamedShapes& shapes : layers_of_networks(false)) {
     for (const NamedConv& layer : shapes.convs) {
       const bool first = layer.problem.src.c == kPictureColours;  // picture_conv's
       if (layer.problem.window.size == 3 && !layer.problem.depthwise && !first) {
-        INFO(layer.name);
+        INFO(layer.name << " of " << layer.problem.src.n);
         check_dense_case(random, kConv3x3, layer.problem, Numeric::kFp16, device_under_test(),
                          {true, true, true, false, true}, /*exact_only=*/true);
       }

@@ -304,26 +304,23 @@ TEST_CASE("depthwise convolutions give a picture the same bits in any batch") {
   CHECK(pick_depthwise_tile(one, gpu).strip_rows < pick_depthwise_tile(many, gpu).strip_rows);
 }
 
-void check_layers(const NamedShapes& shapes, const std::vector<Numeric>& numerics) {
+void check_layers(const NamedShapes& shapes, Numeric numeric) {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
   for (const NamedConv& conv : shapes.convs) {
     if (conv.problem.depthwise) {
-      INFO(conv.name);
-      for (const Numeric numeric : numerics) {
-        check(random, conv.problem, numeric, {});
-      }
+      INFO(conv.name << " of " << conv.problem.src.n);
+      check(random, conv.problem, numeric, {});
     }
   }
 }
 
-TEST_CASE("depthwise layers of the seed's network") {
-  check_layers(seed_shapes(1, true), {Numeric::kFp32, Numeric::kFp16, Numeric::kBf16});
-  check_layers(seed_shapes(2, true), {Numeric::kFp16});
-}
-
-TEST_CASE("depthwise layers of the paper's network", "[slow]") {
-  check_layers(xception_shapes(1), {Numeric::kFp16});
+TEST_CASE("depthwise layers of the networks") {
+  for (const NamedShapes& shapes : layers_of_networks(true)) {
+    check_layers(shapes, Numeric::kFp16);
+  }
+  check_layers(seed_shapes(1, true), Numeric::kFp32);
+  check_layers(seed_shapes(1, true), Numeric::kBf16);
 }
 
 TEST_CASE("a depthwise convolution says what it cannot do") {

@@ -224,10 +224,10 @@ TEST_CASE("pointwise: what is not finite stays with its pixel and out of the pad
 TEST_CASE("pointwise: every layer of the networks") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const NamedShapes& shapes : {seed_shapes(1, true), xception_shapes(1)}) {
+  for (const NamedShapes& shapes : layers_of_networks(true)) {
     for (const NamedConv& layer : shapes.convs) {
       if (layer.problem.window.size == 1) {
-        INFO(layer.name);
+        INFO(layer.name << " of " << layer.problem.src.n);
         check_dense_case(random, kPointwise, layer.problem, Numeric::kFp16, device_under_test(),
                          {true, true, true, false, true}, /*exact_only=*/true);
       }

@@ -120,7 +120,7 @@ void check_layers(const NamedShapes& shapes, Numeric numeric) {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
   for (const NamedPool& pool : shapes.pools) {
-    INFO(pool.name);
+    INFO(pool.name << " of " << pool.problem.src.n);
     if (pool.average) {
       check_mean(random, pool.problem, numeric);
     } else {
@@ -130,14 +130,12 @@ void check_layers(const NamedShapes& shapes, Numeric numeric) {
   }
 }
 
-TEST_CASE("pools of the seed's network") {
-  for (const Numeric numeric : kNumerics) {
-    check_layers(seed_shapes(1, true), numeric);
+TEST_CASE("pools of the networks") {
+  for (const NamedShapes& shapes : layers_of_networks(true)) {
+    check_layers(shapes, Numeric::kFp16);
   }
-}
-
-TEST_CASE("pools of the paper's network", "[slow]") {
-  check_layers(xception_shapes(1), Numeric::kFp16);
+  check_layers(seed_shapes(1, true), Numeric::kFp32);
+  check_layers(seed_shapes(1, true), Numeric::kBf16);
 }
 
 TEST_CASE("max_pool keeps a NaN wherever it stands in the window") {
