@@ -1,8 +1,11 @@
 #include "engine/cuda_device.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <limits>
+#include <set>
 
 #include "engine/backend.h"
 #include "engine/cuda_raii.h"
@@ -55,22 +58,28 @@ Result<Device> describe_device(int index) {
   return Device{index, arch, name, properties.name + std::string(text.data())};
 }
 
-// "7.5, 8.0, 8.6 and later"
+// "7.5, 8.0, 8.6 and later": machine code runs where it was made for, PTX on everything later too,
+// unless it is that of one architecture ("90a-virtual").
 std::string targets_text(std::string_view targets) {
-  std::string text;
-  int before = 0;
+  std::set<int> archs;
+  int later = std::numeric_limits<int>::max();
   while (!targets.empty()) {
     const std::string_view target = targets.substr(0, targets.find(','));
     targets.remove_prefix(std::min(target.size() + 1, targets.size()));
     int arch = 0;
     std::from_chars(target.data(), target.data() + target.size(), arch);
-    if (arch != before) {  // of the last one there is machine code and PTX
+    archs.insert(arch);
+    if (target.ends_with("-virtual") && !target.ends_with("a-virtual")) {
+      later = std::min(later, arch);
+    }
+  }
+  std::string text;
+  for (const int arch : archs) {
+    if (arch <= later) {
       text += (text.empty() ? "" : ", ") + capability(arch);
     }
-    text += target.ends_with("-virtual") && !target.ends_with("a-virtual") ? " and later" : "";
-    before = arch;
   }
-  return text;
+  return text + (archs.count(later) > 0 ? " and later" : "");
 }
 
 // What to do about a GPU that this build holds no code for.
