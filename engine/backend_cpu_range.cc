@@ -19,10 +19,11 @@ constexpr double kLargest = 1e12;
 constexpr double kSafe = 1e37;
 constexpr double kNothing = -1;  // as a limit
 
+// As the kernels take them, which may be infinite.
 double largest_magnitude(const std::vector<double>& values) {
   double largest = 0;
   for (const double value : values) {
-    largest = std::max(largest, std::abs(value));
+    largest = std::max<double>(largest, std::abs(static_cast<float>(value)));
   }
   return largest;
 }
@@ -40,6 +41,11 @@ bool any_above(const std::byte* data, std::int64_t count, Int limit) {
 }
 
 }  // namespace
+
+double Reach::of(double magnitude) const {
+  return gain < kSafe && offset < kSafe ? gain * magnitude + offset
+                                        : std::numeric_limits<double>::infinity();
+}
 
 Reach reach_of(const Affine& affine) {
   return {largest_magnitude(affine.scale), largest_magnitude(affine.shift)};
@@ -126,7 +132,7 @@ void RangeGuard::look(std::size_t value) {
   if (value == 0) {
     std::fill(lost_.begin(), lost_.end(), char{0});
   }
-  if (value >= checks_.size() || !checks_[value].wanted) {
+  if (!checks_[value].wanted) {
     return;
   }
   const Check& check = checks_[value];
@@ -147,11 +153,13 @@ void RangeGuard::look(std::size_t value) {
   });
 }
 
-void RangeGuard::mark(const Shape& shape, float* result) const {
-  const std::int64_t row = shape.elements() / shape.n;
+void RangeGuard::mark_result() const {
+  const BoundValue& result = checks_.back().value;
+  const std::int64_t row = result.shape.elements() / result.shape.n;
+  auto* const values = reinterpret_cast<float*>(result.data);  // wide, and dense
   for (std::size_t n = 0; n < lost_.size(); ++n) {
     if (lost_[n] != 0) {
-      std::fill_n(result + static_cast<std::int64_t>(n) * row, row,
+      std::fill_n(values + static_cast<std::int64_t>(n) * row, row,
                   std::numeric_limits<float>::quiet_NaN());
     }
   }

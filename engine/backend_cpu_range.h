@@ -20,7 +20,8 @@ struct Reach {
   double gain = 1;
   double offset = 0;
 
-  double of(double magnitude) const { return gain * magnitude + offset; }
+  // Infinite where a factor is, or would be in bf16: it makes NaN of 0, which is below every limit.
+  double of(double magnitude) const;
 };
 
 Reach reach_of(const Affine& affine);
@@ -61,8 +62,8 @@ class RangeGuard {
   // Allocates nothing.
   void look(std::size_t value);
 
-  // The rows of pictures with a value that went too far become NaN.
-  void mark(const Shape& shape, float* result) const;
+  // Behind the last step: of pictures with a value that went too far the result becomes NaN.
+  void mark_result() const;
 
  private:
   struct Check {

@@ -69,7 +69,8 @@ using Reaches = std::vector<Reach>;
 constexpr Shape kShape = {3, 2, 5, 7};  // of every value
 constexpr std::int64_t kPicture = 2 * 5 * 7;
 
-// A plan of steps one behind another, whose values a test fills in. Values are float32 or bf16.
+// A plan of steps one behind another, whose values a test fills in. But for the result they may be
+// bf16.
 class Chain {
  public:
   explicit Chain(const Reaches& reaches, bool bf16 = false) : bf16_(bf16) {
@@ -82,9 +83,10 @@ class Chain {
     floats_.assign(graph_.nodes.size(), std::vector<float>(3 * kPicture));
     halves_.assign(graph_.nodes.size(), std::vector<std::uint16_t>(3 * kPicture));
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-      plan.values.push_back({kShape, !bf16,
-                             bf16 ? reinterpret_cast<std::byte*>(halves_[i].data())
-                                  : reinterpret_cast<std::byte*>(floats_[i].data())});
+      const bool is_wide = !bf16 || i + 1 == graph_.nodes.size();  // as the result always is
+      plan.values.push_back({kShape, is_wide,
+                             is_wide ? reinterpret_cast<std::byte*>(floats_[i].data())
+                                     : reinterpret_cast<std::byte*>(halves_[i].data())});
     }
     guard_.set_plan(plan, bf16);
   }
@@ -100,11 +102,15 @@ class Chain {
     }
     floats_[value][at] = 0;
     halves_[value][at] = 0;
-    std::array<float, 6> result = {1, 2, 3, 4, 5, 6};
-    guard_.mark({3, 1, 1, 2}, result.data());
-    CHECK((result[0] == 1 && result[1] == 2 && result[4] == 5 && result[5] == 6));
-    CHECK(std::isnan(result[2]) == std::isnan(result[3]));
-    return std::isnan(result[2]);
+    guard_.mark_result();
+    const std::vector<float>& result = floats_.back();
+    const bool found = std::isnan(result[kPicture]);
+    for (std::int64_t i = 0; i < 3 * kPicture; ++i) {
+      const bool in_picture = i >= kPicture && i < 2 * kPicture;
+      CHECK(std::isnan(result[static_cast<std::size_t>(i)]) == (found && in_picture));
+    }
+    std::fill(floats_.back().begin(), floats_.back().end(), 0.0F);
+    return found;
   }
 
   // The same where nothing is in any value.
@@ -112,9 +118,9 @@ class Chain {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       guard_.look(i);
     }
-    std::array<float, 3> result{};
-    guard_.mark({3, 1, 1, 1}, result.data());
-    return std::isnan(result[0]) && std::isnan(result[1]) && std::isnan(result[2]);
+    guard_.mark_result();
+    const std::vector<float>& result = floats_.back();
+    return std::all_of(result.begin(), result.end(), [](float x) { return std::isnan(x); });
   }
 
  private:
@@ -206,6 +212,10 @@ TEST_CASE("a step that multiplies by more gets less") {
   CHECK(endless.finds_zeros());
   Chain hopeless(Reaches{{1, 1e38}});
   CHECK(hopeless.finds_zeros());
+  // 0 times a scale that is infinite as float32 is no 0.
+  Chain unbounded(Reaches{{1}, reach_of(Affine{{1, 1e39}, {0, 0}})});
+  CHECK(unbounded.finds_zeros());
+  CHECK(Reach{1e39, 0}.of(0) > 1e38);
 }
 
 TEST_CASE("values in bf16") {

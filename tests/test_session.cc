@@ -773,6 +773,45 @@ TEST_CASE("logits of pictures whose sums overflow are no numbers, whatever a ReL
   CHECK(overflows > 0);
 }
 
+TEST_CASE("a batch norm's scale that float32 cannot hold gives no answer, not even of zeros") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random);
+  for (ModelFixture::Tensor& tensor : fixture.tensors) {
+    const bool is_shift = tensor.name.ends_with("running_mean") || tensor.name.ends_with("bias");
+    if (is_shift && tensor.name != "fc.bias") {
+      std::fill(tensor.data.begin(), tensor.data.end(), '\0');
+    }
+  }
+  const float huge = 3e38F;
+  const float none = 0;  // a variance; with eps the scale is 300 times as much
+  std::memcpy(fixture.at("block2.2.weight").data.data(), &huge, sizeof(huge));
+  std::memcpy(fixture.at("block2.2.running_var").data.data(), &none, sizeof(none));
+  const std::string bytes = fixture.bytes();
+  const auto model = load(bytes);
+  for (const bool fuse : {true, false}) {
+    Session session = create(model, {.device = "cpu", .height = 17, .width = 17, .fuse = fuse});
+    const Values logits =
+        run(session, Values(static_cast<std::size_t>(session.info().input.elements())));
+    CHECK(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }));
+  }
+}
+
+TEST_CASE("a layer callback sees the logits that the caller gets") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  Session session = create(load(bytes), {.device = "cpu", .height = 17, .width = 17});
+  Values seen;
+  session.set_layer_callback([&](const LayerOutput& output) {
+    seen.assign(output.values.begin(), output.values.end());
+    return Status();
+  });
+  Values images = pictures(random, session.info().input);
+  CHECK(same_bits(run(session, images), seen));
+  images[0] = 1e20F;
+  CHECK(same_bits(run(session, images), seen));
+  CHECK(std::isnan(seen[0]));
+}
+
 TEST_CASE("a picture of what is no number spoils no other of its batch") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();

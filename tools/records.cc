@@ -207,9 +207,11 @@ void rank(const std::vector<float>& logits, const Options& options, Record& reco
                            "'" + record.input +
                                "': the network's output is no finite number "
                                "(logit " +
-                               std::to_string(strange - logits.begin()) +
-                               "); values left the range of the precision: the weights may be "
-                               "damaged (--verify), or too large for fp16 (--precision bf16)");
+                               std::to_string(strange - logits.begin()) + "); " +
+                               (options.precision == Precision::kFp16
+                                    ? "values left the range of fp16: use --precision bf16"
+                                    : "values grew as they do with damaged weights: fetch or "
+                                      "export the model again"));
     return;
   }
   const int classes = static_cast<int>(logits.size());

@@ -170,7 +170,8 @@ class Session {
   // Images, already normalised, in host memory and either layout, to logits [batch][classes].
   // Shapes must be info().input and info().logits. Blocks until done. Not while a run is to be
   // collected. A picture whose values leave the range of the precision gets logits that are NaN or
-  // infinite; others of its batch do not notice. The CPU takes values above 1e12 for that too.
+  // infinite; others of its batch do not notice. The CPU takes values above 1e12 for that
+  // too, and smaller ones where a layer multiplies them by more than 1e25.
   Status run(TensorView<const float> images, TensorView<float> logits);
   // 8-bit RGB, NHWC, normalised with mean and std of the model (or of set_normalisation).
   Status run(TensorView<const std::uint8_t> images, TensorView<float> logits);
