@@ -292,12 +292,17 @@ int write_all(int fd, const char* data, std::size_t size) {
 }
 
 // Writes both parts to a new file `temporary` and gives it the name `path`; 0 or the error number,
-// and then no file is left.
-int write_and_rename(const std::string& temporary, const std::string& path,
+// and then no file is left. `older` are the permissions of what is replaced, 0 if that is nothing.
+int write_and_rename(const std::string& temporary, const std::string& path, mode_t older,
                      const std::string& header, const char* data, std::size_t size) {
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  constexpr mode_t kNew = 0666;
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                        older != 0 ? older & kNew : kNew);
   if (fd < 0) {
     return errno;
+  }
+  if (older != 0) {
+    static_cast<void>(::fchmod(fd, older));
   }
   int error = write_all(fd, header.data(), header.size());
   if (error == 0) {
@@ -369,13 +374,16 @@ Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape
     return Status(Code::kInvalidArgument, "the shape of the array for '" + path + "' is too large");
   }
   struct stat info {};
-  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+  const bool exists = ::stat(path.c_str(), &info) == 0;
+  if (exists && !S_ISREG(info.st_mode)) {
     return Status(Code::kIo, "cannot write '" + path + "': it is not a regular file");
   }
   const std::string temporary =
       path + ".part" + std::to_string(::getpid()) + "." + std::to_string(counter++);
-  const int error = write_and_rename(temporary, path, make_header(shape),
-                                     reinterpret_cast<const char*>(data), *size);
+  constexpr mode_t kPermissions = 0777;
+  const int error =
+      write_and_rename(temporary, path, exists ? info.st_mode & kPermissions : 0,
+                       make_header(shape), reinterpret_cast<const char*>(data), *size);
   return error == 0 ? Status() : write_error(path, error);
 }
 

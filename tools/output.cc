@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::size_t kBufferBytes = std::size_t{64} << 10;
 
-// Where writing to `path` would end up, the last file of a chain of links need not be there.
+}  // namespace
+
 std::string behind_links(const std::string& path) {
   namespace fs = std::filesystem;
   constexpr int kMostLinks = 40;  // as the system follows
@@ -30,8 +31,6 @@ std::string behind_links(const std::string& path) {
   const fs::path resolved = fs::weakly_canonical(target, error);
   return error ? path : resolved.string();
 }
-
-}  // namespace
 
 Output::~Output() {
   if (fd_ > STDERR_FILENO) {
@@ -55,6 +54,9 @@ Status Output::open(const std::string& path) {
   }
   struct stat info {};
   const bool exists = ::stat(path.c_str(), &info) == 0;
+  if (!exists && errno == ELOOP) {
+    return failure(ELOOP);
+  }
   // What this process writes to already is not to be replaced behind its back: /dev/stdout may be
   // a file that others have begun.
   for (const int own : {STDOUT_FILENO, STDERR_FILENO}) {
@@ -71,12 +73,15 @@ Status Output::open(const std::string& path) {
   }
   target_ = behind_links(path);
   const std::string temporary = target_ + '.' + std::to_string(::getpid()) + ".part";
-  fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  // What others cannot read of an older file they cannot read of the new one at any time.
+  constexpr mode_t kNew = 0666;
+  fd_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+               exists ? info.st_mode & kNew : kNew);
   if (fd_ < 0) {
     return failure(errno);
   }
   temporary_ = temporary;
-  if (exists) {  // what others could not read they cannot read afterwards
+  if (exists) {  // what new files do not get comes back
     constexpr mode_t kPermissions = 0777;
     static_cast<void>(::fchmod(fd_, info.st_mode & kPermissions));
   }

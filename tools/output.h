@@ -45,6 +45,9 @@ class Output {
   bool closed_pipe_ = false;
 };
 
+// Where writing to `path` would end up: behind symbolic links, the file of which need not be there.
+std::string behind_links(const std::string& path);
+
 // Ends a run that prints one text: the failure on standard error, or the text on standard output.
 // Returns the exit status; a closed pipe is no failure.
 int print_result(const Status& status, const std::string& text);

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "output.h"
+
 namespace xception::cli {
 namespace {
 
@@ -25,8 +27,7 @@ Target make_target(std::string option, const std::string& path) {
   target.option = std::move(option);
   target.path = path;
   target.exists = ::stat(path.c_str(), &target.info) == 0 && S_ISREG(target.info.st_mode);
-  std::error_code error;
-  target.resolved = std::filesystem::weakly_canonical(path, error).string();
+  target.resolved = behind_links(path);
   return target;
 }
 
@@ -55,7 +56,7 @@ std::string config_beside(const std::string& model) {
 Status check_layer_folder(const Options& options) {
   const std::filesystem::path read(options.raw_input);
   std::error_code error;
-  if (options.dump_layers.empty() || options.raw_input.empty() ||
+  if (options.dump_layers.empty() || options.raw_input.empty() || options.raw_input == "-" ||
       !std::filesystem::equivalent(options.dump_layers,
                                    read.has_parent_path() ? read.parent_path() : ".", error)) {
     return {};

@@ -114,6 +114,11 @@ class OutputTest(program.ProgramTest):
         self.run_demo(pictures()[0], "-o", self.path("second"))
         self.assertEqual(os.listdir(self.path("below")), ["new"])
         self.assertTrue(os.path.islink(self.path("first")) and os.path.islink(self.path("second")))
+        os.symlink("round", self.path("trip"))
+        os.symlink("trip", self.path("round"))
+        _, err = self.run_demo(pictures()[0], "-o", self.path("round"), status=1)
+        self.assertIn("symbolic links", err)
+        self.assertTrue(os.path.islink(self.path("round")))
 
     def test_output_keeps_the_permissions_of_an_older_file(self):
         for mode in (0o600, 0o664, 0o755):
@@ -122,6 +127,9 @@ class OutputTest(program.ProgramTest):
             self.run_demo(pictures()[0], "-o", target)
             self.assertEqual(os.stat(target).st_mode & 0o777, mode)
             self.assertNotEqual(self.content("results.txt"), b"older")
+            self.run_demo(pictures()[0], "-q", "--dump-input", target)
+            self.assertEqual(os.stat(target).st_mode & 0o777, mode)
+            self.assertEqual(self.content("results.txt")[:6], b"\x93NUMPY")
 
     def test_output_to_a_stream_of_its_own(self):
         name = self.write("log", "begun\n")
@@ -322,8 +330,10 @@ class OutputTest(program.ProgramTest):
         np.save(self.path("raw.npy"), np.zeros((1, 28, 28, 3), np.uint8))
         raw = self.path("raw.npy")
         new = self.path("new")
+        os.symlink("new", self.path("dangling"))
         config = self.write("config.json", "{}")
-        before = {name: self.content(name) for name in os.listdir(self.folder)}
+        names_before = sorted(os.listdir(self.folder))
+        before = {name: self.content(name) for name in names_before if name != "dangling"}
         cases = [
             [picture, "-o", model],
             [picture, "-o", picture],
@@ -338,12 +348,13 @@ class OutputTest(program.ProgramTest):
             [picture, "-o", config],
             [picture, "-o", new, "--dump-input", new],
             [picture, "-o", new, "--dump-input", os.path.join(self.folder, ".", "new")],
+            [picture, "-o", self.path("dangling"), "--dump-input", new],
         ]
         for case in cases:
             with self.subTest(case=case):
                 self.assertIn("name another file", self.refused(2, "-m", model, *case))
-                after = {name: self.content(name) for name in os.listdir(self.folder)}
-                self.assertEqual(after, before)
+                self.assertEqual(sorted(os.listdir(self.folder)), names_before)
+                self.assertEqual({name: self.content(name) for name in before}, before)
         with open(picture, "rb") as stdin:
             done = subprocess.run(
                 [BINARY, "-m", DEMO, "-", "-o", picture], stdin=stdin, capture_output=True
@@ -360,6 +371,10 @@ class OutputTest(program.ProgramTest):
         self.refused(2, *arguments, cwd=self.folder)
         self.assertEqual(os.listdir(self.folder), ["raw.npy"])
         self.run_demo("--raw-input", raw, "--dump-layers", self.path("layers"))
+        with open(raw, "rb") as array:
+            self.run_demo(
+                "--raw-input", "-", "--dump-layers", ".", stdin=array.read(), cwd=self.path("layers")
+            )
 
     def content(self, name):
         with open(self.path(name), "rb") as f:
