@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
@@ -317,9 +318,9 @@ Result<Metadata> read_timm_config(const std::string& json_text) {
   // Its pretrained_cfg has one too, which is that of the weights that a fine-tuned model began
   // with.
   if (const auto classes = (*config)->find("num_classes");
-      classes != (*config)->end() && classes->is_number_integer() &&
-      std::abs(classes->get<double>()) <= 1 << 24) {
-    metadata.num_classes = classes->get<int>();
+      classes != (*config)->end() && classes->is_number()) {
+    constexpr double kMost = std::numeric_limits<int>::max();
+    metadata.num_classes = static_cast<int>(std::clamp(classes->get<double>(), -kMost, kMost));
   }
   metadata.labels = timm_labels(**config);
   return metadata;

@@ -33,28 +33,6 @@ bool has_image_ending(const std::string& name) {
 constexpr std::size_t kMostInputs = std::size_t{1} << 21;
 constexpr std::size_t kMostNameBytes = std::size_t{256} << 20;
 
-// Names in a folder, sorted, or more than kMostInputs of them; errno where it cannot be read.
-int list_names(const std::string& path, std::vector<std::string>& names) {
-  DIR* folder = ::opendir(path.c_str());
-  if (folder == nullptr) {
-    return errno;
-  }
-  errno = 0;
-  while (names.size() <= kMostInputs) {
-    const dirent* entry = ::readdir(folder);
-    if (entry == nullptr) {
-      break;
-    }
-    if (entry->d_name[0] != '.') {
-      names.emplace_back(entry->d_name);
-    }
-  }
-  const int error = names.size() <= kMostInputs ? errno : 0;
-  ::closedir(folder);
-  std::sort(names.begin(), names.end());
-  return error;
-}
-
 class Lister {
  public:
   Lister(bool recursive, std::vector<Input>& inputs) : recursive_(recursive), inputs_(inputs) {}
@@ -82,6 +60,35 @@ class Lister {
   }
 
  private:
+  // Names in a folder that may be pictures or, where it matters, folders; sorted. errno where it
+  // cannot be read.
+  int list_names(const std::string& path, std::vector<std::string>& names) {
+    DIR* folder = ::opendir(path.c_str());
+    if (folder == nullptr) {
+      return errno;
+    }
+    std::size_t bytes = 0;
+    errno = 0;
+    while (const dirent* entry = ::readdir(folder)) {
+      const bool may_be_folder =
+          entry->d_type == DT_DIR || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
+      if (entry->d_name[0] == '.' ||
+          !(has_image_ending(entry->d_name) || (recursive_ && may_be_folder))) {
+        continue;
+      }
+      names.emplace_back(entry->d_name);
+      bytes += names.back().size();
+      full_ = full_ || names.size() > kMostInputs || bytes > kMostNameBytes;
+      if (full_) {
+        break;
+      }
+    }
+    const int error = full_ ? 0 : errno;
+    ::closedir(folder);
+    std::sort(names.begin(), names.end());
+    return error;
+  }
+
   void push(Input input) {
     name_bytes_ += input.name.size();
     full_ = full_ || inputs_.size() == kMostInputs || name_bytes_ > kMostNameBytes;
@@ -118,7 +125,9 @@ class Lister {
     } else if (image && (!found || S_ISREG(info.st_mode))) {
       push({path});
     } else if (!found && errno == ENAMETOOLONG && recursive_) {
-      push({path, {Code::kIo, "cannot look at '" + path + "': " + std::strerror(ENAMETOOLONG)}});
+      push({path,
+            {Code::kIo, "cannot look at '" + path + "': " + std::strerror(ENAMETOOLONG) +
+                            "; start from a folder further down"}});
     }
   }
 
