@@ -60,6 +60,10 @@ void xc_emulator_reset_counters(void);
 // calling thread asks again.
 const char* xc_emulator_counters(void);
 
+// Of every kernel that runs from now on only the last `count` blocks do: the end of a tensor that
+// is too large to be there. 0: all of them. What was launched before may not have run yet.
+void xc_emulator_last_blocks(std::uint64_t count);
+
 // Seeds the order of work anew: what XC_EMULATOR_SEED does for the whole process.
 void xc_emulator_seed(std::uint64_t seed);
 }
@@ -76,6 +80,7 @@ struct Control {
   decltype(&xc_emulator_live) live = nullptr;
   decltype(&xc_emulator_reset_counters) reset_counters = nullptr;
   decltype(&xc_emulator_counters) counters = nullptr;
+  decltype(&xc_emulator_last_blocks) last_blocks = nullptr;
   decltype(&xc_emulator_seed) seed = nullptr;
 };
 
@@ -95,6 +100,7 @@ inline const Control* emulator_control() {
     find(found.live, "xc_emulator_live");
     find(found.reset_counters, "xc_emulator_reset_counters");
     find(found.counters, "xc_emulator_counters");
+    find(found.last_blocks, "xc_emulator_last_blocks");
     find(found.seed, "xc_emulator_seed");
     return found;
   }();

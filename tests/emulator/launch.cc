@@ -297,11 +297,13 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
 
   const std::uint64_t count =
       std::uint64_t{request.grid.x} * request.grid.y * std::uint64_t{request.grid.z};
+  const std::uint64_t first =
+      request.last_blocks == 0 ? 0 : count - std::min(count, request.last_blocks);
   const auto threads = static_cast<int>(std::clamp<std::uint64_t>(
-      count, 1, static_cast<std::uint64_t>(std::max(request.threads, 1))));
+      count - first, 1, static_cast<std::uint64_t>(std::max(request.threads, 1))));
   memory.begin_launch(request.launch, static_cast<std::uint32_t>(count), threads);
-  std::vector<std::uint32_t> order(count);
-  std::iota(order.begin(), order.end(), 0U);
+  std::vector<std::uint32_t> order(count - first);
+  std::iota(order.begin(), order.end(), static_cast<std::uint32_t>(first));
   if (request.seed != 0) {
     SplitMix64 random(request.seed);
     std::ranges::shuffle(order, random);
@@ -311,7 +313,7 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
   std::mutex mutex;
   const auto work = [&] {
     Block block(&context);
-    for (std::uint64_t i = next++; i < count && !failed; i = next++) {
+    for (std::uint64_t i = next++; i < order.size() && !failed; i = next++) {
       if (std::optional<Fault> fault = block.run(order[i])) {
         const std::lock_guard lock(mutex);
         failed = true;

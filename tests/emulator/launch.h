@@ -79,6 +79,7 @@ struct LaunchRequest {
   bool waits_end_early =
       false;        // mbarrier.try_wait is false now and then, as when its time is over
   int threads = 1;  // of the host, among which blocks are spread
+  std::uint64_t last_blocks = 0;  // if not 0, only so many run, those of the highest numbers
 };
 
 struct LaunchResult {
@@ -86,8 +87,8 @@ struct LaunchResult {
   LaunchCounters counters;
 };
 
-// Runs every block of the grid to its end. Limits of the device (threads, shared memory, grid) are
-// the caller's to check.
+// Runs every block of the grid, or those that are asked for, to its end. Limits of the device
+// (threads, shared memory, grid) are the caller's to check.
 LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
                     DeviceMemory& memory);
 

@@ -59,6 +59,12 @@ const char* xc_emulator_counters() {
   return text.c_str();
 }
 
+void xc_emulator_last_blocks(std::uint64_t count) {
+  Runtime& runtime = Runtime::get();
+  const Lock lock(runtime.mutex);
+  runtime.last_blocks = count;
+}
+
 void xc_emulator_seed(std::uint64_t seed) {
   Runtime& runtime = Runtime::get();
   const Lock lock(runtime.mutex);

@@ -154,6 +154,7 @@ class Runtime {
   std::uint64_t seed = 0;
   SplitMix64 random;
   int threads = 1;
+  std::uint64_t last_blocks = 0;  // LaunchRequest's
 
   // Failure injection: the calls left until the one that fails; 0 for none.
   std::uint64_t calls = 0;

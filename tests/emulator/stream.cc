@@ -41,6 +41,7 @@ void execute_kernel(Runtime& runtime, Device& device, const KernelOperation& ope
   // Not with the seed 0: the counters of a kernel that waits are exact then.
   request.waits_end_early = runtime.seed != 0;
   request.threads = runtime.threads;
+  request.last_blocks = runtime.last_blocks;
   const LaunchResult result = launch(request, device.profile, device.memory);
 
   if (runtime.counters_file != nullptr || runtime.keep_counters) {
