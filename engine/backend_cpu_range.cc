@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "engine/openmp.h"
@@ -31,11 +32,12 @@ double largest_magnitude(const std::vector<double>& values) {
 // Magnitudes are ordered as their bits are, with infinity and NaN above all.
 template <class Int>
 bool any_above(const std::byte* data, std::int64_t count, Int limit) {
-  const auto* bits = reinterpret_cast<const Int*>(data);
   constexpr Int kMagnitude = std::numeric_limits<Int>::max();
   Int found = 0;
   for (std::int64_t i = 0; i < count; ++i) {
-    found |= static_cast<Int>((bits[i] & kMagnitude) > limit ? 1 : 0);
+    Int bits;
+    std::memcpy(&bits, data + i * std::int64_t{sizeof(bits)}, sizeof(bits));
+    found |= static_cast<Int>((bits & kMagnitude) > limit ? 1 : 0);
   }
   return found != 0;
 }

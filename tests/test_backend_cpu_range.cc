@@ -73,7 +73,7 @@ constexpr std::int64_t kPicture = 2 * 5 * 7;
 // bf16.
 class Chain {
  public:
-  explicit Chain(const Reaches& reaches, bool bf16 = false) : bf16_(bf16) {
+  explicit Chain(const Reaches& reaches, bool bf16 = false) {
     graph_.append({"input", Input{kShape.c}, {}});
     for (const Reach& reach : reaches) {
       graph_.append({"step", Relu{}, {static_cast<ValueId>(steps_.size())}});
@@ -124,7 +124,6 @@ class Chain {
   }
 
  private:
-  bool bf16_;
   Graph graph_;
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<std::vector<float>> floats_;
