@@ -2,20 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <limits>
 #include <span>
 
 #include "testing.h"
 
 namespace xception {
-
-const emulator::Control* needs_emulator() {
-  const emulator::Control* control = emulator::emulator_control();
-  if (control == nullptr) {
-    WARN("not tested on a GPU: only the emulator tells what has run");
-  }
-  return control;
-}
 
 std::shared_ptr<const Model> load(const std::string& bytes) {
   const auto model = Model::load(std::as_bytes(std::span(bytes)));
@@ -29,6 +23,37 @@ Session create(std::shared_ptr<const Model> model, const SessionOptions& options
   INFO(session.status().message());
   REQUIRE(session.ok());
   return *std::move(session);
+}
+
+Status create_status(const std::shared_ptr<const Model>& model, const SessionOptions& options) {
+  return Session::create(model, options).status();
+}
+
+bool has_bf16() {
+  std::ifstream file("/proc/cpuinfo");
+  const std::string cpu((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return cpu.find("avx512_bf16") != std::string::npos;
+}
+
+SessionOptions joining(int threads) {
+  return {.device = "cpu",
+          .batch = kJoiningBatch,
+          .height = kJoiningSide,
+          .width = kJoiningSide,
+          .threads = threads};
+}
+
+SessionOptions chaining(int threads) {
+  return {.device = "cpu", .batch = 3, .height = 150, .width = 150, .threads = threads};
+}
+
+void check_joins(const Session& session, const char* last) {
+  const std::vector<LayerInfo>& layers = session.info().layers;
+  CHECK(std::any_of(layers.begin(), layers.end(), [&](const LayerInfo& layer) {
+    const std::size_t behind = layer.operation.rfind(", ") + 2;
+    return layer.operation.starts_with("separable") &&
+           layer.operation.substr(behind).starts_with(last);
+  }));
 }
 
 Values pictures(Random& random, const Shape& shape) {
@@ -76,6 +101,24 @@ Values run(Session& session, const std::vector<std::uint8_t>& images) {
   return run_at(session, images.data());
 }
 
+Status run(Session& session, const Values& images, Values& logits) {
+  const SessionInfo& info = session.info();
+  logits.assign(static_cast<std::size_t>(info.logits.elements()),
+                std::numeric_limits<float>::quiet_NaN());
+  return session.run(TensorView<const float>{images.data(), info.input},
+                     {logits.data(), info.logits});
+}
+
+Values run(Session& session, const Values& images, Layout layout) {
+  const SessionInfo& info = session.info();
+  Values logits(static_cast<std::size_t>(info.logits.elements()));
+  REQUIRE(session
+              .run(TensorView<const float>{images.data(), info.input, layout},
+                   {logits.data(), info.logits})
+              .ok());
+  return logits;
+}
+
 std::vector<Layer> run_layers(Session& session, const Values& images) {
   std::vector<Layer> layers;
   session.set_layer_callback([&](const LayerOutput& output) {
@@ -85,6 +128,11 @@ std::vector<Layer> run_layers(Session& session, const Values& images) {
   run(session, images);
   session.set_layer_callback({});
   return layers;
+}
+
+void check_refused(const Status& status, Code code, const std::string& message) {
+  CHECK(status.code() == code);
+  CHECK(status.message() == message);
 }
 
 void check_says(const Status& status, const std::vector<std::string>& words) {

@@ -1,23 +1,17 @@
 // A session from creation to its last run: arguments, results that may not depend on batch, thread
-// or layout, files that change under it, and memory that is not to be had.
+// or layout, what sessions share and what they show.
 #include <dlfcn.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
-#include <limits>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
-#include "allocations.h"
 #include "model_fixture.h"
+#include "session_fixture.h"
 #include "testing.h"
 #include "xception/engine.h"
 
@@ -42,110 +36,6 @@ extern "C" const char* __asan_default_options() {  // NOLINT(clang-diagnostic-re
 #endif
 
 namespace xception {
-namespace {
-
-std::shared_ptr<const Model> load(const std::string& bytes) {
-  const auto model = Model::load(std::as_bytes(std::span(bytes)));
-  INFO(model.status().message());
-  REQUIRE(model.ok());
-  return *model;
-}
-
-Session create(std::shared_ptr<const Model> model, const SessionOptions& options) {
-  auto session = Session::create(std::move(model), options);
-  INFO(session.status().message());
-  REQUIRE(session.ok());
-  return *std::move(session);
-}
-
-Status create_status(const std::shared_ptr<const Model>& model, const SessionOptions& options) {
-  return Session::create(model, options).status();
-}
-
-void check_refused(const Status& status, Code code, const std::string& message) {
-  CHECK(status.code() == code);
-  CHECK(status.message() == message);
-}
-
-using Values = std::vector<float>;
-
-Status run(Session& session, const Values& images, Values& logits, Layout layout = Layout::kNHWC) {
-  logits.assign(static_cast<std::size_t>(session.info().logits.elements()),
-                std::numeric_limits<float>::quiet_NaN());
-  return session.run(TensorView<const float>{images.data(), session.info().input, layout},
-                     TensorView<float>{logits.data(), session.info().logits});
-}
-
-Values run(Session& session, const Values& images, Layout layout = Layout::kNHWC) {
-  Values logits;
-  REQUIRE(run(session, images, logits, layout).ok());
-  return logits;
-}
-
-bool same_bits(const Values& a, const Values& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-// Pictures that differ in brightness too, so that their logits do.
-Values pictures(Random& random, const Shape& shape) {
-  Values values = random.normals(shape.elements(), 0.5F);
-  const std::size_t size = values.size() / static_cast<std::size_t>(shape.n);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] += 0.5F * static_cast<float>(i / size % 4) - 0.7F;
-  }
-  return values;
-}
-
-// Pictures of which the fixture's first activations are too large to lie between two convolutions,
-// while their rows are too short for a chain of more.
-constexpr int kJoiningBatch = 72;
-constexpr int kJoiningSide = 24;
-
-SessionOptions joining(int threads) {
-  return {.device = "cpu",
-          .batch = kJoiningBatch,
-          .height = kJoiningSide,
-          .width = kJoiningSide,
-          .threads = threads};
-}
-
-// A network whose rows are long enough to go through a block at a time, max pool and all.
-SessionOptions chaining(int threads) {
-  return {.device = "cpu", .batch = 3, .height = 150, .width = 150, .threads = threads};
-}
-
-void check_joins(const Session& session, const char* last) {
-  const std::vector<LayerInfo>& layers = session.info().layers;
-  CHECK(std::any_of(layers.begin(), layers.end(), [&](const LayerInfo& layer) {
-    const std::size_t behind = layer.operation.rfind(", ") + 2;
-    return layer.operation.starts_with("separable") &&
-           layer.operation.substr(behind).starts_with(last);
-  }));
-}
-
-class TempFile {
- public:
-  explicit TempFile(const std::string& bytes) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "xception-XXXXXX").string();
-    const int descriptor = ::mkstemp(pattern.data());
-    REQUIRE(descriptor >= 0);
-    ::close(descriptor);
-    path_ = pattern;
-    std::ofstream(path_, std::ios::binary) << bytes;
-    // Dated to 2001, so that any later write shows in the time of modification.
-    const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
-    REQUIRE(::utimensat(AT_FDCWD, path_.c_str(), times, 0) == 0);
-  }
-  ~TempFile() { std::filesystem::remove(path_); }
-  TempFile(const TempFile&) = delete;
-  TempFile& operator=(const TempFile&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-}  // namespace
 
 // --- arguments ---------------------------------------------------------------------------------
 
@@ -238,12 +128,12 @@ TEST_CASE("devices and precisions that are not there are refused by name") {
         create_status(model, {.device = device}), Code::kInvalidArgument,
         "unknown device '" + std::string(device) + "'; expected auto, cpu, cuda or cuda:N");
   }
-  const bool has_bf16 = create_status(model, {.device = "cpu", .precision = Precision::kBf16}).ok();
   for (const Precision precision : {Precision::kFp16, Precision::kTf32}) {
     const std::string name = precision_name(precision);
-    check_refused(
-        create_status(model, {.device = "cpu", .precision = precision}), Code::kUnsupported,
-        "the CPU backend has no " + name + "; use --precision fp32" + (has_bf16 ? " or bf16" : ""));
+    check_refused(create_status(model, {.device = "cpu", .precision = precision}),
+                  Code::kUnsupported,
+                  "the CPU backend has no " + name + "; use --precision fp32" +
+                      (has_bf16() ? " or bf16" : ""));
     check_refused(create_status(model, {.device = "reference", .precision = precision}),
                   Code::kUnsupported,
                   "the reference backend has no " + name + "; use fp32 or bf16");
@@ -301,16 +191,6 @@ TEST_CASE("a run may be submitted and collected by itself") {
   REQUIRE(session.collect(result).ok());
   CHECK(same_bits(logits, expected));
 }
-
-namespace {
-
-bool has_bf16() {
-  std::ifstream file("/proc/cpuinfo");
-  const std::string cpu((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return cpu.find("avx512_bf16") != std::string::npos;
-}
-
-}  // namespace
 
 TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {
   XC_RANDOM(random);
@@ -715,336 +595,6 @@ TEST_CASE("probabilities are those of the logits") {
   Values in_place = logits;
   softmax({in_place.data(), {2, 1, 1, 3}}, {in_place.data(), {2, 1, 1, 3}});
   CHECK(same_bits(in_place, probabilities));
-}
-
-// --- damage ------------------------------------------------------------------------------------
-
-TEST_CASE("a value that is none is named when its weights are packed") {
-  XC_RANDOM(random);
-  ModelFixture fixture = seed_fixture(random);
-  const float nan = std::nanf("");
-  std::memcpy(fixture.at("conv5.weight").data.data() + 3 * sizeof(nan), &nan, sizeof(nan));
-  const std::string bytes = fixture.bytes();
-  const auto model = load(bytes);
-  for (const char* device : {"cpu", "reference"}) {
-    check_refused(create_status(model, {.device = device}), Code::kBadModel,
-                  "tensor 'conv5.weight' of model '(memory)' is unusable: its value at index 3 is "
-                  "not a number; fetch or export the model again");
-  }
-}
-
-TEST_CASE("logits of pictures whose sums overflow are no numbers, whatever a ReLU makes of them") {
-  XC_RANDOM(random);
-  constexpr int kBatch = 2;
-  int overflows = 0;
-  for (const bool depthwise : {true, false}) {
-    const ModelFixture sound = seed_fixture(random, {.depthwise = depthwise});
-    for (const ModelFixture::Tensor& tensor : sound.tensors) {
-      if (tensor.shape.size() != 4) {
-        continue;
-      }
-      ModelFixture damaged = sound;
-      const float huge = random.integer(0, 1) == 0 ? 3e38F : -3e38F;
-      const auto at = static_cast<std::size_t>(
-          random.integer(0, static_cast<int>(tensor.data.size() / sizeof(huge)) - 1));
-      std::memcpy(damaged.at(tensor.name).data.data() + at * sizeof(huge), &huge, sizeof(huge));
-      const std::string bytes = damaged.bytes();
-      const auto model = load(bytes);
-      Session reference =
-          create(model, {.device = "reference", .batch = kBatch, .height = 17, .width = 18});
-      const Values images = pictures(random, reference.info().input);
-      const Values expected = run(reference, images);
-      for (const bool fuse : {true, false}) {
-        INFO(tensor.name << '[' << at << "], fuse " << fuse);
-        Session session = create(model, {.device = "cpu",
-                                         .batch = kBatch,
-                                         .height = 17,
-                                         .width = 18,
-                                         .threads = 2,
-                                         .fuse = fuse});
-        const Values logits = run(session, images);
-        for (std::size_t i = 0; i < logits.size(); ++i) {
-          CHECK((std::isfinite(expected[i]) || std::isnan(logits[i])));
-          overflows += std::isfinite(expected[i]) ? 0 : 1;
-        }
-      }
-    }
-  }
-  CHECK(overflows > 0);
-}
-
-TEST_CASE("a batch norm's scale that float32 cannot hold gives no answer, not even of zeros") {
-  XC_RANDOM(random);
-  ModelFixture fixture = seed_fixture(random);
-  for (ModelFixture::Tensor& tensor : fixture.tensors) {
-    const bool is_shift = tensor.name.ends_with("running_mean") || tensor.name.ends_with("bias");
-    if (is_shift && tensor.name != "fc.bias") {
-      std::fill(tensor.data.begin(), tensor.data.end(), '\0');
-    }
-  }
-  const float huge = 3e38F;
-  const float none = 0;  // a variance; with eps the scale is 300 times as much
-  std::memcpy(fixture.at("block2.2.weight").data.data(), &huge, sizeof(huge));
-  std::memcpy(fixture.at("block2.2.running_var").data.data(), &none, sizeof(none));
-  const std::string bytes = fixture.bytes();
-  const auto model = load(bytes);
-  for (const bool fuse : {true, false}) {
-    Session session = create(model, {.device = "cpu", .height = 17, .width = 17, .fuse = fuse});
-    const Values logits =
-        run(session, Values(static_cast<std::size_t>(session.info().input.elements())));
-    CHECK(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }));
-  }
-}
-
-TEST_CASE("a layer callback sees the logits that the caller gets") {
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  Session session = create(load(bytes), {.device = "cpu", .height = 17, .width = 17});
-  Values seen;
-  session.set_layer_callback([&](const LayerOutput& output) {
-    seen.assign(output.values.begin(), output.values.end());
-    return Status();
-  });
-  Values images = pictures(random, session.info().input);
-  CHECK(same_bits(run(session, images), seen));
-  images[0] = 1e20F;
-  CHECK(same_bits(run(session, images), seen));
-  CHECK(std::isnan(seen[0]));
-}
-
-TEST_CASE("a picture of what is no number spoils no other of its batch") {
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  const auto model = load(bytes);
-  for (SessionOptions options :
-       {SessionOptions{.device = "cpu", .batch = 3, .height = 17, .width = 18, .threads = 2},
-        joining(2)}) {
-    Session session = create(model, options);
-    Values images = pictures(random, session.info().input);
-    const Values expected = run(session, images);
-    const std::size_t picture = images.size() / static_cast<std::size_t>(options.batch);
-    const std::size_t classes = expected.size() / static_cast<std::size_t>(options.batch);
-    for (const float strange : {std::nanf(""), INFINITY, -INFINITY, 1e13F, -3e38F}) {
-      INFO("batch " << options.batch << ", " << strange);
-      const float before = std::exchange(images[2 * picture - 1], strange);
-      const Values logits = run(session, images);
-      images[2 * picture - 1] = before;
-      const auto row = [classes](const Values& of, std::size_t first, std::size_t last) {
-        return Values(of.begin() + static_cast<std::ptrdiff_t>(first * classes),
-                      of.begin() + static_cast<std::ptrdiff_t>(last * classes));
-      };
-      const Values spoilt = row(logits, 1, 2);
-      CHECK(std::all_of(spoilt.begin(), spoilt.end(), [](float x) { return std::isnan(x); }));
-      const auto pictures = static_cast<std::size_t>(options.batch);
-      CHECK(same_bits(row(logits, 0, 1), row(expected, 0, 1)));
-      CHECK(same_bits(row(logits, 2, pictures), row(expected, 2, pictures)));
-    }
-    CHECK(same_bits(run(session, images), expected));
-  }
-}
-
-TEST_CASE("a file that changes between load and create is an error or no matter, never a crash") {
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  Session sound = create(load(bytes), {.device = "cpu", .threads = 1});
-  const Values images = pictures(random, sound.info().input);
-  const Values expected = run(sound, images);
-
-  const auto load_path = [](const std::string& path) {
-    const auto model = Model::load(path);
-    REQUIRE(model.ok());
-    return *model;
-  };
-  const auto check_unharmed = [&](const std::shared_ptr<const Model>& model) {
-    Session session = create(model, {.device = "cpu", .threads = 1});
-    CHECK(same_bits(run(session, images), expected));
-  };
-  const auto check_changed = [&](const std::shared_ptr<const Model>& model) {
-    const Status status = create_status(model, {.device = "cpu"});
-    CHECK(status.code() == Code::kIo);
-    CHECK(status.message().rfind("model '" + model->info().file + "' ", 0) == 0);
-    CHECK(status.message().ends_with(" after it was loaded; load it again"));
-  };
-  {
-    const TempFile file(bytes);
-    const auto model = load_path(file.path());
-    std::filesystem::remove(file.path());
-    check_unharmed(model);
-  }
-  {
-    const TempFile file(bytes);
-    const auto model = load_path(file.path());
-    const TempFile other(std::string(bytes.size(), 'x'));
-    std::filesystem::rename(other.path(), file.path());
-    check_unharmed(model);
-  }
-  for (const std::size_t left : {std::size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
-    INFO(left << " bytes left");
-    const TempFile file(bytes);
-    const auto model = load_path(file.path());
-    std::filesystem::resize_file(file.path(), left);
-    check_changed(model);
-  }
-  {
-    const TempFile file(bytes);
-    const auto model = load_path(file.path());
-    Session session = create(model, {.device = "cpu", .threads = 1});  // packed: the file may go
-    std::ofstream(file.path(), std::ios::binary) << std::string(bytes.size(), 'x');
-    CHECK(same_bits(run(session, images), expected));
-  }
-  {
-    const TempFile file(bytes);
-    const auto model = load_path(file.path());
-    std::ofstream(file.path(), std::ios::binary) << std::string(bytes.size(), 'x');
-    check_changed(model);
-  }
-}
-
-// --- memory ------------------------------------------------------------------------------------
-
-namespace {
-
-// While it lives, what oneDNN allocates for itself is none of our business.
-struct WithoutOneDnn {
-  WithoutOneDnn() { allocations::leave_out("libdnnl"); }
-  ~WithoutOneDnn() { allocations::leave_out(nullptr); }
-  WithoutOneDnn(const WithoutOneDnn&) = delete;
-  WithoutOneDnn& operator=(const WithoutOneDnn&) = delete;
-};
-
-// The first run included.
-void check_allocates_nothing(Session& session, Random& random) {
-  const Values images = pictures(random, session.info().input);
-  Values logits(static_cast<std::size_t>(session.info().logits.elements()));
-  const TensorView<const float> view = {images.data(), session.info().input};
-  const TensorView<float> result = {logits.data(), session.info().logits};
-  for (const char* which : {"first", "second"}) {
-    INFO(which << " run");
-    const std::uint64_t before = allocations::total_bytes();
-    const Status status = session.run(view, result);
-    softmax({logits.data(), session.info().logits}, result);
-    const std::uint64_t after = allocations::total_bytes();
-    REQUIRE(status.ok());
-    CHECK(after - before == 0);
-  }
-}
-
-}  // namespace
-
-// oneDNN makes a small map for each primitive that it executes.
-TEST_CASE("a run allocates nothing") {
-  const WithoutOneDnn without;
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  for (const char* device : {"cpu", "reference"}) {
-    for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
-      INFO(device << ", " << precision_name(precision));
-      if (device == std::string("cpu") && precision == Precision::kBf16 && !has_bf16()) {
-        continue;
-      }
-      Session session =
-          create(load(bytes), {.device = device, .precision = precision, .batch = 2, .threads = 1});
-      check_allocates_nothing(session, random);
-    }
-  }
-  const std::string paper = xception_fixture().bytes();
-  for (const int threads : {1, 2}) {
-    INFO("convolutions joined, threads " << threads);
-    Session joined = create(load(bytes), joining(threads));
-    check_joins(joined, "conv1x1");
-    check_allocates_nothing(joined, random);
-    Session chained = create(load(paper), chaining(threads));
-    check_joins(chained, "max_pool");
-    check_allocates_nothing(chained, random);
-  }
-}
-
-namespace {
-
-// Every `every`-th of the first hundred allocations.
-void check_survives(Session& session, Random& random, int every) {
-  const Values images = pictures(random, session.info().input);
-  const Values expected = run(session, images);
-  int failures = 0;
-  for (int ahead = 0; ahead < 100; ahead += every) {
-    INFO("allocation " << ahead);
-    Values logits(expected.size());
-    const TensorView<float> result = {logits.data(), session.info().logits};
-    allocations::fail_after(ahead);
-    const Status status =
-        session.run(TensorView<const float>{images.data(), session.info().input}, result);
-    allocations::cancel_failure();
-    if (!status.ok()) {
-      ++failures;
-      CHECK(status.code() == Code::kOutOfMemory);
-    }
-    CHECK(same_bits(run(session, images), expected));
-  }
-  CHECK(failures > 10 / every);
-}
-
-}  // namespace
-
-TEST_CASE("memory that oneDNN lacks on any thread is an error, and the next run works") {
-  XC_RANDOM(random);
-  Session joined = create(load(seed_fixture(random).bytes()), joining(2));
-  check_joins(joined, "conv1x1");
-  check_survives(joined, random, 1);
-  Session chained = create(load(xception_fixture().bytes()), chaining(2));
-  check_joins(chained, "max_pool");
-  check_survives(chained, random, 30);
-}
-
-namespace {
-
-// Loads, creates and runs; the first failure.
-Status all_of_it(const std::string& bytes, const SessionOptions& options, const Values& images,
-                 Values& logits) {
-  const auto model = Model::load(std::as_bytes(std::span(bytes)));
-  XC_RETURN_IF_ERROR(model.status());
-  auto session = Session::create(*model, options);
-  XC_RETURN_IF_ERROR(session.status());
-  return session->run(TensorView<const float>{images.data(), session->info().input},
-                      TensorView<float>{logits.data(), session->info().logits});
-}
-
-}  // namespace
-
-// Thousands of allocations: a random hundred of them are made to fail, others each time. Those
-// within oneDNN are left out: it does not free what it holds when one fails.
-TEST_CASE("every allocation that fails is an error, and the next run works") {
-  const WithoutOneDnn without;
-  XC_RANDOM(random);
-  ModelFixture fixture = seed_fixture(random, {.width = 0.01});
-  fixture.metadata["xception.labels"] = R"(["a label that is longer than most, and the others",
-                                            "b", "c", "d", "e", "f", "g"])";
-  const std::string bytes = fixture.bytes();
-  const Values images = pictures(random, {1, 17, 17, 3});
-  for (const char* device : {"reference", "cpu"}) {
-    const SessionOptions options = {.device = device, .height = 17, .width = 17, .threads = 1};
-    Values expected(7);
-    REQUIRE(all_of_it(bytes, options, images, expected).ok());
-    int failures = 0;
-    std::int64_t ahead = 0;
-    for (bool done = false; !done; ahead += random.integer(1, 200)) {
-      INFO(device << ", allocation " << ahead);
-      Values logits(7);
-      allocations::fail_after(ahead);
-      const Status status = all_of_it(bytes, options, images, logits);
-      done = allocations::cancel_failure();  // it lay beyond the last allocation
-      if (done || status.ok()) {
-        CHECK(status.ok());
-        CHECK(same_bits(logits, expected));
-      } else {
-        ++failures;
-        CHECK(status.code() == Code::kOutOfMemory);
-      }
-    }
-    CHECK(failures > 20);
-    Values logits(7);
-    REQUIRE(all_of_it(bytes, options, images, logits).ok());
-    CHECK(same_bits(logits, expected));
-  }
 }
 
 }  // namespace xception

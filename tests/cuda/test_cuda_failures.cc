@@ -9,6 +9,7 @@
 
 #include "emulator/control.h"
 #include "model_fixture.h"
+#include "needs_emulator.h"
 #include "session_fixture.h"
 #include "testing.h"
 #include "xception/engine.h"
