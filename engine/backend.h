@@ -105,7 +105,7 @@ struct BoundValue {
 
 // A graph whose steps are prepared and bound: what a run goes through. Step i makes value i + 1.
 struct BoundPlan {
-  const Graph* graph = nullptr;  // outlives the backend
+  const Graph* graph = nullptr;  // like the steps, the session's, for as long as it runs
   std::span<const std::unique_ptr<Step>> steps;
   std::vector<BoundValue> values;
 

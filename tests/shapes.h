@@ -135,8 +135,7 @@ inline NamedShapes xception_shapes(int n) {
 }
 
 // Both networks by one, two and three pictures: of the paper's, by two its layers on maps of 19
-// pixels and fewer, by three those of 10. There the choice of tiles hangs on the number of
-// pictures, and an emulator takes long for larger ones.
+// pixels and fewer, by three those of 10, since an emulator takes long for larger ones.
 inline std::vector<NamedShapes> layers_of_networks(bool depthwise_seed) {
   std::vector<NamedShapes> all = {seed_shapes(1, depthwise_seed), seed_shapes(2, depthwise_seed),
                                   seed_shapes(3, depthwise_seed), xception_shapes(1)};
