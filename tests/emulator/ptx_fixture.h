@@ -108,6 +108,16 @@ class PtxMachine {
   std::uint32_t launches_ = 0;
 };
 
+// A kernel of two pointers, %rd1 and %rd2, and %r1 = %tid.x, with registers of every kind.
+inline std::string two_pointer_kernel(const std::string& body,
+                                      const std::string& declarations = "") {
+  return declarations +
+         ".visible .entry k(.param .u64 pa, .param .u64 pb)\n{\n.reg .pred %p<8>;\n"
+         ".reg .b16 %h<8>;\n.reg .b32 %r<48>;\n.reg .f32 %f<8>;\n.reg .b64 %rd<16>;\n"
+         "ld.param.u64 %rd1, [pa];\nld.param.u64 %rd2, [pb];\nmov.u32 %r1, %tid.x;\n" +
+         body + "\nret;\n}\n";
+}
+
 // Values that instructions tell apart, among random ones.
 template <class T>
 std::vector<T> operand_values(Random& random, std::size_t count) {

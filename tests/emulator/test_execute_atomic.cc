@@ -97,11 +97,10 @@ void check_sum(const std::string& operation, const std::string& type, u64 initia
   const Address place = machine.upload<u64>({initial, operand});
   const std::string width =
       type.ends_with("x2") ? "32" : type.substr(type.find_first_of("0123456789"), 2);
-  machine.run(".visible .entry k(.param .u64 p)\n{\n.reg .b64 %rd1;\n.reg .b" + width +
-                  " v;\nld.param.u64 %rd1, [p];\nld.global.b" + width +
-                  " v, [%rd1+8];\nred.relaxed.gpu.global." + operation + "." + type +
-                  " [%rd1], v;\nret;\n}\n",
-              {place});
+  machine.run(two_pointer_kernel(".reg .b" + width + " v;\nld.global.b" + width +
+                                 " v, [%rd1+8];\nred.relaxed.gpu.global." + operation + "." + type +
+                                 " [%rd1], v;"),
+              {place, place});
   CHECK(machine.download<u64>(place, 1)[0] == want);
 }
 
@@ -174,12 +173,9 @@ TEST_CASE("every thread gets another of the values before") {
   machine.block.x = 64;
   const Address place = machine.upload<u32>({0, 0});
   const Address to = machine.allocate(256);
-  machine.run(
-      ".visible .entry k(.param .u64 p, .param .u64 t)\n{\n.reg .b32 %r<3>;\n.reg .b64 %rd<4>;\n"
-      "ld.param.u64 %rd0, [p];\nld.param.u64 %rd1, [t];\nmov.u32 %r0, %tid.x;\n"
-      "atom.global.add.u32 %r1, [%rd0], 1;\nmad.wide.u32 %rd2, %r0, 4, %rd1;\n"
-      "st.global.u32 [%rd2], %r1;\nret;\n}\n",
-      {place, to});
+  machine.run(two_pointer_kernel("atom.global.add.u32 %r2, [%rd1], 1;\n"
+                                 "mad.wide.u32 %rd3, %r1, 4, %rd2;\nst.global.u32 [%rd3], %r2;"),
+              {place, to});
   std::vector<u32> got = machine.download<u32>(to, 64);
   std::sort(got.begin(), got.end());
   std::vector<u32> every(64);
@@ -192,11 +188,10 @@ TEST_CASE("a symbol is an atomic's address too") {
   machine.block.x = 1;
   const Address to = machine.allocate(16);
   machine.run(
-      ".visible .entry k(.param .u64 t)\n{\n.reg .b64 %rd<3>;\n.shared .align 8 .b64 s;\n"
-      "ld.param.u64 %rd0, [t];\nst.shared.u64 [s], 9;\natom.shared.exch.b64 %rd1, [s], 11;\n"
-      "st.global.u64 [%rd0], %rd1;\nld.shared.u64 %rd1, [s];\nst.global.u64 [%rd0+8], %rd1;\n"
-      "ret;\n}\n",
-      {to});
+      two_pointer_kernel(".shared .align 8 .b64 s;\nst.shared.u64 [s], 9;\n"
+                         "atom.shared.exch.b64 %rd3, [s], 11;\nst.global.u64 [%rd1], %rd3;\n"
+                         "ld.shared.u64 %rd3, [s];\nst.global.u64 [%rd1+8], %rd3;"),
+      {to, to});
   CHECK(machine.download<u64>(to, 2) == std::vector<u64>{9, 11});
 }
 

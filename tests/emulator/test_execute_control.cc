@@ -17,14 +17,6 @@ std::vector<u32> iota(std::size_t count) {
   return values;
 }
 
-std::string kernel(const std::string& body, const std::string& functions = "") {
-  return functions +
-         ".visible .entry k(.param .u64 pa, .param .u64 pb)\n{\n.reg .pred %p<8>;\n"
-         ".reg .b32 %r<32>;\n.reg .b64 %rd<16>;\n"
-         "ld.param.u64 %rd1, [pa];\nld.param.u64 %rd2, [pb];\nmov.u32 %r1, %tid.x;\n" +
-         body + "\nret;\n}\n";
-}
-
 TEST_CASE("nested branches meet again") {
   XC_RANDOM(random);
   const std::vector<u32> a = operand_values<u32>(random, 1024);
@@ -69,7 +61,7 @@ TEST_CASE("warp instructions of a diverged branch are counted once a way") {
   const std::string body =
       "setp.lt.u32 %p1, %r1, 8;\n@%p1 bra other;\nadd.u32 %r2, %r1, 1;\nadd.u32 %r2, %r2, 1;\n"
       "bra done;\nother:\nadd.u32 %r2, %r1, 1;\ndone:\nadd.u32 %r3, %r2, 1;";
-  const LaunchCounters counters = machine.run(kernel(body), {0, 0});
+  const LaunchCounters counters = machine.run(two_pointer_kernel(body), {0, 0});
   // ld, ld, mov, setp; bra, which 8 lanes take; 3 of 24 lanes; 1 of 8; add, ret together.
   CHECK(counters.warp_instructions() == 4 + 1 + 3 + 1 + 2);
   CHECK(counters.lane_instructions == 4 * 32 + 8 + 3 * 24 + 8 + 2 * 32);
@@ -79,9 +71,10 @@ TEST_CASE("lanes exit early") {
   PtxMachine machine;
   machine.block.x = 64;
   const Address to = machine.upload(std::vector<u32>(64, 9));
-  machine.run(kernel("setp.gt.u32 %p1, %r1, 40;\n@%p1 ret;\nsetp.eq.u32 %p1, %r1, 3;\n@%p1 exit;\n"
-                     "bar.sync 0;\nmul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
-                     "st.global.u32 [%rd4], %r1;"),
+  machine.run(two_pointer_kernel(
+                  "setp.gt.u32 %p1, %r1, 40;\n@%p1 ret;\nsetp.eq.u32 %p1, %r1, 3;\n@%p1 exit;\n"
+                  "bar.sync 0;\nmul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
+                  "st.global.u32 [%rd4], %r1;"),
               {to, to});
   const std::vector<u32> got = machine.download<u32>(to, 64);
   for (u32 i = 0; i < 64; ++i) {
@@ -108,7 +101,7 @@ TEST_CASE("barriers order the warps of a block, whatever the seed") {
     const Address to = machine.allocate(1024);
     // Eight times: each thread takes its neighbour's value, between barriers.
     const LaunchCounters counters = machine.run(
-        kernel(
+        two_pointer_kernel(
             ".shared .b32 s[256];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\nadd.u32 %r4, %r2, %r3;\n"
             "add.u32 %r5, %r1, 1;\nand.b32 %r5, %r5, 255;\nshl.b32 %r5, %r5, 2;\n"
             "add.u32 %r6, %r2, %r5;\nmov.u32 %r7, %r1;\nmov.u32 %r8, 0;\nloop:\n"
@@ -131,7 +124,7 @@ TEST_CASE("a missing barrier is seen") {
     machine.seed = seed;
     machine.block.x = 64;
     const LaunchResult result = machine.launch_text(
-        kernel(
+        two_pointer_kernel(
             ".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\nadd.u32 %r4, %r2, %r3;\n"
             "st.shared.u32 [%r4], %r1;\nxor.b32 %r4, %r4, 128;\nld.shared.u32 %r7, [%r4];"),
         {0, 0});
@@ -148,12 +141,13 @@ TEST_CASE("barriers of some warps, and arrivals without waiting") {
     const Address to = machine.allocate(128);
     // Warps 1 and 2 write and arrive; warp 0 waits and reads what they wrote.
     machine.run(
-        kernel(".shared .b32 s[96];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
-               "add.u32 %r4, %r2, %r3;\nsetp.lt.u32 %p1, %r1, 32;\n@%p1 bra consume;\n"
-               "st.shared.u32 [%r4], %r1;\nbar.arrive 3, 96;\nbra done;\nconsume:\n"
-               "bar.sync 3, 96;\nld.shared.u32 %r5, [%r4+128];\nld.shared.u32 %r6, [%r4+256];\n"
-               "add.u32 %r5, %r5, %r6;\nmul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
-               "st.global.u32 [%rd4], %r5;\ndone:"),
+        two_pointer_kernel(
+            ".shared .b32 s[96];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
+            "add.u32 %r4, %r2, %r3;\nsetp.lt.u32 %p1, %r1, 32;\n@%p1 bra consume;\n"
+            "st.shared.u32 [%r4], %r1;\nbar.arrive 3, 96;\nbra done;\nconsume:\n"
+            "bar.sync 3, 96;\nld.shared.u32 %r5, [%r4+128];\nld.shared.u32 %r6, [%r4+256];\n"
+            "add.u32 %r5, %r5, %r6;\nmul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
+            "st.global.u32 [%rd4], %r5;\ndone:"),
         {to, to});
     const std::vector<u32> got = machine.download<u32>(to, 32);
     for (u32 i = 0; i < 32; ++i) {
@@ -165,9 +159,9 @@ TEST_CASE("barriers of some warps, and arrivals without waiting") {
 TEST_CASE("a counted barrier counts warps whose lanes have partly exited") {
   PtxMachine machine;
   machine.block.x = 64;
-  machine.run(
-      kernel("and.b32 %r2, %r1, 31;\nsetp.gt.u32 %p1, %r2, 20;\n@%p1 exit;\nbar.sync 2, 64;"),
-      {0, 0});
+  machine.run(two_pointer_kernel(
+                  "and.b32 %r2, %r1, 31;\nsetp.gt.u32 %p1, %r2, 20;\n@%p1 exit;\nbar.sync 2, 64;"),
+              {0, 0});
 }
 
 TEST_CASE("barriers reduce") {
@@ -175,12 +169,13 @@ TEST_CASE("barriers reduce") {
   machine.block.x = 96;
   const Address to = machine.allocate(96 * 4);
   machine.run(
-      kernel("setp.lt.u32 %p1, %r1, 50;\nbarrier.red.popc.aligned.u32 %r2, 0, %p1;\n"
-             "bar.red.and.pred %p2, 0, %p1;\nbar.red.or.pred %p3, 0, %p1;\n"
-             "bar.red.and.pred %p4, 1, 96, !%p1;\n"
-             "@%p2 add.u32 %r2, %r2, 1000;\n@%p3 add.u32 %r2, %r2, 2000;\n"
-             "@%p4 add.u32 %r2, %r2, 4000;\n"
-             "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\nst.global.u32 [%rd4], %r2;"),
+      two_pointer_kernel(
+          "setp.lt.u32 %p1, %r1, 50;\nbarrier.red.popc.aligned.u32 %r2, 0, %p1;\n"
+          "bar.red.and.pred %p2, 0, %p1;\nbar.red.or.pred %p3, 0, %p1;\n"
+          "bar.red.and.pred %p4, 1, 96, !%p1;\n"
+          "@%p2 add.u32 %r2, %r2, 1000;\n@%p3 add.u32 %r2, %r2, 2000;\n"
+          "@%p4 add.u32 %r2, %r2, 4000;\n"
+          "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\nst.global.u32 [%rd4], %r2;"),
       {to, to});
   CHECK(machine.download<u32>(to, 96) == std::vector<u32>(96, 2050));
 }
@@ -190,27 +185,31 @@ TEST_CASE("barriers that not all come to are faults") {
   machine.block.x = 64;
   // Lanes of one warp at two barriers.
   CHECK(machine
-            .fault_of(kernel("setp.lt.u32 %p1, %r1, 8;\n@%p1 bra other;\nbar.sync 0;\nbra done;\n"
-                             "other:\nbar.sync 0;\ndone:"),
+            .fault_of(two_pointer_kernel(
+                          "setp.lt.u32 %p1, %r1, 8;\n@%p1 bra other;\nbar.sync 0;\nbra done;\n"
+                          "other:\nbar.sync 0;\ndone:"),
                       {0, 0})
             .kind == FaultKind::kDivergentBarrier);
   // Warps at two barriers, and one that ends early while a counted barrier waits for it.
-  const Fault deadlock =
-      machine.fault_of(kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0;\nbra done;\n"
-                              "other:\nbar.sync 1;\ndone:"),
-                       {0, 0});
+  const Fault deadlock = machine.fault_of(
+      two_pointer_kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0;\nbra done;\n"
+                         "other:\nbar.sync 1;\ndone:"),
+      {0, 0});
   CHECK(deadlock.kind == FaultKind::kDeadlock);
   CHECK_THAT(deadlock.message, Catch::Contains("bar.sync 1"));
-  CHECK(machine.fault_of(kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 exit;\nbar.sync 0, 64;"), {0, 0})
+  CHECK(machine
+            .fault_of(two_pointer_kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 exit;\nbar.sync 0, 64;"),
+                      {0, 0})
             .kind == FaultKind::kDeadlock);
-  CHECK(machine.fault_of(kernel("bar.sync 0, 33;"), {0, 0}).kind == FaultKind::kDivergentBarrier);
+  CHECK(machine.fault_of(two_pointer_kernel("bar.sync 0, 33;"), {0, 0}).kind ==
+        FaultKind::kDivergentBarrier);
   // Warps that disagree on the count meet, or one has gone on before the other comes.
   int met = 0;
   for (machine.seed = 0; machine.seed < 32; ++machine.seed) {
-    const Fault fault =
-        machine.fault_of(kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0, 64;\n"
-                                "bra done;\nother:\nbar.sync 0, 32;\nbar.sync 0, 32;\ndone:"),
-                         {0, 0});
+    const Fault fault = machine.fault_of(
+        two_pointer_kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 bra other;\nbar.sync 0, 64;\n"
+                           "bra done;\nother:\nbar.sync 0, 32;\nbar.sync 0, 32;\ndone:"),
+        {0, 0});
     met += fault.kind == FaultKind::kDivergentBarrier ? 1 : 0;
     CHECK((fault.kind == FaultKind::kDivergentBarrier || fault.kind == FaultKind::kDeadlock));
   }
@@ -230,13 +229,14 @@ TEST_CASE("functions call themselves, to different depths") {
   PtxMachine machine;
   const Address to = machine.allocate(128);
   machine.run(
-      kernel("rem.u32 %r2, %r1, 10;\nmov.u32 %r9, 7;\n{\n.param .b32 argument;\n"
-             "st.param.b32 [argument], %r2;\n.param .b32 value;\n"
-             "call (value), factorial, (argument);\nld.param.b32 %r3, [value];\n}\n"
-             // The caller's registers are still there.
-             "mad.lo.u32 %r3, %r3, 10, %r9;\n"
-             "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\nst.global.u32 [%rd4], %r3;",
-             kFactorial),
+      two_pointer_kernel(
+          "rem.u32 %r2, %r1, 10;\nmov.u32 %r9, 7;\n{\n.param .b32 argument;\n"
+          "st.param.b32 [argument], %r2;\n.param .b32 value;\n"
+          "call (value), factorial, (argument);\nld.param.b32 %r3, [value];\n}\n"
+          // The caller's registers are still there.
+          "mad.lo.u32 %r3, %r3, 10, %r9;\n"
+          "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\nst.global.u32 [%rd4], %r3;",
+          kFactorial),
       {to, to});
   const std::vector<u32> got = machine.download<u32>(to, 32);
   for (u32 i = 0; i < 32; ++i) {
@@ -260,15 +260,16 @@ TEST_CASE("functions are called through registers, and take pointers to locals")
       "mul.lo.u32 %r1, %r1, 3;\nst.local.u32 [own], %r1;\nld.local.u32 %r1, [own];\n"
       "st.u32 [%rd1], %r1;\nret;\n}\n";
   machine.run(
-      kernel(".local .align 8 .b8 depot[8];\nmov.u64 %rd3, depot;\ncvta.local.u64 %rd4, %rd3;\n"
-             "st.local.u32 [%rd3], %r1;\nmov.u64 %rd5, twice;\nmov.u64 %rd6, thrice;\n"
-             "and.b32 %r2, %r1, 1;\nsetp.eq.u32 %p1, %r2, 0;\nselp.b64 %rd7, %rd5, %rd6, %p1;\n"
-             "{\n.param .b64 argument;\nst.param.b64 [argument], %rd4;\n"
-             "prototype: .callprototype _ (.param .b64 _);\n"
-             "call %rd7, (argument), prototype;\n}\n"
-             "ld.local.u32 %r3, [%rd3];\nmul.wide.u32 %rd8, %r1, 4;\nadd.u64 %rd9, %rd1, %rd8;\n"
-             "st.global.u32 [%rd9], %r3;",
-             functions),
+      two_pointer_kernel(
+          ".local .align 8 .b8 depot[8];\nmov.u64 %rd3, depot;\ncvta.local.u64 %rd4, %rd3;\n"
+          "st.local.u32 [%rd3], %r1;\nmov.u64 %rd5, twice;\nmov.u64 %rd6, thrice;\n"
+          "and.b32 %r2, %r1, 1;\nsetp.eq.u32 %p1, %r2, 0;\nselp.b64 %rd7, %rd5, %rd6, %p1;\n"
+          "{\n.param .b64 argument;\nst.param.b64 [argument], %rd4;\n"
+          "prototype: .callprototype _ (.param .b64 _);\n"
+          "call %rd7, (argument), prototype;\n}\n"
+          "ld.local.u32 %r3, [%rd3];\nmul.wide.u32 %rd8, %r1, 4;\nadd.u64 %rd9, %rd1, %rd8;\n"
+          "st.global.u32 [%rd9], %r3;",
+          functions),
       {to, to});
   const std::vector<u32> got = machine.download<u32>(to, 32);
   for (u32 i = 0; i < 32; ++i) {
@@ -278,14 +279,15 @@ TEST_CASE("functions are called through registers, and take pointers to locals")
 
 TEST_CASE("endless recursion is a fault") {
   PtxMachine machine;
-  CHECK(machine.fault_of(kernel("call f;", ".func f()\n{\ncall f;\nret;\n}\n"), {0, 0}).kind ==
-        FaultKind::kOutOfBounds);
+  CHECK(machine.fault_of(two_pointer_kernel("call f;", ".func f()\n{\ncall f;\nret;\n}\n"), {0, 0})
+            .kind == FaultKind::kOutOfBounds);
 }
 
 TEST_CASE("an endless loop is a fault") {
   PtxMachine machine;
   setenv("XC_EMULATOR_MAX_INSTRUCTIONS", "100000", 1);
-  const Fault fault = machine.fault_of(kernel("loop:\nadd.u32 %r1, %r1, 1;\nbra loop;"), {0, 0});
+  const Fault fault =
+      machine.fault_of(two_pointer_kernel("loop:\nadd.u32 %r1, %r1, 1;\nbra loop;"), {0, 0});
   unsetenv("XC_EMULATOR_MAX_INSTRUCTIONS");
   CHECK(fault.kind == FaultKind::kDeadlock);
 }
@@ -293,24 +295,24 @@ TEST_CASE("an endless loop is a fault") {
 TEST_CASE("lanes that spin for others of their warp get them") {
   PtxMachine machine;
   const Address flag = machine.upload<u32>({0});
-  machine.run(
-      kernel("setp.eq.u32 %p1, %r1, 5;\n@%p1 bra set;\nspin:\n"
-             "atom.global.add.u32 %r2, [%rd1], 0;\nsetp.eq.u32 %p1, %r2, 0;\n@%p1 bra spin;\n"
-             "bra done;\nset:\nred.global.add.u32 [%rd1], 1;\ndone:"),
-      {flag, flag});
+  machine.run(two_pointer_kernel(
+                  "setp.eq.u32 %p1, %r1, 5;\n@%p1 bra set;\nspin:\n"
+                  "atom.global.add.u32 %r2, [%rd1], 0;\nsetp.eq.u32 %p1, %r2, 0;\n@%p1 bra spin;\n"
+                  "bra done;\nset:\nred.global.add.u32 [%rd1], 1;\ndone:"),
+              {flag, flag});
   CHECK(machine.download<u32>(flag, 1)[0] == 1);
 }
 
 TEST_CASE("trap and device asserts are faults") {
   PtxMachine machine;
-  CHECK(machine.fault_of(kernel("setp.eq.u32 %p1, %r1, 9;\n@%p1 trap;"), {0, 0}).kind ==
+  CHECK(machine.fault_of(two_pointer_kernel("setp.eq.u32 %p1, %r1, 9;\n@%p1 trap;"), {0, 0}).kind ==
         FaultKind::kTrap);
   const std::string assert_text =
       ".extern .func __assertfail(.param .b64 a, .param .b64 b, .param .b32 c, .param .b64 d, "
       ".param .b64 e);\n.global .align 1 .b8 what[6] = {105, 32, 60, 32, 110, 0};\n"
       ".global .align 1 .b8 where[5] = {97, 46, 99, 117, 0};\n";
   const Fault fault = machine.fault_of(
-      kernel(
+      two_pointer_kernel(
           "mov.u64 %rd3, what;\ncvta.global.u64 %rd3, %rd3;\nmov.u64 %rd4, where;\n{\n"
           ".param .b64 p0;\nst.param.b64 [p0], %rd3;\n.param .b64 p1;\nst.param.b64 [p1], %rd4;\n"
           ".param .b32 p2;\nst.param.b32 [p2], 24;\n.param .b64 p3;\nst.param.b64 [p3], %rd4;\n"
@@ -335,7 +337,7 @@ TEST_CASE("printf prints") {
       "fmt[" +
       std::to_string(format.size() + 1) + "] = {" + bytes +
       "0};\n.global .align 1 .b8 word[3] = {104, 105, 0};\n";
-  const std::string text = kernel(
+  const std::string text = two_pointer_kernel(
       ".local .align 8 .b8 depot[56];\nmov.u64 %rd3, depot;\ncvta.local.u64 %rd4, %rd3;\n"
       "st.local.u32 [%rd3], %r1;\nst.local.f64 [%rd3+8], 0d3FF4000000000000;\n"
       "mov.u64 %rd5, word;\ncvta.global.u64 %rd5, %rd5;\nst.local.u64 [%rd3+16], %rd5;\n"
@@ -372,12 +374,12 @@ TEST_CASE("what is not supported is a fault where it is executed") {
         "barrier.cluster.arrive;", "ld.global.weird.u32 %r2, [%rd1];", "add.u32 %r2, %r1;",
         "griddepcontrol;", "griddepcontrol.wait.launch_dependents;"}) {
     INFO(text);
-    const Fault fault = machine.fault_of(kernel(text), {0, 0});
+    const Fault fault = machine.fault_of(two_pointer_kernel(text), {0, 0});
     CHECK(fault.kind == FaultKind::kUnsupported);
     CHECK_THAT(fault.message,
                Catch::Contains(std::string(text).substr(0, std::string(text).size() - 1)));
     // Not executed, it does no harm.
-    machine.run(kernel("bra over;\n" + std::string(text) + "\nover:"), {0, 0});
+    machine.run(two_pointer_kernel("bra over;\n" + std::string(text) + "\nover:"), {0, 0});
   }
 }
 
@@ -392,7 +394,7 @@ TEST_CASE("counters and results are the same for every seed and number of thread
       machine.block.x = 96;
       const Address to = machine.allocate(37 * 96 * 4);
       all.push_back(machine.run(
-          kernel(
+          two_pointer_kernel(
               "mov.u32 %r2, %ctaid.x;\nmad.lo.u32 %r3, %r2, 96, %r1;\nmul.wide.u32 %rd3, %r3, 4;\n"
               "add.u64 %rd4, %rd1, %rd3;\nand.b32 %r4, %r3, 7;\nloop:\nadd.u32 %r4, %r4, 1;\n"
               "setp.lt.u32 %p1, %r4, 9;\n@%p1 bra loop;\nbar.sync 0;\nst.global.u32 [%rd4], %r3;"),

@@ -7,16 +7,6 @@
 namespace xception::emulator {
 namespace {
 
-// A kernel of two pointers, %rd1 and %rd2, and %r1 = %tid.x.
-std::string kernel(const std::string& body, const std::string& declarations = "") {
-  return declarations +
-         ".visible .entry k(.param .u64 pa, .param .u64 pb)\n{\n.reg .pred %p<8>;\n.reg .b16 "
-         "%h<8>;\n"
-         ".reg .b32 %r<32>;\n.reg .f32 %f<8>;\n.reg .b64 %rd<16>;\n" +
-         "ld.param.u64 %rd1, [pa];\nld.param.u64 %rd2, [pb];\nmov.u32 %r1, %tid.x;\n" + body +
-         "\nret;\n}\n";
-}
-
 std::vector<u32> iota(std::size_t count, u32 first = 0) {
   std::vector<u32> values(count);
   std::iota(values.begin(), values.end(), first);
@@ -28,18 +18,18 @@ TEST_CASE("narrow loads extend by their type") {
   machine.block.x = 1;
   const Address from = machine.upload<u8>({0x80, 0xFF, 0x34, 0x92, 0, 0, 0, 0x80});
   const Address to = machine.allocate(48);
-  machine.run(
-      kernel("ld.global.u8 %r2, [%rd1];\nst.global.u32 [%rd2], %r2;\n"
-             "ld.global.s8 %r2, [%rd1];\nst.global.u32 [%rd2+4], %r2;\n"
-             "ld.global.s16 %r2, [%rd1+2];\nst.global.u32 [%rd2+8], %r2;\n"
-             "ld.global.u16 %rd3, [%rd1+2];\nst.global.u64 [%rd2+16], %rd3;\n"
-             "ld.global.s32 %rd3, [%rd1+4];\nst.global.u64 [%rd2+24], %rd3;\n"
-             "ld.global.s8 %h1, [%rd1+1];\nst.global.u16 [%rd2+12], %h1;\n"
-             "mov.u32 %r2, 0xABCD;\nst.global.u8 [%rd2+14], %r2;\nst.global.u8 [%rd2+15], 7;\n"
-             "ld.global.nc.L1::no_allocate.L2::128B.v2.u16 {%h1, %h2}, [%rd1];\n"
-             "st.global.v2.u16 [%rd2+32], {%h2, %h1};\n"
-             "ld.volatile.global.b64 %rd3, [%rd1];\nst.wt.global.b64 [%rd2+40], %rd3;"),
-      {from, to});
+  machine.run(two_pointer_kernel(
+                  "ld.global.u8 %r2, [%rd1];\nst.global.u32 [%rd2], %r2;\n"
+                  "ld.global.s8 %r2, [%rd1];\nst.global.u32 [%rd2+4], %r2;\n"
+                  "ld.global.s16 %r2, [%rd1+2];\nst.global.u32 [%rd2+8], %r2;\n"
+                  "ld.global.u16 %rd3, [%rd1+2];\nst.global.u64 [%rd2+16], %rd3;\n"
+                  "ld.global.s32 %rd3, [%rd1+4];\nst.global.u64 [%rd2+24], %rd3;\n"
+                  "ld.global.s8 %h1, [%rd1+1];\nst.global.u16 [%rd2+12], %h1;\n"
+                  "mov.u32 %r2, 0xABCD;\nst.global.u8 [%rd2+14], %r2;\nst.global.u8 [%rd2+15], 7;\n"
+                  "ld.global.nc.L1::no_allocate.L2::128B.v2.u16 {%h1, %h2}, [%rd1];\n"
+                  "st.global.v2.u16 [%rd2+32], {%h2, %h1};\n"
+                  "ld.volatile.global.b64 %rd3, [%rd1];\nst.wt.global.b64 [%rd2+40], %rd3;"),
+              {from, to});
   const std::vector<u32> words = machine.download<u32>(to, 12);
   CHECK(words[0] == 0x80);
   CHECK(words[1] == 0xFFFFFF80);
@@ -58,11 +48,12 @@ TEST_CASE("vectors load and store 16 bytes a lane") {
   const std::vector<u32> values = iota(128, 7);
   const Address from = machine.upload(values);
   const Address to = machine.allocate(512);
-  const LaunchCounters counters = machine.run(
-      kernel("mul.wide.u32 %rd3, %r1, 16;\nadd.u64 %rd4, %rd1, %rd3;\n"
-             "add.u64 %rd5, %rd2, %rd3;\nld.global.v4.u32 {%r2, %r3, %r4, %r5}, [%rd4];\n"
-             "st.global.v4.u32 [%rd5], {%r2, %r3, %r4, %r5};"),
-      {from, to});
+  const LaunchCounters counters =
+      machine.run(two_pointer_kernel(
+                      "mul.wide.u32 %rd3, %r1, 16;\nadd.u64 %rd4, %rd1, %rd3;\n"
+                      "add.u64 %rd5, %rd2, %rd3;\nld.global.v4.u32 {%r2, %r3, %r4, %r5}, [%rd4];\n"
+                      "st.global.v4.u32 [%rd5], {%r2, %r3, %r4, %r5};"),
+                  {from, to});
   CHECK(machine.download<u32>(to, 128) == values);
   CHECK(counters.load_bytes == 512);
   CHECK(counters.load_sector_bytes == 512);
@@ -73,8 +64,8 @@ TEST_CASE("vectors load and store 16 bytes a lane") {
   CHECK(counters.distinct_written_bytes == 512);
   // The destination of a load may be its own address.
   machine.block.x = 1;
-  machine.run(kernel("mov.u64 %rd5, %rd1;\nld.global.v2.u64 {%rd5, %rd6}, [%rd5];\n"
-                     "st.global.v2.u64 [%rd2], {%rd6, %rd5};"),
+  machine.run(two_pointer_kernel("mov.u64 %rd5, %rd1;\nld.global.v2.u64 {%rd5, %rd6}, [%rd5];\n"
+                                 "st.global.v2.u64 [%rd2], {%rd6, %rd5};"),
               {from, to});
   CHECK(machine.download<u32>(to, 4) == std::vector<u32>{9, 10, 7, 8});
 }
@@ -84,9 +75,10 @@ TEST_CASE("strided loads count their sectors") {
   const Address from = machine.upload(iota(32 * 16));
   const Address to = machine.allocate(128);
   const LaunchCounters counters = machine.run(
-      kernel("mul.wide.u32 %rd3, %r1, 64;\nadd.u64 %rd4, %rd1, %rd3;\nld.global.u32 %r2, [%rd4];\n"
-             "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd5, %rd2, %rd3;\nst.global.u32 [%rd5], %r2;\n"
-             "ld.global.u32 %r3, [%rd1];"),
+      two_pointer_kernel(
+          "mul.wide.u32 %rd3, %r1, 64;\nadd.u64 %rd4, %rd1, %rd3;\nld.global.u32 %r2, [%rd4];\n"
+          "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd5, %rd2, %rd3;\nst.global.u32 [%rd5], %r2;\n"
+          "ld.global.u32 %r3, [%rd1];"),
       {from, to});
   CHECK(counters.load_bytes == 128 + 4);
   CHECK(counters.load_sector_bytes == 32 * 32 + 32);
@@ -101,7 +93,7 @@ TEST_CASE("shared memory of a block, static and dynamic") {
   machine.dynamic_shared_bytes = 256;
   const std::string text =
       ".extern .shared .align 16 .b8 dynamic[];\n" +
-      kernel(
+      two_pointer_kernel(
           ".shared .align 4 .b8 fixed[256];\nmov.u32 %r2, fixed;\nmov.u32 %r3, dynamic;\n"
           "shl.b32 %r4, %r1, 2;\nadd.u32 %r5, %r2, %r4;\nst.shared.u32 [%r5], %r1;\n"
           "add.u32 %r6, %r3, %r4;\nadd.u32 %r7, %r1, 1000;\nst.shared.u32 [%r6], %r7;\n"
@@ -131,13 +123,14 @@ TEST_CASE("local memory is each thread's own") {
   PtxMachine machine;
   const Address to = machine.allocate(128);
   machine.run(
-      kernel(".local .align 16 .b8 depot[64];\nmov.u64 %rd3, depot;\ncvta.local.u64 %rd4, %rd3;\n"
-             "mov.u32 %r2, 0;\nloop:\nmul.wide.u32 %rd5, %r2, 4;\nadd.u64 %rd6, %rd3, %rd5;\n"
-             "mad.lo.u32 %r3, %r2, 100, %r1;\nst.local.u32 [%rd6], %r3;\nadd.u32 %r2, %r2, 1;\n"
-             "setp.lt.u32 %p1, %r2, 16;\n@%p1 bra loop;\n"
-             "and.b32 %r4, %r1, 15;\nmul.wide.u32 %rd5, %r4, 4;\nadd.u64 %rd6, %rd4, %rd5;\n"
-             "ld.u32 %r5, [%rd6];\nld.local.u32 %r6, [depot+60];\nadd.u32 %r5, %r5, %r6;\n"
-             "mul.wide.u32 %rd5, %r1, 4;\nadd.u64 %rd7, %rd2, %rd5;\nst.global.u32 [%rd7], %r5;"),
+      two_pointer_kernel(
+          ".local .align 16 .b8 depot[64];\nmov.u64 %rd3, depot;\ncvta.local.u64 %rd4, %rd3;\n"
+          "mov.u32 %r2, 0;\nloop:\nmul.wide.u32 %rd5, %r2, 4;\nadd.u64 %rd6, %rd3, %rd5;\n"
+          "mad.lo.u32 %r3, %r2, 100, %r1;\nst.local.u32 [%rd6], %r3;\nadd.u32 %r2, %r2, 1;\n"
+          "setp.lt.u32 %p1, %r2, 16;\n@%p1 bra loop;\n"
+          "and.b32 %r4, %r1, 15;\nmul.wide.u32 %rd5, %r4, 4;\nadd.u64 %rd6, %rd4, %rd5;\n"
+          "ld.u32 %r5, [%rd6];\nld.local.u32 %r6, [depot+60];\nadd.u32 %r5, %r5, %r6;\n"
+          "mul.wide.u32 %rd5, %r1, 4;\nadd.u64 %rd7, %rd2, %rd5;\nst.global.u32 [%rd7], %r5;"),
       {to, to});
   const std::vector<u32> got = machine.download<u32>(to, 32);
   for (u32 i = 0; i < 32; ++i) {
@@ -152,11 +145,12 @@ TEST_CASE("variables of the module") {
   machine.run(
       ".const .align 8 .u32 table[4] = {1, 2, 0x30};\n.global .f32 scale = 0f40000000;\n"
       ".global .align 1 .b8 zero[8];\n" +
-          kernel("ld.const.u32 %r2, [table+8];\nst.global.u32 [%rd2], %r2;\n"
-                 "ld.const.u32 %r2, [table+12];\nst.global.u32 [%rd2+4], %r2;\n"
-                 "mov.u64 %rd3, scale;\nld.global.u32 %r2, [%rd3];\nst.global.u32 [%rd2+8], %r2;\n"
-                 "mov.u64 %rd3, table+4;\nld.u32 %r2, [%rd3];\nst.global.u32 [%rd2+12], %r2;\n"
-                 "ld.global.u8 %r2, [zero+7];\nst.global.u32 [%rd2+16], %r2;"),
+          two_pointer_kernel(
+              "ld.const.u32 %r2, [table+8];\nst.global.u32 [%rd2], %r2;\n"
+              "ld.const.u32 %r2, [table+12];\nst.global.u32 [%rd2+4], %r2;\n"
+              "mov.u64 %rd3, scale;\nld.global.u32 %r2, [%rd3];\nst.global.u32 [%rd2+8], %r2;\n"
+              "mov.u64 %rd3, table+4;\nld.u32 %r2, [%rd3];\nst.global.u32 [%rd2+12], %r2;\n"
+              "ld.global.u8 %r2, [zero+7];\nst.global.u32 [%rd2+16], %r2;"),
       {to, to});
   CHECK(machine.download<u32>(to, 5) == std::vector<u32>{0x30, 0, 0x40000000, 2, 0});
 }
@@ -168,9 +162,9 @@ TEST_CASE("variables that hold addresses") {
   machine.run(
       ".global .align 4 .u32 first[2] = {3, 4};\n.global .align 4 .u32 second = 5;\n"
       ".global .align 8 .u64 table[3] = {generic(first)+4, 0, second};\n" +
-          kernel("ld.global.u64 %rd3, [table];\nld.u32 %r2, [%rd3];\n"
-                 "ld.global.u64 %rd3, [table+16];\nld.global.u32 %r3, [%rd3];\n"
-                 "st.global.v2.u32 [%rd2], {%r2, %r3};"),
+          two_pointer_kernel("ld.global.u64 %rd3, [table];\nld.u32 %r2, [%rd3];\n"
+                             "ld.global.u64 %rd3, [table+16];\nld.global.u32 %r3, [%rd3];\n"
+                             "st.global.v2.u32 [%rd2], {%r2, %r3};"),
       {to, to});
   CHECK(machine.download<u32>(to, 2) == std::vector<u32>{4, 5});
 }
@@ -182,16 +176,17 @@ TEST_CASE("cp.async lands when it is waited for") {
     const Address from = machine.upload(iota(256));
     const Address to = machine.allocate(1024);
     const LaunchCounters counters = machine.run(
-        kernel(".shared .align 16 .b8 s[1024];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 4;\n"
-               "add.u32 %r4, %r2, %r3;\ncvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd1, %rd3;\n"
-               "add.u64 %rd5, %rd2, %rd3;\n"
-               "cp.async.cg.shared.global.L2::128B [%r4], [%rd4], 16;\ncp.async.commit_group;\n"
-               // The second group: only 8 bytes of each 16 come from the source.
-               "cp.async.ca.shared.global [%r4+512], [%rd4+512], 16, 8;\ncp.async.commit_group;\n"
-               "cp.async.wait_group 1;\nld.shared.v4.u32 {%r5, %r6, %r7, %r8}, [%r4];\n"
-               "st.global.v4.u32 [%rd5], {%r5, %r6, %r7, %r8};\ncp.async.wait_all;\n"
-               "ld.shared.v4.u32 {%r5, %r6, %r7, %r8}, [%r4+512];\n"
-               "st.global.v4.u32 [%rd5+512], {%r5, %r6, %r7, %r8};"),
+        two_pointer_kernel(
+            ".shared .align 16 .b8 s[1024];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 4;\n"
+            "add.u32 %r4, %r2, %r3;\ncvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd1, %rd3;\n"
+            "add.u64 %rd5, %rd2, %rd3;\n"
+            "cp.async.cg.shared.global.L2::128B [%r4], [%rd4], 16;\ncp.async.commit_group;\n"
+            // The second group: only 8 bytes of each 16 come from the source.
+            "cp.async.ca.shared.global [%r4+512], [%rd4+512], 16, 8;\ncp.async.commit_group;\n"
+            "cp.async.wait_group 1;\nld.shared.v4.u32 {%r5, %r6, %r7, %r8}, [%r4];\n"
+            "st.global.v4.u32 [%rd5], {%r5, %r6, %r7, %r8};\ncp.async.wait_all;\n"
+            "ld.shared.v4.u32 {%r5, %r6, %r7, %r8}, [%r4+512];\n"
+            "st.global.v4.u32 [%rd5+512], {%r5, %r6, %r7, %r8};"),
         {from, to});
     std::vector<u32> want = iota(256);
     for (std::size_t i = 128; i < 256; ++i) {
@@ -207,10 +202,11 @@ TEST_CASE("cp.async without its wait is a fault") {
   PtxMachine machine;
   const Address from = machine.upload(iota(128));
   const Fault fault = machine.fault_of(
-      kernel(".shared .align 16 .b8 s[512];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 4;\n"
-             "add.u32 %r4, %r2, %r3;\ncvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd1, %rd3;\n"
-             "cp.async.cg.shared.global [%r4], [%rd4], 16;\ncp.async.commit_group;\n"
-             "ld.shared.u32 %r5, [%r4];"),
+      two_pointer_kernel(
+          ".shared .align 16 .b8 s[512];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 4;\n"
+          "add.u32 %r4, %r2, %r3;\ncvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd1, %rd3;\n"
+          "cp.async.cg.shared.global [%r4], [%rd4], 16;\ncp.async.commit_group;\n"
+          "ld.shared.u32 %r5, [%r4];"),
       {from, from});
   CHECK(fault.kind == FaultKind::kAsyncCopyNotWaited);
 }
@@ -223,41 +219,50 @@ TEST_CASE("faults of memory name their place") {
   const std::string load =
       "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
       ".loc 1 42 7\nld.global.u32 %r2, [%rd4];";
-  const Fault past = machine.fault_of(kernel(load) + ".file 1 \"some.cu\"\n", {from, from});
+  const Fault past =
+      machine.fault_of(two_pointer_kernel(load) + ".file 1 \"some.cu\"\n", {from, from});
   CHECK(past.kind == FaultKind::kOutOfBounds);
   CHECK_THAT(past.message, Catch::Contains("k, block 0,0,0, thread 40,0,0: "));
   CHECK_THAT(past.message, Catch::Contains("ld.global.u32 %r2, [%rd4]"));
   CHECK_THAT(past.message, Catch::Contains("some.cu:42"));
-  CHECK(machine.fault_of(kernel(load), {undefined, from}).kind == FaultKind::kUninitialised);
-  CHECK(machine.fault_of(kernel(load), {from + 2, from}).kind == FaultKind::kMisaligned);
-  CHECK(
-      machine.fault_of(kernel("mov.u64 %rd3, 0;\nld.global.u32 %r2, [%rd3];"), {from, from}).kind ==
-      FaultKind::kOutOfBounds);
+  CHECK(machine.fault_of(two_pointer_kernel(load), {undefined, from}).kind ==
+        FaultKind::kUninitialised);
+  CHECK(machine.fault_of(two_pointer_kernel(load), {from + 2, from}).kind ==
+        FaultKind::kMisaligned);
   CHECK(machine
-            .fault_of(kernel(".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
-                             "add.u32 %r4, %r2, %r3;\nst.shared.u32 [%r4+4], %r1;"),
+            .fault_of(two_pointer_kernel("mov.u64 %rd3, 0;\nld.global.u32 %r2, [%rd3];"),
                       {from, from})
             .kind == FaultKind::kOutOfBounds);
   CHECK(machine
-            .fault_of(kernel(".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
-                             "add.u32 %r4, %r2, %r3;\nld.shared.u32 %r5, [%r4];"),
-                      {from, from})
+            .fault_of(
+                two_pointer_kernel(".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
+                                   "add.u32 %r4, %r2, %r3;\nst.shared.u32 [%r4+4], %r1;"),
+                {from, from})
+            .kind == FaultKind::kOutOfBounds);
+  CHECK(machine
+            .fault_of(
+                two_pointer_kernel(".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
+                                   "add.u32 %r4, %r2, %r3;\nld.shared.u32 %r5, [%r4];"),
+                {from, from})
             .kind == FaultKind::kUninitialised);
   CHECK(machine
-            .fault_of(kernel(".local .align 4 .b8 l[16];\nmov.u64 %rd3, l;\n"
-                             "mul.wide.u32 %rd4, %r1, 4;\nadd.u64 %rd3, %rd3, %rd4;\n"
-                             "st.local.u32 [%rd3], %r1;"),
+            .fault_of(two_pointer_kernel(".local .align 4 .b8 l[16];\nmov.u64 %rd3, l;\n"
+                                         "mul.wide.u32 %rd4, %r1, 4;\nadd.u64 %rd3, %rd3, %rd4;\n"
+                                         "st.local.u32 [%rd3], %r1;"),
                       {from, from})
             .kind == FaultKind::kOutOfBounds);
   CHECK(machine
-            .fault_of(kernel(".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
-                             "add.u32 %r4, %r2, %r3;\nst.shared.u32 [%r4], %r1;\nbar.sync 0;\n"
-                             "st.shared.u32 [%r4], 1;\nxor.b32 %r4, %r4, 128;\n"
-                             "ld.shared.u32 %r5, [%r4];"),
+            .fault_of(two_pointer_kernel(
+                          ".shared .b32 s[64];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
+                          "add.u32 %r4, %r2, %r3;\nst.shared.u32 [%r4], %r1;\nbar.sync 0;\n"
+                          "st.shared.u32 [%r4], 1;\nxor.b32 %r4, %r4, 128;\n"
+                          "ld.shared.u32 %r5, [%r4];"),
                       {from, from})
             .kind == FaultKind::kSharedRace);
   machine.grid.x = 2;
-  CHECK(machine.fault_of(kernel("mov.u32 %r2, %ctaid.x;\nst.global.u32 [%rd1], %r2;"), {from, from})
+  CHECK(machine
+            .fault_of(two_pointer_kernel("mov.u32 %r2, %ctaid.x;\nst.global.u32 [%rd1], %r2;"),
+                      {from, from})
             .kind == FaultKind::kGlobalRace);
 }
 

@@ -162,52 +162,52 @@ TEST_CASE("lanes of a mask are waited for") {
   CHECK(d[40] == 135);
 }
 
-std::string kernel(const std::string& body) {
-  return ".visible .entry k(.param .u64 pa, .param .u64 pb)\n{\n.reg .pred %p<8>;\n"
-         ".reg .b32 %r<48>;\n.reg .b64 %rd<16>;\n" +
-         std::string("ld.param.u64 %rd1, [pa];\nld.param.u64 %rd2, [pb];\nmov.u32 %r1, %tid.x;\n") +
-         body + "\nret;\n}\n";
-}
-
 TEST_CASE("lanes that never come are a fault") {
   PtxMachine machine;
   const std::string split = "setp.lt.u32 %p1, %r1, 8;\n";
   // On two ways through two shuffles of one mask.
   const Fault ways = machine.fault_of(
-      kernel(split + "@%p1 bra other;\nshfl.sync.idx.b32 %r2, %r1, 0, 31, -1;\nbra done;\n"
-                     "other:\nshfl.sync.idx.b32 %r2, %r1, 1, 31, -1;\ndone:"),
+      two_pointer_kernel(split +
+                         "@%p1 bra other;\nshfl.sync.idx.b32 %r2, %r1, 0, 31, -1;\nbra done;\n"
+                         "other:\nshfl.sync.idx.b32 %r2, %r1, 1, 31, -1;\ndone:"),
       {0, 0});
   CHECK(ways.kind == FaultKind::kDivergentBarrier);
   CHECK_THAT(ways.message, Catch::Contains("for lanes"));
   // Lanes that have exited.
-  CHECK(machine.fault_of(kernel(split + "@%p1 exit;\nvote.sync.any.pred %p2, %p1, -1;"), {0, 0})
+  CHECK(machine
+            .fault_of(two_pointer_kernel(split + "@%p1 exit;\nvote.sync.any.pred %p2, %p1, -1;"),
+                      {0, 0})
             .kind == FaultKind::kDivergentBarrier);
   // A mask without the lane itself, and a read of a lane outside of it.
-  CHECK(machine.fault_of(kernel("vote.sync.any.pred %p2, 1, 1;"), {0, 0}).kind ==
+  CHECK(machine.fault_of(two_pointer_kernel("vote.sync.any.pred %p2, 1, 1;"), {0, 0}).kind ==
         FaultKind::kDivergentBarrier);
-  CHECK(machine.fault_of(kernel(split + "@%p1 shfl.sync.idx.b32 %r2, %r1, 9, 31, 0xFF;"), {0, 0})
+  CHECK(machine
+            .fault_of(two_pointer_kernel(split + "@%p1 shfl.sync.idx.b32 %r2, %r1, 9, 31, 0xFF;"),
+                      {0, 0})
             .kind == FaultKind::kDivergentBarrier);
   // mma and ldmatrix take the whole warp.
   CHECK(machine
-            .fault_of(kernel(".shared .align 16 .b8 s[512];\nmov.u32 %r2, s;\n" + split +
-                             "@%p1 ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r2];"),
-                      {0, 0})
+            .fault_of(
+                two_pointer_kernel(".shared .align 16 .b8 s[512];\nmov.u32 %r2, s;\n" + split +
+                                   "@%p1 ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r2];"),
+                {0, 0})
             .kind == FaultKind::kDivergentBarrier);
   machine.block.x = 16;
-  CHECK(machine.fault_of(kernel("redux.sync.add.u32 %r2, %r1, -1;"), {0, 0}).kind ==
+  CHECK(machine.fault_of(two_pointer_kernel("redux.sync.add.u32 %r2, %r1, -1;"), {0, 0}).kind ==
         FaultKind::kDivergentBarrier);
 }
 
 TEST_CASE("__syncwarp may be met at two places") {
   PtxMachine machine;
   const Address to = machine.allocate(128);
-  machine.run(kernel(".shared .b32 s[32];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
-                     "add.u32 %r4, %r2, %r3;\nst.shared.u32 [%r4], %r1;\nsetp.lt.u32 %p1, %r1, 8;\n"
-                     "@%p1 bra other;\nbar.warp.sync -1;\nxor.b32 %r4, %r4, 124;\n"
-                     "ld.shared.u32 %r5, [%r4];\nbra done;\nother:\nbar.warp.sync -1;\n"
-                     "xor.b32 %r4, %r4, 124;\nld.shared.u32 %r5, [%r4];\nadd.u32 %r5, %r5, 100;\n"
-                     "done:\nmul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
-                     "st.global.u32 [%rd4], %r5;"),
+  machine.run(two_pointer_kernel(
+                  ".shared .b32 s[32];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 2;\n"
+                  "add.u32 %r4, %r2, %r3;\nst.shared.u32 [%r4], %r1;\nsetp.lt.u32 %p1, %r1, 8;\n"
+                  "@%p1 bra other;\nbar.warp.sync -1;\nxor.b32 %r4, %r4, 124;\n"
+                  "ld.shared.u32 %r5, [%r4];\nbra done;\nother:\nbar.warp.sync -1;\n"
+                  "xor.b32 %r4, %r4, 124;\nld.shared.u32 %r5, [%r4];\nadd.u32 %r5, %r5, 100;\n"
+                  "done:\nmul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n"
+                  "st.global.u32 [%rd4], %r5;"),
               {to, to});
   const std::vector<u32> got = machine.download<u32>(to, 32);
   for (u32 i = 0; i < 32; ++i) {
@@ -232,28 +232,29 @@ TEST_CASE("mma of fragments that ldmatrix loads") {
   const Address from = machine.upload(both);
   const Address to = machine.allocate(16 * 8 * 4);
   const LaunchCounters counters = machine.run(
-      kernel(".shared .align 16 .b8 s[768];\nmov.u32 %r2, s;\n"
-             // 24 lanes copy 32 bytes each.
-             "setp.lt.u32 %p1, %r1, 24;\nshl.b32 %r3, %r1, 5;\nadd.u32 %r4, %r2, %r3;\n"
-             "cvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd1, %rd3;\n"
-             "@%p1 ld.global.v4.u32 {%r5, %r6, %r7, %r8}, [%rd4];\n"
-             "@%p1 st.shared.v4.u32 [%r4], {%r5, %r6, %r7, %r8};\n"
-             "@%p1 ld.global.v4.u32 {%r5, %r6, %r7, %r8}, [%rd4+16];\n"
-             "@%p1 st.shared.v4.u32 [%r4+16], {%r5, %r6, %r7, %r8};\nbar.warp.sync -1;\n"
-             // A: row = lane % 16, the right half for lanes from 16 on. B: row = lane % 16.
-             "and.b32 %r9, %r1, 15;\nshr.u32 %r10, %r1, 4;\nshl.b32 %r11, %r9, 5;\n"
-             "shl.b32 %r12, %r10, 4;\nadd.u32 %r13, %r11, %r12;\nadd.u32 %r14, %r2, %r13;\n"
-             "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r20, %r21, %r22, %r23}, [%r14];\n"
-             "shl.b32 %r15, %r9, 4;\nadd.u32 %r16, %r2, %r15;\n"
-             "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%r24, %r25}, [%r16+512];\n"
-             "mov.f32 %r26, 0f3F800000;\n"
-             "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r30, %r31, %r32, %r33}, "
-             "{%r20, %r21, %r22, %r23}, {%r24, %r25}, {%r26, %r26, %r26, %r26};\n"
-             // C: rows lane / 4 and + 8, columns 2 * (lane % 4) and + 1.
-             "shr.u32 %r34, %r1, 2;\nand.b32 %r35, %r1, 3;\nshl.b32 %r36, %r34, 5;\n"
-             "shl.b32 %r37, %r35, 3;\nadd.u32 %r38, %r36, %r37;\ncvt.u64.u32 %rd5, %r38;\n"
-             "add.u64 %rd6, %rd2, %rd5;\nst.global.v2.u32 [%rd6], {%r30, %r31};\n"
-             "st.global.v2.u32 [%rd6+256], {%r32, %r33};"),
+      two_pointer_kernel(
+          ".shared .align 16 .b8 s[768];\nmov.u32 %r2, s;\n"
+          // 24 lanes copy 32 bytes each.
+          "setp.lt.u32 %p1, %r1, 24;\nshl.b32 %r3, %r1, 5;\nadd.u32 %r4, %r2, %r3;\n"
+          "cvt.u64.u32 %rd3, %r3;\nadd.u64 %rd4, %rd1, %rd3;\n"
+          "@%p1 ld.global.v4.u32 {%r5, %r6, %r7, %r8}, [%rd4];\n"
+          "@%p1 st.shared.v4.u32 [%r4], {%r5, %r6, %r7, %r8};\n"
+          "@%p1 ld.global.v4.u32 {%r5, %r6, %r7, %r8}, [%rd4+16];\n"
+          "@%p1 st.shared.v4.u32 [%r4+16], {%r5, %r6, %r7, %r8};\nbar.warp.sync -1;\n"
+          // A: row = lane % 16, the right half for lanes from 16 on. B: row = lane % 16.
+          "and.b32 %r9, %r1, 15;\nshr.u32 %r10, %r1, 4;\nshl.b32 %r11, %r9, 5;\n"
+          "shl.b32 %r12, %r10, 4;\nadd.u32 %r13, %r11, %r12;\nadd.u32 %r14, %r2, %r13;\n"
+          "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r20, %r21, %r22, %r23}, [%r14];\n"
+          "shl.b32 %r15, %r9, 4;\nadd.u32 %r16, %r2, %r15;\n"
+          "ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%r24, %r25}, [%r16+512];\n"
+          "mov.f32 %r26, 0f3F800000;\n"
+          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r30, %r31, %r32, %r33}, "
+          "{%r20, %r21, %r22, %r23}, {%r24, %r25}, {%r26, %r26, %r26, %r26};\n"
+          // C: rows lane / 4 and + 8, columns 2 * (lane % 4) and + 1.
+          "shr.u32 %r34, %r1, 2;\nand.b32 %r35, %r1, 3;\nshl.b32 %r36, %r34, 5;\n"
+          "shl.b32 %r37, %r35, 3;\nadd.u32 %r38, %r36, %r37;\ncvt.u64.u32 %rd5, %r38;\n"
+          "add.u64 %rd6, %rd2, %rd5;\nst.global.v2.u32 [%rd6], {%r30, %r31};\n"
+          "st.global.v2.u32 [%rd6+256], {%r32, %r33};"),
       {from, to});
   const std::vector<float> got = machine.download<float>(to, 128);
   for (std::size_t row = 0; row < 16; ++row) {
@@ -281,13 +282,13 @@ TEST_CASE("stmatrix and movmatrix") {
       "stmatrix.sync.aligned.m8n8.x1.shared.b16 [%r9], {%r5};\nbar.warp.sync -1;\n"
       "shl.b32 %r10, %r1, 2;\nadd.u32 %r11, %r6, %r10;\nld.shared.u32 %r12, [%r11];\n"
       "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\nst.global.u32 [%rd4], %r12;";
-  machine.run(kernel(".shared .align 16 .b8 s[128];\n" + pack + store), {to, to});
+  machine.run(two_pointer_kernel(".shared .align 16 .b8 s[128];\n" + pack + store), {to, to});
   std::vector<u16> got = machine.download<u16>(to, 64);
   for (u16 i = 0; i < 64; ++i) {
     CHECK(got[i] == i);
   }
-  machine.run(kernel(".shared .align 16 .b8 s[128];\n" + pack +
-                     "movmatrix.sync.aligned.m8n8.trans.b16 %r5, %r5;\n" + store),
+  machine.run(two_pointer_kernel(".shared .align 16 .b8 s[128];\n" + pack +
+                                 "movmatrix.sync.aligned.m8n8.trans.b16 %r5, %r5;\n" + store),
               {to, to});
   got = machine.download<u16>(to, 64);
   for (u16 i = 0; i < 64; ++i) {
@@ -318,7 +319,7 @@ TEST_CASE("special registers say where a thread is") {
     body += "st.global.u32 [%rd4+" + std::to_string(4 * i) + "], %r" +
             std::to_string(i == 0 ? 20 : i) + ";\n";
   }
-  machine.run(kernel(body), {to, to});
+  machine.run(two_pointer_kernel(body), {to, to});
   const std::vector<u32> got = machine.download<u32>(to, threads * kWords);
   for (u32 block = 0; block < 12; ++block) {
     for (u32 thread = 0; thread < 60; ++thread) {
