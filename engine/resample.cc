@@ -11,12 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "resample_loops.h"
+
 namespace xception {
 namespace {
 
-constexpr int kPrecisionBits = 32 - 8 - 2;
 // Horizontal kernels held at a time; wider windows are done in blocks of columns.
-constexpr std::size_t kMaxTaps = std::size_t{16} << 20;
+constexpr std::int64_t kMaxTaps = std::int64_t{16} << 20;
 // Pillow's limit for a picture, here for what resize() makes.
 constexpr std::int64_t kMaxOutputPixels = 178'956'970;
 
@@ -46,10 +47,11 @@ class Axis {
         filter_scale_(std::max(scale_, 1.0)),
         support_((interpolation == Interpolation::kBicubic ? 2.0 : 1.0) * filter_scale_) {}
 
+  std::int64_t in() const { return in_; }
   bool unchanged() const { return in_ == out_; }
-  std::size_t max_taps() const {
+  std::int64_t max_taps() const {
     const double taps = std::ceil(support_) * 2 + 1;
-    return static_cast<std::size_t>(std::min(taps, static_cast<double>(in_)));
+    return static_cast<std::int64_t>(std::min(taps, static_cast<double>(in_)));
   }
 
   // Appends the weights of output position `x`; they belong to the inputs from *first on.
@@ -67,7 +69,7 @@ class Axis {
       sum += real_.back();
     }
     for (const double w : real_) {
-      const double k = (sum != 0.0 ? w / sum : w) * (1 << kPrecisionBits);
+      const double k = (sum != 0.0 ? w / sum : w) * (1 << kWeightBits);
       weights->push_back(static_cast<std::int32_t>(k < 0 ? k - 0.5 : k + 0.5));
     }
     *first = begin;
@@ -83,60 +85,49 @@ class Axis {
   std::vector<double> real_;
 };
 
-// Sums are unsigned, so that an overshoot beyond 32 bits, possible where millions of pixels shrink
-// to one, wraps as it does in Pillow and is not undefined.
-std::uint8_t to_byte(std::uint32_t sum) {
-  const std::int32_t value = static_cast<std::int32_t>(sum) >> kPrecisionBits;
-  return static_cast<std::uint8_t>(std::clamp(value, 0, 255));
-}
-
-constexpr std::uint32_t kHalf = 1U << (kPrecisionBits - 1);
-
 // The horizontal pass for one block of output columns.
 class HorizontalPass {
  public:
-  HorizontalPass(Axis axis, std::int64_t x, int width) : width_(width), x_(x) {
+  HorizontalPass(const ResampleLoops& loops, Axis axis, std::int64_t x, int width)
+      : loops_(loops), x_(x) {
     if (axis.unchanged()) {
       return;
     }
-    firsts_.resize(static_cast<std::size_t>(width));
-    ends_.resize(static_cast<std::size_t>(width));
-    row_.resize(static_cast<std::size_t>(width) * 3);
     for (int i = 0; i < width; ++i) {
-      axis.append_kernel(x + i, &firsts_[static_cast<std::size_t>(i)], &weights_);
-      ends_[static_cast<std::size_t>(i)] = weights_.size();
+      append_kernel(axis, x + i);
     }
+    row_.resize(static_cast<std::size_t>(width) * 3);
   }
 
   // 3 * width bytes, valid until the next call.
   const std::uint8_t* operator()(const std::uint8_t* source_row) {
-    if (firsts_.empty()) {
+    if (row_.empty()) {
       return source_row + x_ * 3;
     }
-    const std::int32_t* k = weights_.data();
-    for (std::size_t i = 0; i < static_cast<std::size_t>(width_); ++i) {
-      const std::uint8_t* p = source_row + firsts_[i] * 3;
-      const std::int32_t* end = weights_.data() + ends_[i];
-      std::uint32_t r = kHalf, g = kHalf, b = kHalf;
-      for (; k != end; ++k, p += 3) {
-        const auto w = static_cast<std::uint32_t>(*k);
-        r += w * p[0];
-        g += w * p[1];
-        b += w * p[2];
-      }
-      row_[i * 3] = to_byte(r);
-      row_[i * 3 + 1] = to_byte(g);
-      row_[i * 3 + 2] = to_byte(b);
-    }
+    loops_.resample_row(kernels_, source_row, row_.data());
     return row_.data();
   }
 
  private:
-  int width_;
+  // With zeros in front and behind up to a multiple of the loops' taps, all of it inside the row.
+  void append_kernel(Axis& axis, std::int64_t x) {
+    std::vector<std::int32_t>& weights = kernels_.weights;
+    const std::size_t begin = weights.size();
+    std::int64_t first = 0;
+    axis.append_kernel(x, &first, &weights);
+    const std::int64_t taps = static_cast<std::int64_t>(weights.size() - begin);
+    const std::int64_t padded = loops_.padded(taps);
+    const std::int64_t in_front = std::max<std::int64_t>(first + padded - axis.in(), 0);
+    weights.insert(weights.begin() + static_cast<std::ptrdiff_t>(begin),
+                   static_cast<std::size_t>(in_front), 0);
+    weights.resize(begin + static_cast<std::size_t>(padded));
+    kernels_.firsts.push_back(first - in_front);
+    kernels_.ends.push_back(weights.size());
+  }
+
+  const ResampleLoops& loops_;
   std::int64_t x_;
-  std::vector<std::int64_t> firsts_;
-  std::vector<std::size_t> ends_;  // in weights_, which holds all columns' kernels in a row
-  std::vector<std::int32_t> weights_;
+  RowKernels kernels_;
   std::vector<std::uint8_t> row_;
 };
 
@@ -147,19 +138,17 @@ struct OpenRow {
   std::vector<std::uint32_t> sums;
 
   std::int64_t end() const { return first + static_cast<std::int64_t>(weights.size()); }
-  void add(std::int64_t source_y, const std::uint8_t* row) {
-    const auto w = static_cast<std::uint32_t>(weights[static_cast<std::size_t>(source_y - first)]);
-    for (std::size_t i = 0; i < sums.size(); ++i) {
-      sums[i] += w * row[i];
-    }
+  void add(const ResampleLoops& loops, std::int64_t source_y, const std::uint8_t* row) {
+    const std::int32_t weight = weights[static_cast<std::size_t>(source_y - first)];
+    loops.add_row(static_cast<std::uint32_t>(weight), row, sums.size(), sums.data());
   }
 };
 
 // Columns [block_x, block_x + block_width) of the window.
-void resample_block(const Image& image, const ResizeWindow& window, Interpolation interpolation,
-                    int block_x, int block_width, Image* out) {
-  HorizontalPass horizontal(Axis(image.width, window.full_width, interpolation), window.x + block_x,
-                            block_width);
+void resample_block(const ResampleLoops& loops, const Image& image, const ResizeWindow& window,
+                    Interpolation interpolation, int block_x, int block_width, Image* out) {
+  HorizontalPass horizontal(loops, Axis(image.width, window.full_width, interpolation),
+                            window.x + block_x, block_width);
   Axis vertical(image.height, window.full_height, interpolation);
   const auto source_row = [&](std::int64_t y) { return image.pixels.data() + y * image.width * 3; };
   const auto out_row = [&](std::int64_t y) {
@@ -188,7 +177,7 @@ void resample_block(const Image& image, const ResizeWindow& window, Interpolatio
     }
     const std::uint8_t* row = horizontal(source_row(y));
     for (OpenRow& target : rows) {
-      target.add(y, row);
+      target.add(loops, y, row);
     }
     for (; !rows.empty() && rows.front().end() == y + 1; rows.pop_front(), ++written) {
       std::transform(rows.front().sums.begin(), rows.front().sums.end(), out_row(written), to_byte);
@@ -262,10 +251,15 @@ Image resize_window(const Image& image, const ResizeWindow& window, Interpolatio
     return out;
   }
   const Axis axis(image.width, window.full_width, interpolation);
-  const auto columns = std::max<std::size_t>(kMaxTaps / axis.max_taps(), 1);
-  const int block = static_cast<int>(std::min(columns, static_cast<std::size_t>(window.width)));
+  const ResampleLoops* loops = &select_resample_loops();
+  if (loops->padded(axis.max_taps()) > image.width) {
+    loops = &kBaselineResampleLoops;  // a padded kernel would not fit the row
+  }
+  const std::int64_t columns = kMaxTaps / loops->padded(axis.max_taps());
+  const int block = static_cast<int>(std::clamp<std::int64_t>(columns, 1, window.width));
   for (int x = 0; x < window.width; x += block) {
-    resample_block(image, window, interpolation, x, std::min(block, window.width - x), &out);
+    resample_block(*loops, image, window, interpolation, x, std::min(block, window.width - x),
+                   &out);
   }
   return out;
 }

@@ -1,9 +1,12 @@
 // Resize, crop, pad and normalise: the rules that Pillow's pictures in image_judge do not show.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
 #include "engine/resample.h"
+#include "engine/resample_loops.h"
+#include "random.h"
 #include "testing.h"
 
 using namespace xception;
@@ -47,6 +50,43 @@ Image crop(const Image& image, int x, int y, int width, int height) {
 constexpr auto kAll = {Interpolation::kNearest, Interpolation::kBilinear, Interpolation::kBicubic};
 
 }  // namespace
+
+TEST_CASE("Every instruction set adds the same weights to the same bytes") {
+  XC_RANDOM(random);
+  const auto draw = [&](std::size_t count) {
+    std::vector<std::uint8_t> bytes(count);
+    std::generate(bytes.begin(), bytes.end(), [&] { return random.integer(0, 255); });
+    return bytes;
+  };
+  const ResampleLoops& loops = select_resample_loops();
+  const int width = 200;
+  RowKernels kernels;
+  while (kernels.ends.size() < 50) {
+    const std::int64_t taps = loops.padded(random.integer(1, 100));
+    for (std::int64_t i = 0; i < taps; ++i) {  // large ones let sums pass 32 bits
+      kernels.weights.push_back(random.integer(0, 4) == 0 ? random.integer(INT32_MIN, INT32_MAX)
+                                                          : random.integer(-300'000, 400'000));
+    }
+    kernels.firsts.push_back(random.integer(0, width - static_cast<int>(taps)));
+    kernels.ends.push_back(kernels.weights.size());
+  }
+  const std::vector<std::uint8_t> row = draw(width * 3);
+  std::vector<std::uint8_t> expected(kernels.ends.size() * 3);
+  std::vector<std::uint8_t> made(expected.size());
+  kBaselineResampleLoops.resample_row(kernels, row.data(), expected.data());
+  loops.resample_row(kernels, row.data(), made.data());
+  CHECK(made == expected);
+
+  for (std::size_t count = 0; count < 50; ++count) {
+    const std::vector<std::uint8_t> bytes = draw(count);
+    const auto weight = static_cast<std::uint32_t>(random.integer(INT32_MIN, INT32_MAX));
+    std::vector<std::uint32_t> sums(count, 123);
+    std::vector<std::uint32_t> others = sums;
+    kBaselineResampleLoops.add_row(weight, bytes.data(), count, sums.data());
+    loops.add_row(weight, bytes.data(), count, others.data());
+    CHECK(others == sums);
+  }
+}
 
 TEST_CASE("Bilinear upscaling by two, by hand") {
   const Image image{2, 1, {0, 0, 0, 255, 255, 255}};
