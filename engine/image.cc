@@ -6,6 +6,7 @@
 #include <array>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "image_decoders.h"
 #include "image_file.h"
@@ -148,12 +149,17 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
   return Status();
 }
 
-Image blank_image(std::int64_t width, std::int64_t height) {
-  Image image;
-  image.width = static_cast<int>(width);
-  image.height = static_cast<int>(height);
-  image.pixels.resize(static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3);
-  return image;
+Image blank_image(std::int64_t width, std::int64_t height) { return used_again({}, width, height); }
+
+Image used_again(Image recycled, std::int64_t width, std::int64_t height) {
+  const auto bytes = static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3;
+  if (recycled.pixels.capacity() < bytes) {
+    recycled.pixels = {};  // now, not when the larger ones are there
+  }
+  recycled.width = static_cast<int>(width);
+  recycled.height = static_cast<int>(height);
+  recycled.pixels.resize(bytes);
+  return recycled;
 }
 
 }  // namespace decoders
@@ -163,10 +169,10 @@ namespace {
 using decoders::Format;
 
 Result<DecodedImage> decode_as(Format format, std::span<const std::byte> bytes,
-                               const DecodeOptions& options) {
+                               const DecodeOptions& options, Image recycled) {
   switch (format) {
     case Format::kJpeg:
-      return decoders::decode_jpeg(bytes, options);
+      return decoders::decode_jpeg(bytes, options, std::move(recycled));
     case Format::kPng:
       return decoders::decode_png(bytes, options);
     case Format::kBmp:
@@ -187,7 +193,8 @@ Result<DecodedImage> decode_as(Format format, std::span<const std::byte> bytes,
 
 }  // namespace
 
-Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options) {
+Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options,
+                                  Image recycled) {
   if (bytes.empty()) {
     return decoders::bad_image("the file is empty");
   }
@@ -196,7 +203,10 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
   }
   try {
     const Format format = decoders::recognise(bytes);
-    Result<DecodedImage> decoded = decode_as(format, bytes, options);
+    if (format != Format::kJpeg) {
+      recycled = {};  // the other decoders make their own pixels, beside which it would stand
+    }
+    Result<DecodedImage> decoded = decode_as(format, bytes, options, std::move(recycled));
     if (decoded.ok() && options.apply_exif) {
       const int orientation = decoders::exif_orientation(bytes, format);
       if (orientation > 1 && options.before_allocating) {
@@ -213,7 +223,8 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
   }
 }
 
-Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options) {
+Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options,
+                                       Image recycled) {
   FileLimits limits;
   limits.bytes = std::size_t{512} << 20;
   limits.check_head = [](std::span<const std::byte> head) {
@@ -225,7 +236,7 @@ Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOpti
   if (!bytes.ok()) {
     return bytes.status();
   }
-  Result<DecodedImage> decoded = decode_image(*bytes, options);
+  Result<DecodedImage> decoded = decode_image(*bytes, options, std::move(recycled));
   if (!decoded.ok()) {
     return decoded.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
   }

@@ -34,8 +34,11 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
                     const DecodeOptions& options);
 // A black picture; its extent has passed check_extent.
 Image blank_image(std::int64_t width, std::int64_t height);
+// The same of any pixels, in the memory of `recycled` where it suffices.
+Image used_again(Image recycled, std::int64_t width, std::int64_t height);
 
-Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options);
+// In the memory of `recycled` where libjpeg decodes and it suffices.
+Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options, Image recycled);
 Result<DecodedImage> decode_png(Bytes file, const DecodeOptions& options);
 Result<DecodedImage> decode_bmp(Bytes file, const DecodeOptions& options);
 Result<DecodedImage> decode_gif(Bytes file, const DecodeOptions& options);

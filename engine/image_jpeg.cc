@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 // jpeglib.h needs <cstdio> before it.
@@ -146,7 +147,8 @@ Status damaged(const Decoder& decoder) {
                    decoder.message + ")");
 }
 
-Result<DecodedImage> decode(Decoder* decoder, Bytes file, const DecodeOptions& options) {
+Result<DecodedImage> decode(Decoder* decoder, Bytes file, const DecodeOptions& options,
+                            Image recycled) {
   if (!read_header(decoder, reinterpret_cast<const unsigned char*>(file.data()), file.size())) {
     return damaged(*decoder);
   }
@@ -160,7 +162,7 @@ Result<DecodedImage> decode(Decoder* decoder, Bytes file, const DecodeOptions& o
   }
   DecodedImage decoded;
   decoded.decoder = kDecoderName;
-  decoded.image = blank_image(info.image_width, info.image_height);
+  decoded.image = used_again(std::move(recycled), info.image_width, info.image_height);
   const auto held = static_cast<std::int64_t>(file.size() + decoded.image.pixels.size());
   if (held >= kMaxWorkingBytes) {
     return too_large();
@@ -187,9 +189,9 @@ struct OwnedDecoder : Decoder {
 
 }  // namespace
 
-Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options) {
+Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options, Image recycled) {
   OwnedDecoder decoder;
-  return decode(&decoder, file, options);
+  return decode(&decoder, file, options, std::move(recycled));
 }
 
 }  // namespace xception::decoders

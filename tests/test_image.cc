@@ -149,6 +149,23 @@ TEST_CASE("JPEG: blocks, truncation, missing data under an end marker") {
 #endif
 }
 
+TEST_CASE("JPEG: a picture takes the memory of another where it suffices") {
+  const ByteVector pixels = pixels_of(jpeg());
+  for (const std::size_t bytes :
+       {std::size_t{0}, pixels.size() - 1, pixels.size(), std::size_t{5000}}) {
+    Image recycled{1, 1, ByteVector(bytes, 77)};
+    const std::uint8_t* const memory = recycled.pixels.data();
+    const Result<DecodedImage> decoded = decode_image(as_bytes(jpeg()), {}, std::move(recycled));
+    REQUIRE(decoded.ok());
+    CHECK(decoded->image.width == 16);
+    CHECK(decoded->image.height == 8);
+    CHECK(decoded->image.pixels == pixels);
+#ifdef XCEPTION_HAVE_JPEG
+    CHECK((decoded->image.pixels.data() == memory) == (bytes >= pixels.size()));
+#endif
+  }
+}
+
 TEST_CASE("JPEG: the EXIF orientation is applied when asked for") {
   DecodeOptions apply;
   apply.apply_exif = true;

@@ -22,19 +22,23 @@ struct FileLoader {
   Preprocess preprocess;
   mutable std::mutex large;  // held by the one thread that may hold a large picture
 
+  // A picture of more bytes is large.
+  static constexpr std::int64_t kLarge = std::int64_t{64} << 20;
+
   Status load(const Input& input, Picture& picture) const {
     XC_RETURN_IF_ERROR(input.status);
+    thread_local Image recycled;  // the decoded picture before this one
     // Released last, when the decoded picture is gone: -j must not multiply what one may take.
     std::unique_lock<std::mutex> turn(large, std::defer_lock);
     DecodeOptions options = decode;
     options.before_allocating = [&turn](std::int64_t bytes) {
-      constexpr std::int64_t kLarge = std::int64_t{64} << 20;
       if (bytes > kLarge && !turn.owns_lock()) {
         turn.lock();
       }
     };
     const Clock::time_point start = Clock::now();
-    Result<DecodedImage> decoded = decode_image_file(input.path(), options);
+    Result<DecodedImage> decoded =
+        decode_image_file(input.path(), options, std::exchange(recycled, {}));
     picture.decode_seconds = seconds_since(start);
     XC_RETURN_IF_ERROR(decoded.status());
     picture.decoder = decoded->decoder;
@@ -47,6 +51,9 @@ struct FileLoader {
     picture.height = fitted->height;
     picture.width = fitted->width;
     picture.pixels = std::move(fitted->pixels);
+    if (static_cast<std::int64_t>(decoded->image.pixels.capacity()) <= kLarge) {
+      recycled = std::move(decoded->image);
+    }
     return {};
   }
 };

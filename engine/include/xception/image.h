@@ -44,12 +44,16 @@ struct DecodedImage {
 // Decodes JPEG, PNG, BMP, GIF (first frame), PNM, TGA or PSD to RGB. Alpha is dropped, palettes
 // are expanded, gray is replicated, 16-bit samples keep their high byte, Adobe CMYK is inverted.
 // Fails with kBadImage on damage, on truncation, on an unknown format and on too many pixels.
+//
+// The memory of `recycled`, a picture that is no longer needed, may be used for the new one: fresh
+// pages for 12 megapixels cost a fifth of what decoding them from JPEG does.
 Result<DecodedImage> decode_image(std::span<const std::byte> bytes,
-                                  const DecodeOptions& options = {});
+                                  const DecodeOptions& options = {}, Image recycled = {});
 
 // Reads `path` ("-" is standard input), at most 512 MiB of it, and decodes it. A file that begins
 // like no picture is not read further. Fails with kNotFound or kIo besides.
-Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options = {});
+Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options = {},
+                                       Image recycled = {});
 
 // Pillow's Image.resize for 8-bit RGB: separable, antialiased, 22-bit fixed-point coefficients.
 // Fails with kInvalidArgument unless all four sides are positive.
