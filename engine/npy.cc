@@ -1,18 +1,11 @@
 // NumPy's .npy: a magic number, a version, a header that is a Python dict literal, the data.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <atomic>
 #include <bit>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <limits>
 #include <new>
 #include <optional>
 #include <string_view>
 
+#include "atomic_file.h"
 #include "image_file.h"
 #include "xception/image.h"
 
@@ -253,10 +246,6 @@ Result<NpyArray> parse_checked(std::string_view file, std::size_t* data_at) {
   return array;
 }
 
-Status write_error(const std::string& path, int error) {
-  return Status(Code::kIo, "cannot write '" + path + "': " + std::strerror(error));
-}
-
 std::string make_header(const std::vector<std::int64_t>& shape) {
   std::string dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (";
   for (std::size_t i = 0; i < shape.size(); ++i) {
@@ -277,48 +266,6 @@ std::string make_header(const std::vector<std::int64_t>& shape) {
 }
 
 // 0, or the error number.
-int write_all(int fd, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t count = ::write(fd, data, size);
-    if (count < 0 && errno != EINTR) {
-      return errno;
-    }
-    if (count > 0) {
-      data += count;
-      size -= static_cast<std::size_t>(count);
-    }
-  }
-  return 0;
-}
-
-// Writes both parts to a new file `temporary` and gives it the name `path`; 0 or the error number,
-// and then no file is left. `older` are the permissions of what is replaced, 0 if that is nothing.
-int write_and_rename(const std::string& temporary, const std::string& path, mode_t older,
-                     const std::string& header, const char* data, std::size_t size) {
-  constexpr mode_t kNew = 0666;
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                        older != 0 ? older & kNew : kNew);
-  if (fd < 0) {
-    return errno;
-  }
-  if (older != 0) {
-    static_cast<void>(::fchmod(fd, older));
-  }
-  int error = write_all(fd, header.data(), header.size());
-  if (error == 0) {
-    error = write_all(fd, data, size);
-  }
-  if (::close(fd) != 0 && error == 0) {
-    error = errno;
-  }
-  if (error == 0 && std::rename(temporary.c_str(), path.c_str()) != 0) {
-    error = errno;
-  }
-  if (error != 0) {
-    ::unlink(temporary.c_str());
-  }
-  return error;
-}
 
 }  // namespace
 
@@ -361,7 +308,6 @@ Result<NpyArray> read_npy(const std::string& path) {
 
 Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape,
                  const float* data) {
-  static std::atomic<unsigned> counter{0};
   for (const std::int64_t extent : shape) {
     if (extent < 0) {
       return Status(Code::kInvalidArgument, "an array cannot have a negative extent");
@@ -373,18 +319,12 @@ Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape
   if (!size || shape.size() > 64) {
     return Status(Code::kInvalidArgument, "the shape of the array for '" + path + "' is too large");
   }
-  struct stat info {};
-  const bool exists = ::stat(path.c_str(), &info) == 0;
-  if (exists && !S_ISREG(info.st_mode)) {
-    return Status(Code::kIo, "cannot write '" + path + "': it is not a regular file");
-  }
-  const std::string temporary =
-      path + ".part" + std::to_string(::getpid()) + "." + std::to_string(counter++);
-  constexpr mode_t kPermissions = 0777;
-  const int error =
-      write_and_rename(temporary, path, exists ? info.st_mode & kPermissions : 0,
-                       make_header(shape), reinterpret_cast<const char*>(data), *size);
-  return error == 0 ? Status() : write_error(path, error);
+  const std::string header = make_header(shape);
+  AtomicFile file;
+  XC_RETURN_IF_ERROR(file.open(path));
+  XC_RETURN_IF_ERROR(file.write(header.data(), header.size()));
+  XC_RETURN_IF_ERROR(file.write(reinterpret_cast<const char*>(data), *size));
+  return file.finish();
 }
 
 }  // namespace xception

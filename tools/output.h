@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine/atomic_file.h"
 #include "xception/status.h"
 
 namespace xception::cli {
@@ -11,12 +12,12 @@ namespace xception::cli {
 class Output {
  public:
   Output() = default;  // nowhere, until open()
-  ~Output();           // an unfinished temporary file is removed
+  ~Output();           // an unfinished file is removed
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
-  // `path` empty: standard output. A regular file is written under a temporary name beside `path`,
-  // so that an older one lives until finish(); anything else (a pipe, a device) directly.
+  // `path` empty: standard output. A regular file is an AtomicFile, so that an older one lives
+  // until finish(); anything else (a pipe, a device) is written directly.
   Status open(const std::string& path);
 
   // Buffers; the buffer goes out in flush() and when it is large.
@@ -35,18 +36,14 @@ class Output {
 
  private:
   Status failure(int error) const;
-  Status close();
+  int descriptor() const;
 
-  int fd_ = -1;
-  std::string path_;       // as the user named it
-  std::string target_;     // behind symbolic links
-  std::string temporary_;  // empty where `path_` is written directly
+  std::string path_;
+  AtomicFile file_;
+  int own_ = -1;  // of what is written directly
   std::string buffer_;
   bool closed_pipe_ = false;
 };
-
-// Where writing to `path` would end up: behind symbolic links, the file of which need not be there.
-std::string behind_links(const std::string& path);
 
 // Ends a run that prints one text: the failure on standard error, or the text on standard output.
 // Returns the exit status; a closed pipe is no failure.

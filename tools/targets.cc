@@ -8,7 +8,7 @@
 #include <system_error>
 #include <utility>
 
-#include "output.h"
+#include "engine/atomic_file.h"
 
 namespace xception::cli {
 namespace {

@@ -1,0 +1,119 @@
+#include "atomic_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+namespace xception {
+
+std::string behind_links(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;  // as the system follows
+  std::error_code error;
+  fs::path target = path;
+  for (int i = 0; i < kMostLinks && fs::is_symlink(target, error); ++i) {
+    target =
+        target.parent_path() / fs::read_symlink(target, error);  // an absolute one stands alone
+  }
+  const fs::path resolved = fs::weakly_canonical(target, error);
+  return error ? path : resolved.string();
+}
+
+int write_all(int descriptor, const char* data, std::size_t size) {
+  while (size > 0) {
+    const ssize_t count = ::write(descriptor, data, size);
+    if (count < 0 && errno != EINTR) {
+      return errno;
+    }
+    if (count > 0) {
+      data += count;
+      size -= static_cast<std::size_t>(count);
+    }
+  }
+  return 0;
+}
+
+Status write_error(const std::string& name, int error) {
+  return {Code::kIo, "cannot write " + name + ": " + std::strerror(error)};
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+  }
+  if (!temporary_.empty()) {
+    ::unlink(temporary_.c_str());
+  }
+}
+
+Status AtomicFile::failure(int error) const { return write_error("'" + path_ + "'", error); }
+
+Status AtomicFile::open(const std::string& path) {
+  path_ = path;
+  struct stat info {};
+  const bool exists = ::stat(path.c_str(), &info) == 0;
+  if (!exists && errno == ELOOP) {
+    return failure(ELOOP);
+  }
+  if (exists && !S_ISREG(info.st_mode)) {
+    return {Code::kIo, "cannot write '" + path + "': it is not a regular file"};
+  }
+  target_ = behind_links(path);
+  // What others cannot read of an older file they cannot read of the new one at any time.
+  constexpr mode_t kNew = 0666;
+  const mode_t mode = exists ? info.st_mode & kNew : kNew;
+  const std::string name = target_ + '.' + std::to_string(::getpid());
+  std::string temporary = name + ".part";
+  const auto create = [&] {
+    descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    return descriptor_ >= 0 || errno != EEXIST;
+  };
+  for (int i = 2; !create(); ++i) {  // another thread's, or left by an earlier process
+    temporary = name + '-' + std::to_string(i) + ".part";
+  }
+  if (descriptor_ < 0) {
+    return failure(errno);
+  }
+  temporary_ = temporary;
+  if (exists) {  // what new files do not get comes back
+    constexpr mode_t kPermissions = 0777;
+    static_cast<void>(::fchmod(descriptor_, info.st_mode & kPermissions));
+  }
+  return {};
+}
+
+Status AtomicFile::write(const char* data, std::size_t size) {
+  const int error = write_all(descriptor_, data, size);
+  return error == 0 ? Status() : failure(error);
+}
+
+Status AtomicFile::close() {
+  const int descriptor = descriptor_;
+  descriptor_ = -1;
+  // A full disk may show itself only here.
+  return ::close(descriptor) != 0 ? failure(errno) : Status();
+}
+
+Status AtomicFile::finish() {
+  XC_RETURN_IF_ERROR(close());
+  if (std::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    return failure(errno);
+  }
+  temporary_.clear();
+  return {};
+}
+
+Result<std::string> AtomicFile::keep() {
+  XC_RETURN_IF_ERROR(close());
+  std::string kept;
+  kept.swap(temporary_);
+  return kept;
+}
+
+}  // namespace xception
