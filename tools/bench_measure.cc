@@ -14,6 +14,8 @@
 #include <numeric>
 #include <random>
 
+#include "bench_report.h"
+#include "engine/atomic_file.h"
 #include "message.h"
 #include "stopwatch.h"
 #include "xception/image.h"
@@ -122,24 +124,12 @@ std::string answer(const Configuration& configuration, const Effort& effort) {
     // It stays what it was.
   }
   if (row.ok()) {
-    return row->dump();
+    return json_text(*row);
   }
   ordered_json error;
   error["error"] = static_cast<int>(row.status().code());
   error["message"] = row.status().message();
-  return error.dump();
-}
-
-bool write_all(int file, const std::string& text) {
-  std::size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t count = write(file, text.data() + done, text.size() - done);
-    if (count < 0 && errno != EINTR) {
-      return false;
-    }
-    done += count > 0 ? static_cast<std::size_t>(count) : 0;
-  }
-  return true;
+  return json_text(error);
 }
 
 std::string read_all(int file) {
@@ -280,7 +270,8 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
   }
   if (child == 0) {
     close(ends[0]);
-    _exit(write_all(ends[1], answer(configuration, effort)) ? 0 : 1);
+    const std::string said = answer(configuration, effort);
+    _exit(write_all(ends[1], said.data(), said.size()) == 0 ? 0 : 1);
   }
   close(ends[1]);
   const std::string text = read_all(ends[0]);

@@ -240,9 +240,13 @@ ordered_json describe_build() {
   return build;
 }
 
+std::string json_text(const ordered_json& json, int indent) {
+  return json.dump(indent, ' ', false, ordered_json::error_handler_t::replace);
+}
+
 void print_models(std::ostream& out, const ordered_json& report, Format format) {
   if (format == Format::kJson) {
-    out << report.dump(2) << '\n';
+    out << json_text(report, 2) << '\n';
   } else if (format == Format::kCsv) {
     print_csv(out, report["rows"]);
   } else {

@@ -19,6 +19,10 @@ Result<Format> parse_format(const std::string& text);
 nlohmann::ordered_json describe_machine();
 nlohmann::ordered_json describe_build();
 
+// On one line where `indent` is -1. A file's name need not be UTF-8, JSON has to be: what is not is
+// replaced.
+std::string json_text(const nlohmann::ordered_json& json, int indent = -1);
+
 // `report` is {tool, model, machine, build, rows}. As CSV the rows alone, with the members of
 // latency_ms as columns latency_ms_p50 and so on.
 void print_models(std::ostream& out, const nlohmann::ordered_json& report, Format format);

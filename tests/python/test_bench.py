@@ -91,6 +91,17 @@ class Model(Bench):
             self.assertGreater(row["peak_rss_bytes"], row["arena_bytes"] + row["parameter_bytes"])
         self.assertAlmostEqual(report["rows"][1]["gmacs"], 3 * report["rows"][0]["gmacs"])
 
+    def test_a_path_that_is_no_utf8(self):
+        path = os.fsdecode(os.fsencode(self.folder) + b"/\xff")
+        os.rename(self.model, path)
+        result = self.bench("model", "-m", path, "-r", 1, "-o", "json")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(len(json.loads(result.stdout)["rows"]), 1)
+        os.truncate(path, 100)
+        result = self.bench("model", "-m", path, "-r", 1, "-o", "json", errors="replace")
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("\ufffd", result.stderr)
+
     def test_the_network_alone(self):
         rows = self.report("-b", "1", "-r", 4, "--network-only")["rows"]
         self.assertEqual([(row["timed"], row["runs"]) for row in rows], [("network", 4)])
