@@ -16,22 +16,22 @@ std::string system_message(int error) {
   return std::error_code(error, std::generic_category()).message();  // strerror shares a buffer
 }
 
-Status cannot_open(Code code, const std::string& path, const std::string& why) {
-  return Status(code, "cannot open model '" + path + "': " + why);
+Status cannot_open(Code code, const std::string& title, const std::string& why) {
+  return Status(code, "cannot open " + title + ": " + why);
 }
 
-Status open_failure(const std::string& path, int error) {
+Status open_failure(const std::string& title, int error) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
-      return cannot_open(Code::kNotFound, path, "there is no such file");
+      return cannot_open(Code::kNotFound, title, "there is no such file");
     case EACCES:
     case EPERM:
-      return cannot_open(Code::kIo, path, "permission to read it is denied");
+      return cannot_open(Code::kIo, title, "permission to read it is denied");
     case ENXIO:  // a socket
-      return cannot_open(Code::kIo, path, "it is no regular file, expected a .safetensors file");
+      return cannot_open(Code::kIo, title, "it is no regular file, expected a .safetensors file");
     default:
-      return cannot_open(Code::kIo, path, system_message(error));
+      return cannot_open(Code::kIo, title, system_message(error));
   }
 }
 
@@ -44,23 +44,28 @@ const char* kind_of(mode_t mode) {
 
 }  // namespace
 
-Result<std::unique_ptr<const ByteSource>> ByteSource::open_file(const std::string& path) {
+ByteSource::ByteSource(std::string name, const std::string& what)
+    : name_(std::move(name)), title_(what + " '" + name_ + "'") {}
+
+Result<std::unique_ptr<const ByteSource>> ByteSource::open_file(const std::string& path,
+                                                                const std::string& what) {
   if (path.find('\0') != std::string::npos) {
-    return cannot_open(Code::kInvalidArgument, path.c_str(), "its name has a zero byte in it");
+    return cannot_open(Code::kInvalidArgument, what + " '" + path.c_str() + "'",
+                       "its name has a zero byte in it");
   }
-  std::unique_ptr<ByteSource> source(new ByteSource(path));
+  std::unique_ptr<ByteSource> source(new ByteSource(path, what));
   // Without O_NONBLOCK, opening a pipe would wait for a writer.
   source->fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (source->fd_ < 0) {
-    return open_failure(path, errno);
+    return open_failure(source->title_, errno);
   }
   struct stat info = {};
   if (::fstat(source->fd_, &info) != 0) {
-    return cannot_open(Code::kIo, path, system_message(errno));
+    return cannot_open(Code::kIo, source->title_, system_message(errno));
   }
   if (!S_ISREG(info.st_mode)) {
     return cannot_open(
-        Code::kIo, path,
+        Code::kIo, source->title_,
         std::string("it is ") + kind_of(info.st_mode) + ", expected a .safetensors file");
   }
   source->size_ = static_cast<std::uint64_t>(info.st_size);
@@ -69,7 +74,7 @@ Result<std::unique_ptr<const ByteSource>> ByteSource::open_file(const std::strin
 }
 
 std::unique_ptr<const ByteSource> ByteSource::of_memory(std::span<const std::byte> bytes) {
-  std::unique_ptr<ByteSource> source(new ByteSource("(memory)"));
+  std::unique_ptr<ByteSource> source(new ByteSource("(memory)", "model"));
   source->memory_ = bytes;
   source->size_ = bytes.size();
   return source;
@@ -93,11 +98,10 @@ Status ByteSource::read(std::uint64_t offset, std::span<std::byte> bytes) const 
       continue;
     }
     if (got < 0) {
-      return Status(Code::kIo, "cannot read model '" + name_ + "': " + system_message(errno));
+      return Status(Code::kIo, "cannot read " + title_ + ": " + system_message(errno));
     }
     if (got == 0) {
-      return Status(Code::kIo,
-                    "model '" + name_ + "' changed or was cut after it was loaded; load it again");
+      return Status(Code::kIo, title_ + " changed or was cut after it was loaded; load it again");
     }
     bytes = bytes.subspan(static_cast<std::size_t>(got));
     offset += static_cast<std::uint64_t>(got);
@@ -110,12 +114,11 @@ Status ByteSource::read(std::uint64_t offset, std::span<std::byte> bytes) const 
 Status ByteSource::check_unchanged() const {
   struct stat info = {};
   if (::fstat(fd_, &info) != 0) {
-    return Status(Code::kIo, "cannot read model '" + name_ + "': " + system_message(errno));
+    return Status(Code::kIo, "cannot read " + title_ + ": " + system_message(errno));
   }
   if (static_cast<std::uint64_t>(info.st_size) != size_ ||
       info.st_mtim.tv_sec != modified_.tv_sec || info.st_mtim.tv_nsec != modified_.tv_nsec) {
-    return Status(Code::kIo,
-                  "model '" + name_ + "' was changed after it was loaded; load it again");
+    return Status(Code::kIo, title_ + " was changed after it was loaded; load it again");
   }
   return {};
 }

@@ -29,7 +29,8 @@ Result<std::string> read_config_beside(const std::string& path) {
   if (type != fs::file_type::regular && type != fs::file_type::none) {
     return std::string();
   }
-  const Result<std::unique_ptr<const ByteSource>> file = ByteSource::open_file(config.string());
+  const Result<std::unique_ptr<const ByteSource>> file =
+      ByteSource::open_file(config.string(), "file");
   Status status = file.status();
   std::string text;
   if (status.ok()) {
@@ -77,7 +78,7 @@ Result<std::shared_ptr<const Model>> guarded(const std::string& name, Load&& loa
 Result<std::shared_ptr<const Model>> load_file(std::shared_ptr<const WeightFile> file,
                                                const Result<std::string>& config_json,
                                                const ModelOptions& options) {
-  const std::string context = "model '" + file->name() + "'";
+  const std::string& context = file->title();
   XC_RETURN_IF_ERROR(verify(*file, options.verify).with_context(context));
   Result<Network> network = build_network(*file, config_json, options.arch);
   if (!network.ok()) {

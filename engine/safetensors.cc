@@ -21,8 +21,8 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 // Read, checked and converted in pieces that stay in the cache.
 constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
 
-Status out_of_memory(const std::string& file) {
-  return Status(Code::kOutOfMemory, "not enough memory to read model '" + file + "'");
+Status out_of_memory(const std::string& title) {
+  return Status(Code::kOutOfMemory, "not enough memory to read " + title);
 }
 
 bool all_finite(std::span<const float> values) {
@@ -77,7 +77,7 @@ void convert(StoredType type, std::span<const std::byte> bytes, std::span<float>
 }
 
 // Names the first value of a chunk that is not finite; `first` is the chunk's first index.
-Status not_finite(const std::string& file, const TensorEntry& entry, std::size_t first,
+Status not_finite(const std::string& title, const TensorEntry& entry, std::size_t first,
                   std::span<const float> values) {
   const auto at =
       std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
@@ -85,8 +85,8 @@ Status not_finite(const std::string& file, const TensorEntry& entry, std::size_t
                      : entry.type == StoredType::kF64 ? "infinite or too large for float32"
                                                       : "infinite";
   const std::size_t index = first + static_cast<std::size_t>(at - values.begin());
-  return Status(Code::kBadModel, "tensor " + quoted_name(entry.name) + " of model '" + file +
-                                     "' is unusable: its value at index " + std::to_string(index) +
+  return Status(Code::kBadModel, "tensor " + quoted_name(entry.name) + " of " + title +
+                                     " is unusable: its value at index " + std::to_string(index) +
                                      " is " + what + "; fetch or export the model again");
 }
 
@@ -165,14 +165,16 @@ WeightFile::WeightFile(std::unique_ptr<const ByteSource> source) : source_(std::
 WeightFile::~WeightFile() = default;
 
 const std::string& WeightFile::name() const { return source_->name(); }
+const std::string& WeightFile::title() const { return source_->title(); }
 
-Result<std::shared_ptr<const WeightFile>> WeightFile::open(const std::string& path) {
+Result<std::shared_ptr<const WeightFile>> WeightFile::open(const std::string& path,
+                                                           const std::string& what) {
   try {
-    Result<std::unique_ptr<const ByteSource>> source = ByteSource::open_file(path);
+    Result<std::unique_ptr<const ByteSource>> source = ByteSource::open_file(path, what);
     XC_RETURN_IF_ERROR(source.status());
     return load(std::move(source).value());
   } catch (const std::bad_alloc&) {
-    return out_of_memory(path);
+    return out_of_memory(what + " '" + path + "'");
   }
 }
 
@@ -181,7 +183,7 @@ Result<std::shared_ptr<const WeightFile>> WeightFile::from_memory(
   try {
     return load(ByteSource::of_memory(bytes));
   } catch (const std::bad_alloc&) {
-    return out_of_memory("(memory)");
+    return out_of_memory("model '(memory)'");
   }
 }
 
@@ -193,7 +195,7 @@ Result<std::shared_ptr<const WeightFile>> WeightFile::load(
 }
 
 Status WeightFile::parse() {
-  const std::string model = "model '" + name() + "'";
+  const std::string& model = title();
   const std::uint64_t file_bytes = source_->size();
   if (file_bytes == 0) {
     return Status(Code::kBadModel,
@@ -247,9 +249,9 @@ Status WeightFile::read(const TensorEntry& entry, std::span<float> values) const
 
 Status WeightFile::other_tensor(const TensorEntry& entry, std::size_t values) const {
   return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of shape " +
-                                            shape_string(entry.shape) + " is none of model '" +
-                                            name() + "', or was asked for as " +
-                                            std::to_string(values) + " values");
+                                            shape_string(entry.shape) + " is none of " + title() +
+                                            ", or was asked for as " + std::to_string(values) +
+                                            " values");
 }
 
 Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
@@ -262,8 +264,8 @@ Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
   }
   try {
     if (entry.type == StoredType::kI64) {
-      return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of model '" +
-                                                name() + "' holds integers (I64), not weights");
+      return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of " + title() +
+                                                " holds integers (I64), not weights");
     }
     const std::size_t size = size_of(entry.type);
     if (entry.begin > entry.end || entry.end > data_bytes_ ||
@@ -281,12 +283,12 @@ Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
       XC_RETURN_IF_ERROR(source_->read(data_begin_ + entry.begin + (begin + first) * size, bytes));
       convert(entry.type, bytes, chunk);
       if (!all_finite(chunk)) {
-        return not_finite(name(), entry, begin + first, chunk);
+        return not_finite(title(), entry, begin + first, chunk);
       }
     }
     return {};
   } catch (const std::bad_alloc&) {
-    return out_of_memory(name());
+    return out_of_memory(title());
   }
 }
 
@@ -318,7 +320,7 @@ Result<std::string> WeightFile::sha256() const {
     }
     return hex;
   } catch (const std::bad_alloc&) {
-    return out_of_memory(name());
+    return out_of_memory(title());
   }
 }
 

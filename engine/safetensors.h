@@ -49,8 +49,10 @@ class WeightFile {
  public:
   // Parses and checks the header; no tensor is read yet. The file stays open, so that a file put
   // under the same name later changes nothing. Fails with kNotFound or kIo where the file cannot be
-  // read (a directory, say) and with kBadModel where it is no sound safetensors file.
-  static Result<std::shared_ptr<const WeightFile>> open(const std::string& path);
+  // read (a directory, say) and with kBadModel where it is no sound safetensors file. Messages call
+  // it `what`.
+  static Result<std::shared_ptr<const WeightFile>> open(const std::string& path,
+                                                        const std::string& what = "model");
 
   // The same from memory, which must stay valid and unchanged for the life of the WeightFile.
   static Result<std::shared_ptr<const WeightFile>> from_memory(std::span<const std::byte> bytes);
@@ -59,8 +61,8 @@ class WeightFile {
   WeightFile(const WeightFile&) = delete;
   WeightFile& operator=(const WeightFile&) = delete;
 
-  // What messages call this file: the path, or "(memory)".
-  const std::string& name() const;
+  const std::string& name() const;   // the path, or "(memory)"
+  const std::string& title() const;  // what messages call it: "model 'name'"
   const std::vector<TensorEntry>& entries() const { return entries_; }  // in the order of the data
   const TensorEntry* find(std::string_view name) const;                 // null where there is none
   const std::map<std::string, std::string>& metadata() const { return metadata_; }

@@ -342,8 +342,8 @@ TEST_CASE("a config.json that is there and cannot be opened is not taken for non
   const ModelOptions named = {.arch = "seed_depthwise"};
   const Status status = load_beside(fixture, link_to_itself, {}).status();
   check_ends(status, "); repair or remove it");
-  CHECK(status.message().find("config.json beside the weight file cannot be read (") !=
-        std::string::npos);
+  CHECK(status.message().find("config.json beside the weight file cannot be read "
+                              "(cannot open file '") != std::string::npos);
   CHECK(load_beside(fixture, link_to_itself, named).status().code() == Code::kBadModel);
   fixture.metadata["xception.preprocess"] = R"({"size": 20})";
   fixture.metadata["xception.labels"] = "[]";

@@ -51,16 +51,6 @@ std::vector<float> behind_zeros(const std::vector<float>& outputs) {
   return logits;
 }
 
-// A failure of the golden file, which WeightFile calls a model: what is wrong is an option's value.
-Status as_golden_failure(const Status& status, const std::string& path) {
-  std::string message = status.message();
-  const std::size_t at = message.find("model '" + path);
-  if (at != std::string::npos) {
-    message.replace(at, 5, "golden file");
-  }
-  return as_usage_failure(status.ok() ? status : Status(status.code(), message));
-}
-
 class Comparison {
  public:
   Comparison(const Options& options, const WeightFile& golden)
@@ -139,7 +129,7 @@ class Comparison {
                                                 "; feed the input that the file was made from");
     }
     std::vector<float> reference(static_cast<std::size_t>(entry.elements()));
-    XC_RETURN_IF_ERROR(as_golden_failure(golden_.read(entry, reference), golden_.name()));
+    XC_RETURN_IF_ERROR(as_usage_failure(golden_.read(entry, reference)));
     return reference;
   }
 
@@ -200,7 +190,7 @@ Result<Batch> golden_input(const WeightFile& golden) {
   batch.shape = {static_cast<int>(shape[0]), static_cast<int>(shape[2]), static_cast<int>(shape[3]),
                  3};
   batch.values.resize(static_cast<std::size_t>(entry->elements()));
-  XC_RETURN_IF_ERROR(as_golden_failure(golden.read(*entry, batch.values), golden.name()));
+  XC_RETURN_IF_ERROR(as_usage_failure(golden.read(*entry, batch.values)));
   return batch;
 }
 
@@ -218,8 +208,9 @@ Result<Batch> input_batch(const Options& options, const Network& network,
 Status run_comparison(const Options& options, std::string& text, bool& passed) {
   Result<Network> network = Network::load(options);
   XC_RETURN_IF_ERROR(network.status());
-  const Result<std::shared_ptr<const WeightFile>> golden = WeightFile::open(options.compare);
-  XC_RETURN_IF_ERROR(as_golden_failure(golden.status(), options.compare));
+  const Result<std::shared_ptr<const WeightFile>> golden =
+      WeightFile::open(options.compare, "golden file");
+  XC_RETURN_IF_ERROR(as_usage_failure(golden.status()));
   const Result<Batch> batch = input_batch(options, *network, **golden);
   XC_RETURN_IF_ERROR(batch.status());
   Result<Session*> session = network->session(batch->shape.n, batch->shape.h, batch->shape.w);
