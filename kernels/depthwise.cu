@@ -63,9 +63,7 @@ Result<LaunchShape> launch_shape(const ConvProblem& problem, Numeric numeric, co
   constexpr int kMostBlocks = 65535;  // in the second and the third dimension of a grid
   if (across > std::numeric_limits<int>::max() / threads ||
       std::max(bands, pictures) > kMostBlocks) {
-    return Status(
-        Code::kUnsupported,
-        describe(problem) + ": too large for one launch; use a smaller batch, or smaller pictures");
+    return too_large_for_launch(describe(problem));
   }
   return LaunchShape{dim3(static_cast<unsigned>(across), static_cast<unsigned>(bands),
                           static_cast<unsigned>(pictures)),

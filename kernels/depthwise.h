@@ -109,7 +109,7 @@ std::vector<std::byte> pack_depthwise(const ConvProblem& problem, Numeric numeri
 // infinity or a NaN of the input in channel c makes NaN of seven other channels of the outputs
 // whose windows hold it, for it is a summand of theirs, times zero: of those of the same c / 32 and
 // (c % 8) / 2. Fails with kInvalidArgument where `problem` is no depthwise 3x3 convolution of
-// stride 1 or 2, with kUnsupported where one launch cannot hold it, and with kDevice.
+// stride 1 or 2 or one launch cannot hold it, and with kDevice.
 [[nodiscard]] Status depthwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu,
                                const DepthwiseArgs& args, Stream stream);
 

@@ -69,12 +69,6 @@ using ScalarFp32 = ScalarProduct<float, kTileIndex>;
 template <int kTileIndex>
 using ScalarBf16 = ScalarProduct<__nv_bfloat16, kTileIndex>;
 
-inline Status too_many_blocks(const std::string& operation, const ConvProblem& problem,
-                              Numeric numeric) {
-  return {Code::kInvalidArgument,
-          dense_name(operation, problem, numeric) + ": more than 2^31 blocks"};
-}
-
 // After check_dense().
 template <int kSize>
 [[nodiscard]] Status launch_implicit_gemm(const std::string& operation, const ConvProblem& problem,
@@ -82,7 +76,7 @@ template <int kSize>
                                           const DenseArgs& args, Stream stream) {
   const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
   if (choice.blocks() > std::numeric_limits<int>::max()) {
-    return too_many_blocks(operation, problem, numeric);
+    return too_large_for_launch(dense_name(operation, problem, numeric));
   }
   const bool async_copy = has_async_copy(gpu.arch);
   const bool dependent = launches_dependent(gpu.arch, numeric);

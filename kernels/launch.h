@@ -18,6 +18,12 @@ inline Status cuda_failure(const std::string& what, cudaError_t error) {
           what + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error)};
 }
 
+// `what` has more blocks than a grid: shapes are the caller's.
+inline Status too_large_for_launch(const std::string& what) {
+  return {Code::kInvalidArgument,
+          what + ": too large for one launch; use a smaller batch, or smaller pictures"};
+}
+
 // Shared memory that any kernel may have; more is asked for, kernel by kernel.
 constexpr std::size_t kSharedBytesWithoutOptIn = 48 << 10;
 

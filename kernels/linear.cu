@@ -118,7 +118,7 @@ Status linear(const LinearProblem& problem, Numeric numeric, const LinearArgs& a
   }
   const std::int64_t groups = ceil_div(problem.n, kVectors);
   if (groups > kMostBlocks) {
-    return {Code::kUnsupported, name() + ": too large for one launch; use a smaller batch"};
+    return too_large_for_launch(name());
   }
   return dispatch(numeric, [&](auto element) {
     using T = decltype(element);

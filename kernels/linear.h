@@ -31,7 +31,7 @@ std::vector<std::byte> pack_linear(const LinearProblem& problem, Numeric numeric
                                    const float* weights);
 
 // Enqueues dst = src x weights + bias, summed in float32 in an order that depends on c alone. Fails
-// with kDevice.
+// with kInvalidArgument where one launch cannot hold it, and with kDevice.
 [[nodiscard]] Status linear(const LinearProblem& problem, Numeric numeric, const LinearArgs& args,
                             Stream stream);
 

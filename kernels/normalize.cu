@@ -111,7 +111,7 @@ Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args,
   const std::int64_t fours = picture_elements(shape) / kFour;
   const std::int64_t blocks = ceil_div(fours, kFours);
   if (blocks > std::numeric_limits<int>::max()) {
-    return {Code::kUnsupported, what() + ": too large for one launch; use a smaller batch"};
+    return too_large_for_launch(what());
   }
   NormalizeParams params = {
       args.src, args.dst, fours, picture_row(shape.w) / kFour, kPictureColours * shape.w, {}, {}};

@@ -21,8 +21,8 @@ struct NormalizeArgs {
 
 // Enqueues dst = (src / 255 - mean[c]) / std[c] in float32, each step rounded to nearest, which
 // gives to the bit what normalised() of xception/preprocess.h gives; then rounded to the numeric.
-// Fails with kInvalidArgument where `shape` has other than 3 channels or `src` is not aligned, and
-// with kDevice.
+// Fails with kInvalidArgument where `shape` has other than 3 channels, `src` is not aligned or one
+// launch cannot hold it, and with kDevice.
 [[nodiscard]] Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args,
                                Stream stream);
 

@@ -17,7 +17,7 @@ Status pointwise(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu
   if (is_warpgroup_product(problem, numeric, gpu)) {
     const MatrixChoice choice = pick_matrix_tile(problem, numeric, gpu);
     if (choice.blocks() > std::numeric_limits<int>::max()) {
-      return too_many_blocks("pointwise", problem, numeric);
+      return too_large_for_launch(dense_name("pointwise", problem, numeric));
     }
     return numeric == Numeric::kFp16
                ? launch_warpgroup_gemm<__half>("pointwise", problem, numeric, gpu, choice, args,

@@ -196,8 +196,7 @@ Status pool(const char* name, const PoolProblem& problem, Numeric numeric, const
     const std::int64_t row_blocks = ceil_div(items, kThreads);
     const std::int64_t blocks = row_blocks * out.h * out.n;
     if (std::max(blocks, items + kThreads) > std::numeric_limits<int>::max()) {
-      return {Code::kUnsupported,
-              describe(name, problem) + ": too large for one launch; use a smaller batch"};
+      return too_large_for_launch(describe(name, problem));
     }
     params.row_blocks = static_cast<int>(row_blocks);
     return launch([&] { return describe(name, problem); }, window_kernel<T, kWidth, Reduction>,
@@ -301,7 +300,7 @@ Status global_avg_pool(const Shape& src, Numeric numeric, const GlobalAvgPoolArg
     const std::int64_t pixels = std::int64_t{src.h} * src.w;
     const std::int64_t blocks = std::int64_t{slices} * src.n;
     if (std::max(pixels + kGroups, blocks) > std::numeric_limits<int>::max()) {
-      return {Code::kUnsupported, name() + ": too large for one launch; use a smaller batch"};
+      return too_large_for_launch(name());
     }
     const GlobalParams params = {args.src, args.dst, static_cast<int>(pixels),
                                  vectors,  slices,   args.dst_is_float};

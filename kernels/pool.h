@@ -15,7 +15,8 @@ struct PoolArgs {
 };
 
 // Enqueues max pooling. Padding is minus infinity, and a NaN in the window makes a NaN. Fails with
-// kInvalidArgument where the window is larger than 3, and with kDevice.
+// kInvalidArgument where the window is larger than 3 or one launch cannot hold it, and with
+// kDevice.
 [[nodiscard]] Status max_pool(const PoolProblem& problem, Numeric numeric, const PoolArgs& args,
                               Stream stream);
 
@@ -31,7 +32,7 @@ struct GlobalAvgPoolArgs {
 };
 
 // Enqueues the mean over all pixels of each picture, summed in float32 in an order that depends on
-// h and w alone. Fails with kDevice.
+// h and w alone. Fails with kInvalidArgument where one launch cannot hold it, and with kDevice.
 [[nodiscard]] Status global_avg_pool(const Shape& src, Numeric numeric,
                                      const GlobalAvgPoolArgs& args, Stream stream);
 
