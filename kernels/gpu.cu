@@ -20,12 +20,6 @@ Result<GpuInfo> current_gpu() {
   if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) {
     return cuda_failure("asking which GPU is current", error);
   }
-  // Attributes one by one: cudaGetDeviceProperties() takes milliseconds.
-  const auto attribute = [&](cudaDeviceAttr which, int& value) {
-    const cudaError_t error = cudaDeviceGetAttribute(&value, which, device);
-    return error == cudaSuccess ? Status()
-                                : cuda_failure("asking for an attribute of the GPU", error);
-  };
   // Not the GPU's own: what a kernel does not do for an older architecture must not be chosen.
   cudaFuncAttributes code;
   if (const cudaError_t error =
@@ -33,15 +27,13 @@ Result<GpuInfo> current_gpu() {
       error != cudaSuccess) {
     return cuda_failure("asking what code the GPU runs", error);
   }
-  int multiprocessors = 0;
-  int shared_block = 0;
-  int shared_multiprocessor = 0;
-  XC_RETURN_IF_ERROR(attribute(cudaDevAttrMultiProcessorCount, multiprocessors));
-  XC_RETURN_IF_ERROR(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, shared_block));
-  XC_RETURN_IF_ERROR(attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, shared_multiprocessor));
-  return GpuInfo{code.ptxVersion, multiprocessors, static_cast<std::size_t>(shared_block),
-                 static_cast<std::size_t>(shared_multiprocessor),
-                 code.maxThreadsPerBlock == kWithWgmma};
+  int multiprocessors = 0;  // by itself: cudaGetDeviceProperties() takes milliseconds
+  if (const cudaError_t error =
+          cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+      error != cudaSuccess) {
+    return cuda_failure("asking for an attribute of the GPU", error);
+  }
+  return GpuInfo{code.ptxVersion, multiprocessors, code.maxThreadsPerBlock == kWithWgmma};
 }
 
 }  // namespace xception

@@ -79,8 +79,6 @@ struct GpuInfo {
   // 10 * major + minor of the compute capability that its code was compiled for; it may have more.
   int arch = 80;
   int multiprocessors = 108;
-  std::size_t shared_bytes_per_block = 48 << 10;  // with opt-in
-  std::size_t shared_bytes_per_multiprocessor = 164 << 10;
   bool has_wgmma = false;  // the code is that of sm_90a: warpgroups multiply matrices
 };
 

@@ -20,9 +20,10 @@
 namespace xception {
 namespace {
 
-constexpr GpuInfo kH100 = {90, 132, 227 << 10, 228 << 10};
-constexpr GpuInfo kHopper = {90, 132, 227 << 10, 228 << 10, /*has_wgmma=*/true};
-constexpr GpuInfo kT4 = {75, 40, 64 << 10, 64 << 10};
+constexpr GpuInfo kH100 = {90, 132};
+constexpr GpuInfo kHopper = {90, 132, /*has_wgmma=*/true};
+constexpr std::size_t kHopperSharedBytes = 228 << 10;  // of a multiprocessor
+constexpr GpuInfo kT4 = {75, 40};
 
 // Banks of four bytes that 16 bytes at each of these places occupy, each bank once.
 bool touches_every_bank_once(const std::vector<int>& offsets) {
@@ -134,9 +135,7 @@ TEST_CASE("tiles: every choice covers its product and fits the GPU") {
           const WarpgroupTile& tile = kWarpgroupTiles[choice.tile];
           const auto bytes = static_cast<std::size_t>(warpgroup_shared_bytes(tile));
           constexpr std::size_t kOfSystem = 1 << 10;  // in each block's share
-          CHECK(bytes <= gpu.shared_bytes_per_block);
-          CHECK(static_cast<std::size_t>(tile.blocks) * (bytes + kOfSystem) <=
-                gpu.shared_bytes_per_multiprocessor);
+          CHECK(static_cast<std::size_t>(tile.blocks) * (bytes + kOfSystem) <= kHopperSharedBytes);
         } else {
           const MatrixTile& tile = kMatrixTiles[choice.tile];
           CHECK(shared_bytes(tile, has_async_copy(gpu.arch), false) <= 48 << 10);
