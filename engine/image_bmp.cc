@@ -86,7 +86,8 @@ Result<std::vector<std::byte>> write_palette_bmp(Bytes file, const BmpHeader& he
   return out.take();
 }
 
-// The size of the PSD section at `at`: a 32-bit length and as many bytes. Nothing past the end.
+// Moves `at` behind the PSD section there, a 32-bit length and as many bytes. False where the file
+// ends first.
 bool skip_psd_section(Bytes file, std::size_t* at) {
   if (file.size() - *at < 4 || file.size() - *at - 4 < be32(file, *at)) {
     return false;

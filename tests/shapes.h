@@ -1,5 +1,5 @@
-// The layers of the named networks and the edge cases of their operations, as problems. One list
-// for tests and bench, so that what is measured is what was checked.
+// The layers of the named networks and the edge cases of their operations, as problems: one list
+// for the tests of all backends.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,7 @@ CLEAN = {
     "kernels/conv3x3.h": '#include "kernels/problem.h"\n#include "xception/status.h"\n',
     "engine/safetensors.h": '#include "xception/status.h"\n',
     "tools/compare.cc": '#include "engine/safetensors.h"\n',
-    "tools/bench.cc": '#include <xception/engine.h>\n#include "tests/shapes.h"\n',
+    "tools/bench.cc": '#include <xception/engine.h>\n',
     "tests/testing.h": "",
     "tests/shapes.h": '#include "kernels/problem.h"\n',
     "tests/test_graph.cc": '#include "engine/graph.h"\n#include "testing.h"\n',
