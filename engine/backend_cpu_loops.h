@@ -25,8 +25,7 @@ struct WindowTask {
   void* dst_data = nullptr;
 };
 
-// The steps of Epilogue, in its order; its own `scale` and `residual` are not used: weights are
-// scaled, and the residual is the task's.
+// The steps of Epilogue, in its order; its own `residual` is not used, but the task's.
 struct DepthwiseTask {
   WindowTask slide;
   int first_row = 0;  // of the output, that slide.dst_data and slide.residual begin with

@@ -51,9 +51,8 @@ class StepMaker {
     if (std::holds_alternative<SeparableChain>(request_.node.op)) {
       return make_separable_step(request_, type_, file_, cache_, staging_);
     }
-    XC_RETURN_IF_ERROR(catch_onednn("layer '" + request_.node.name + "'", [&] {
-      return std::visit([this](const auto& op) { return prepare(op); }, request_.node.op);
-    }));
+    XC_RETURN_IF_ERROR(
+        std::visit([this](const auto& op) { return prepare(op); }, request_.node.op));
     return std::unique_ptr<RangedStep>(std::move(step_));
   }
 

@@ -287,9 +287,6 @@ Result<Metadata> read_metadata(const std::map<std::string, std::string>& entries
   if (const std::string* arch = find(entries, "xception.arch")) {
     metadata.arch = *arch;
   }
-  if (const std::string* sha256 = find(entries, "xception.sha256")) {
-    metadata.sha256 = *sha256;
-  }
   XC_RETURN_IF_ERROR(read_number(entries, "xception.bn_eps", 1e-12, 1.0, metadata.bn_eps));
   XC_RETURN_IF_ERROR(read_number(entries, "xception.width", 1e-3, 16.0, metadata.width));
   XC_RETURN_IF_ERROR(

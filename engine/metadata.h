@@ -25,7 +25,6 @@ struct Metadata {
   std::optional<double> width;
   std::optional<int> num_classes;
   std::vector<std::string> labels;
-  std::string sha256;
 };
 
 // Heights and widths that a network takes, in pixels.

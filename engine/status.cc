@@ -30,20 +30,6 @@ const char* code_name(Code code) {
   return "unknown";
 }
 
-const char* data_type_name(DataType type) {
-  switch (type) {
-    case DataType::kF32:
-      return "fp32";
-    case DataType::kBF16:
-      return "bf16";
-    case DataType::kF16:
-      return "fp16";
-    case DataType::kU8:
-      return "uint8";
-  }
-  return "unknown";
-}
-
 std::string to_string(const Shape& shape) {
   return std::to_string(shape.n) + 'x' + std::to_string(shape.h) + 'x' + std::to_string(shape.w) +
          'x' + std::to_string(shape.c);

@@ -59,9 +59,9 @@ struct ConvProblem {
 };
 
 // What happens to a convolution's sum before it is stored, in this order. Every pointer has one
-// value a channel k, `residual` one an output element; null leaves the step out.
+// value a channel k, `residual` one an output element; null leaves the step out. The affine's scale
+// is in the weights already.
 struct Epilogue {
-  const float* scale = nullptr;         // y = scale[k] * y
   const float* shift = nullptr;         // y = y + shift[k]
   bool relu = false;                    // y = max(y, 0)
   const float* second_scale = nullptr;  // y = second_scale[k] * y + second_shift[k]

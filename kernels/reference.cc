@@ -36,9 +36,6 @@ void for_each_element(const Shape& shape, Visit visit) {
 double clamp_to_zero(double value) { return value < 0.0 ? 0.0 : value; }
 
 double apply(const Epilogue& epilogue, int k, std::int64_t element, double y) {
-  if (epilogue.scale != nullptr) {
-    y *= epilogue.scale[k];
-  }
   if (epilogue.shift != nullptr) {
     y += epilogue.shift[k];
   }

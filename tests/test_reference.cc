@@ -214,15 +214,12 @@ TEST_CASE("conv: sums are in double") {
 TEST_CASE("conv: the epilogue's steps come in their order") {
   const ConvProblem problem{{1, 1, 2, 1}, 2, {1, 1, {}}, false};
   const Values src = {3, -2};
-  const Values weights = {1, -1};  // sums: (3, -3), (-2, 2)
-  const Values scale = {2, -4};
+  const Values weights = {2, 4};
   const Values shift = {-1, 1};
   const Values second_scale = {-3, 5};
   const Values second_shift = {7, -60};
   const Values residual = {10, 20, 30, 40};
   Epilogue epilogue;
-  CHECK(conv(problem, src, weights, epilogue) == Values{3, -3, -2, 2});
-  epilogue.scale = scale.data();
   CHECK(conv(problem, src, weights, epilogue) == Values{6, 12, -4, -8});
   epilogue.shift = shift.data();
   CHECK(conv(problem, src, weights, epilogue) == Values{5, 13, -5, -7});
@@ -237,7 +234,8 @@ TEST_CASE("conv: the epilogue's steps come in their order") {
   CHECK(conv(problem, src, weights, epilogue) == Values{2, 25, 37, 0});
   epilogue = {};
   epilogue.shift = shift.data();
-  CHECK(conv(problem, src, weights, epilogue) == Values{2, -2, -3, 3});
+  epilogue.final_relu = true;
+  CHECK(conv(problem, src, weights, epilogue) == Values{5, 13, 0, 0});
 }
 
 TEST_CASE("batch_norm: by hand, and as an affine epilogue") {
@@ -259,9 +257,8 @@ TEST_CASE("batch_norm: by hand, and as an affine epilogue") {
   const Values scale = {1, -0.25F};  // gamma / sqrt(variance + 1)
   const Values shift = {-2, 4.5F};   // beta - mean * scale
   Epilogue epilogue;
-  epilogue.scale = scale.data();
   epilogue.shift = shift.data();
-  CHECK(conv({{1, 1, 2, 2}, 2, {1, 1, {}}, true}, src, {1, 1}, epilogue) == Values{3, 4, 1, 5});
+  CHECK(conv({{1, 1, 2, 2}, 2, {1, 1, {}}, true}, src, scale, epilogue) == Values{3, 4, 1, 5});
 }
 
 TEST_CASE("relu and add") {

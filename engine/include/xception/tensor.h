@@ -1,4 +1,4 @@
-// Shapes, element types and non-owning views of images and logits in host memory.
+// Shapes and non-owning views of images and logits in host memory.
 #pragma once
 
 #include <array>
@@ -7,24 +7,6 @@
 #include <string>
 
 namespace xception {
-
-enum class DataType { kF32, kBF16, kF16, kU8 };
-
-constexpr std::size_t size_of(DataType type) {
-  switch (type) {
-    case DataType::kF32:
-      return 4;
-    case DataType::kBF16:
-    case DataType::kF16:
-      return 2;
-    case DataType::kU8:
-      return 1;
-  }
-  return 0;
-}
-
-// "fp32", "bf16", "fp16", "uint8".
-const char* data_type_name(DataType type);
 
 // How the elements of a 4-D tensor follow each other in memory, the last letter fastest.
 enum class Layout { kNHWC, kNCHW };
