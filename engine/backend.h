@@ -84,7 +84,7 @@ class Step {
 struct Normalisation {
   std::array<float, 3> mean{};
   std::array<float, 3> std{};
-  std::array<std::array<float, 256>, 3> values{};  // of every sample
+  NormalisationTable values{};  // of every sample
 };
 
 // The pictures of one run in host memory: `values`, normalised, or `pixels`, NHWC, with what they

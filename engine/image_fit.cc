@@ -11,7 +11,6 @@
 namespace xception {
 namespace {
 
-constexpr int kMaxSize = 16384;
 constexpr double kMaxShortSide = 1 << 20;
 
 // half to even, as Python's round().
@@ -71,10 +70,10 @@ std::uint8_t border_colour(float mean) {
 }
 
 Status check_preprocess(const Preprocess& preprocess) {
-  if (preprocess.size < 1 || preprocess.size > kMaxSize) {
+  if (preprocess.size < 1 || preprocess.size > kMaxSide) {
     return Status(Code::kInvalidArgument, "an input size of " + std::to_string(preprocess.size) +
                                               " pixels is not possible; 1 to " +
-                                              std::to_string(kMaxSize) + " are");
+                                              std::to_string(kMaxSide) + " are");
   }
   const double side = std::floor(preprocess.size / preprocess.crop_pct);
   if (preprocess.mode == ResizeMode::kCenter && !(side >= 1 && side <= kMaxShortSide)) {
@@ -144,14 +143,7 @@ Result<Image> fit(const Image& image, const Preprocess& preprocess) {
 
 void normalise(const std::uint8_t* src, std::int64_t pixels, const Preprocess& preprocess,
                float* dst) {
-  // torchvision's ToTensor and Normalize, each operation rounded to float32.
-  std::array<std::array<float, 256>, 3> table;
-  for (std::size_t c = 0; c < 3; ++c) {
-    for (std::size_t v = 0; v < 256; ++v) {
-      const float unit = static_cast<float>(v) / 255.0F;
-      table[c][v] = (unit - preprocess.mean[c]) / preprocess.std[c];
-    }
-  }
+  const NormalisationTable table = normalisation_table(preprocess);
   for (std::int64_t i = 0; i < pixels; ++i, src += 3, dst += 3) {
     dst[0] = table[0][src[0]];
     dst[1] = table[1][src[1]];

@@ -135,11 +135,9 @@ bool set_triple(const json& list, double least, std::array<float, 3>& values) {
   return true;
 }
 
-int largest(const Sides& sides) { return sides.most > 0 ? sides.most : kMaxSide; }
-
 bool set_side(const json& value, const Sides& sides, int& target) {
   if (!value.is_number_integer() || value.get<std::int64_t>() < sides.least ||
-      value.get<std::int64_t>() > largest(sides)) {
+      value.get<std::int64_t>() > sides.most) {
     return false;
   }
   target = value.get<int>();
@@ -213,7 +211,7 @@ bool set_preprocess(const std::string& key, const json& value, const Sides& side
 
 // What would have been a value of `key`.
 std::string expected_value(const std::string& key, const Sides& sides) {
-  const std::string range = std::to_string(sides.least) + " to " + std::to_string(largest(sides));
+  const std::string range = std::to_string(sides.least) + " to " + std::to_string(sides.most);
   if (key == "size") return "a side that the network takes, " + range;
   if (key == "keep_min" || key == "keep_max")
     return "a side that the network takes, " + range + ", or 0";

@@ -13,9 +13,6 @@
 
 namespace xception {
 
-// The largest side of any network's input, in pixels.
-inline constexpr int kMaxSide = 16384;
-
 // Every field that was not given is empty; `preprocess` starts from what the caller passes.
 struct Metadata {
   std::string arch;
@@ -30,7 +27,7 @@ struct Metadata {
 // Heights and widths that a network takes, in pixels.
 struct Sides {
   int least = 1;
-  int most = 0;  // 0: no limit
+  int most = kMaxSide;
 };
 
 // Reads the "xception.*" entries of a safetensors header. Fails with kBadModel, naming the key,

@@ -162,7 +162,7 @@ struct KnownNetwork {
   Sides sides;
 };
 constexpr std::array<KnownNetwork, 3> kKnown = {
-    {{"seed", {17, 32}}, {"seed_depthwise", {17, 32}}, {"xception", {71, 0}}}};
+    {{"seed", {17, 32}}, {"seed_depthwise", {17, 32}}, {"xception", {71, kMaxSide}}}};
 
 const KnownNetwork* find_known(const std::string& arch) {
   const auto* known = std::find_if(kKnown.begin(), kKnown.end(),

@@ -18,8 +18,6 @@ namespace {
 
 // Horizontal kernels held at a time; wider windows are done in blocks of columns.
 constexpr std::int64_t kMaxTaps = std::int64_t{16} << 20;
-// Pillow's limit for a picture, here for what resize() makes.
-constexpr std::int64_t kMaxOutputPixels = 178'956'970;
 
 double triangle(double x) { return std::abs(x) < 1.0 ? 1.0 - std::abs(x) : 0.0; }
 
@@ -266,12 +264,12 @@ Image resize_window(const Image& image, const ResizeWindow& window, Interpolatio
 
 Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation) {
   XC_RETURN_IF_ERROR(check_image(image));
-  if (width <= 0 || height <= 0 || std::int64_t{width} * height > kMaxOutputPixels) {
+  if (width <= 0 || height <= 0 || std::int64_t{width} * height > kMaxPixels) {
     return Status(Code::kInvalidArgument, "cannot resize to " + std::to_string(width) + " x " +
                                               std::to_string(height) +
                                               " pixels; both sides must be positive and their "
                                               "product at most " +
-                                              std::to_string(kMaxOutputPixels));
+                                              std::to_string(kMaxPixels));
   }
   try {
     return resize_window(image, {width, height, 0, 0, width, height}, interpolation);

@@ -24,12 +24,7 @@ const char* precision_name(Precision precision) {
 void Session::Impl::set_normalisation(const Preprocess& preprocess) {
   normalisation.mean = preprocess.mean;
   normalisation.std = preprocess.std;
-  for (std::size_t c = 0; c < 3; ++c) {
-    for (std::size_t sample = 0; sample < 256; ++sample) {
-      normalisation.values[c][sample] =
-          normalised(static_cast<std::uint8_t>(sample), c, preprocess);
-    }
-  }
+  normalisation.values = normalisation_table(preprocess);
 }
 
 Status Session::Impl::report_layer(std::size_t step) {

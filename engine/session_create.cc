@@ -15,18 +15,15 @@ namespace xception {
 namespace {
 
 Status check_side(const ModelInfo& info, const char* what, int side) {
-  if (side >= info.min_side && (info.max_side == 0 || side <= info.max_side)) {
-    return {};
-  }
-  const std::string range =
-      info.max_side == 0 ? "at least " + std::to_string(info.min_side)
-                         : std::to_string(info.min_side) + " to " + std::to_string(info.max_side);
-  return {Code::kInvalidArgument, std::string("input ") + what + ' ' + std::to_string(side) +
-                                      ": network '" + info.arch + "' takes " + range + " pixels"};
+  return info.takes(side)
+             ? Status()
+             : Status(Code::kInvalidArgument,
+                      std::string("input ") + what + ' ' + std::to_string(side) + ": network '" +
+                          info.arch + "' takes " + std::to_string(info.min_side) + " to " +
+                          std::to_string(info.max_side) + " pixels");
 }
 
 Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) {
-  constexpr int kMaxBatch = 65535;  // in the second and third dimension of a GPU's grid
   const Shape shape = {options.batch, options.height != 0 ? options.height : info.preprocess.size,
                        options.width != 0 ? options.width : info.preprocess.size, 3};
   if (shape.n < 1 || shape.n > kMaxBatch) {
@@ -35,10 +32,6 @@ Result<Shape> input_shape(const ModelInfo& info, const SessionOptions& options) 
   }
   XC_RETURN_IF_ERROR(check_side(info, "height", shape.h));
   XC_RETURN_IF_ERROR(check_side(info, "width", shape.w));
-  if (shape.h > kMaxSide || shape.w > kMaxSide) {
-    return Status(Code::kInvalidArgument, "input " + to_string(shape) + ": sides above " +
-                                              std::to_string(kMaxSide) + " are not supported");
-  }
   return shape;
 }
 

@@ -155,7 +155,7 @@ TEST_CASE("names and shapes tell the networks") {
   CHECK(paper.info().arch == "xception");
   CHECK(paper.info().classes == 1000);
   CHECK(paper.info().min_side == 71);
-  CHECK(paper.info().max_side == 0);
+  CHECK(paper.info().max_side == kMaxSide);
   CHECK(paper.info().preprocess == Preprocess());
 }
 

@@ -170,8 +170,6 @@ class Comparison {
 
 // The golden file's own input as a batch.
 Result<Batch> golden_input(const WeightFile& golden) {
-  constexpr std::int64_t kMostImages = 65535;
-  constexpr std::int64_t kMaxSide = 16384;
   const std::string name = "'" + golden.name() + "'";
   const TensorEntry* entry = golden.find("input");
   if (entry == nullptr) {
@@ -180,8 +178,8 @@ Result<Batch> golden_input(const WeightFile& golden) {
                                               "file of weights/export.py --golden");
   }
   const std::vector<std::int64_t>& shape = entry->shape;
-  if (shape.size() != 4 || shape[0] < 1 || shape[0] > kMostImages || shape[1] != 3 ||
-      shape[2] < 1 || shape[2] > kMaxSide || shape[3] < 1 || shape[3] > kMaxSide) {
+  if (shape.size() != 4 || shape[0] < 1 || shape[0] > kMaxBatch || shape[1] != 3 || shape[2] < 1 ||
+      shape[2] > kMaxSide || shape[3] < 1 || shape[3] > kMaxSide) {
     return Status(Code::kInvalidArgument, "tensor 'input' of " + name + " is " +
                                               shape_string(shape) + "; expected [N, 3, H, W]");
   }

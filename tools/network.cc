@@ -52,13 +52,10 @@ Status Network::apply(const Options& options) {
             "--crop-pct belongs to --resize-mode center, which this model does not use by itself"};
   }
   const int size = preprocess_.size;
-  if (size < info().min_side || (info().max_side > 0 && size > info().max_side)) {
-    return {Code::kInvalidArgument,
-            "--size " + std::to_string(size) + ": network '" + info().arch + "' takes " +
-                (info().max_side == 0
-                     ? "at least " + std::to_string(info().min_side)
-                     : std::to_string(info().min_side) + " to " + std::to_string(info().max_side)) +
-                " pixels"};
+  if (!info().takes(size)) {
+    return {Code::kInvalidArgument, "--size " + std::to_string(size) + ": network '" + info().arch +
+                                        "' takes " + std::to_string(info().min_side) + " to " +
+                                        std::to_string(info().max_side) + " pixels"};
   }
   return {};
 }

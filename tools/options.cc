@@ -253,7 +253,8 @@ void add_output(CLI::App& app, Options& o, Sets& sets) {
 void add_image(CLI::App& app, Options& o, Sets& sets) {
   Group group(app, "Image (defaults: the model's own)");
   sets.fitting = {
-      group.value("--size", o.size, "S", "Side of the input in pixels")->transform(whole(1, 16384)),
+      group.value("--size", o.size, "S", "Side of the input in pixels")
+          ->transform(whole(1, kMaxSide)),
       group.choice("--resize-mode", o.resize_mode, kResizeModes, "How a picture is made square"),
       group.number("--crop-pct", o.crop_pct, 0.01, 1, "Share of the short side that is kept"),
       group.choice("--interp", o.interpolation, kInterpolations, "Filter of the resize"),
@@ -273,7 +274,7 @@ void add_run(CLI::App& app, Options& o) {
              "auto, cpu, cuda, cuda:N; to compare: cudnn, reference (slow)")
       ->check(check_device);
   group.value("-b,--batch", o.batch, "N", "Pictures a batch (default 8, or as many as there are)")
-      ->transform(whole(1, 65535));
+      ->transform(whole(1, kMaxBatch));
   group.value("-j,--jobs", o.jobs, "N", "Threads that decode (default: one a core, at most 4)")
       ->transform(whole(1, 256));
   group.choice("--precision", o.precision, kPrecisions,

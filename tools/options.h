@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "xception/engine.h"
+#include "xception/image.h"
 
 namespace xception::cli {
 
@@ -43,7 +44,7 @@ struct Options {
   std::optional<std::array<float, 3>> std;
   bool apply_exif = false;
   std::string dump_input;
-  std::int64_t max_pixels = 178'956'970;
+  std::int64_t max_pixels = kMaxPixels;
 
   std::string device = "auto";
   int batch = 0;  // 0: chosen from the number of inputs

@@ -147,7 +147,6 @@ Result<PictureSource> picture_array(const std::string& path, const Options& opti
   const auto array = std::make_shared<NpyArray>(*std::move(read));
   const bool bytes = array->type == NpyArray::Type::kU8;
   const std::vector<std::int64_t>& shape = array->shape;
-  constexpr std::int64_t kMaxSide = 16384;
   const auto is_side = [](std::int64_t extent) { return extent >= 1 && extent <= kMaxSide; };
   if (shape.size() != 4 || shape[0] < 1 || shape[bytes ? 3 : 1] != 3 ||
       !is_side(shape[bytes ? 1 : 2]) || !is_side(shape[bytes ? 2 : 3])) {

@@ -40,15 +40,17 @@ struct ModelInfo {
   Preprocess preprocess;
   std::int64_t parameters = 0;  // elements of all tensors but batch-norm statistics
   int min_side = 0;             // smallest height and width, in pixels, that the network accepts
-  int max_side = 0;             // largest, 0 for no limit
+  int max_side = 0;             // largest
+
+  bool takes(int side) const { return side >= min_side && side <= max_side; }
 };
 
 // Immutable, and shared by any number of sessions on any threads.
 class Model {
  public:
   // Reads the header of a safetensors file, finds out which network it is and checks every tensor's
-  // name and shape. Weights are read when a session packs them; the file stays open until then.
-  // Fails with kNotFound, kIo, kBadModel or kInvalidArgument (unknown options.arch).
+  // name and shape. Weights are read when a session packs them; the file stays open as long as the
+  // model lives. Fails with kNotFound, kIo, kBadModel or kInvalidArgument (unknown options.arch).
   static Result<std::shared_ptr<const Model>> load(const std::string& path,
                                                    const ModelOptions& options = {});
   // The same from memory, which must stay valid and unchanged for the life of the model.
@@ -92,6 +94,9 @@ enum class Precision { kFp32, kBf16, kFp16, kTf32 };
 // "fp32", "bf16", "fp16", "tf32".
 const char* precision_name(Precision precision);
 
+// Pictures in a batch: blocks in the second and third dimension of a GPU's grid.
+inline constexpr int kMaxBatch = 65535;
+
 struct SessionOptions {
   // "cpu"; "cuda" or "cuda:N"; "auto": CUDA where build and machine have it, else the CPU;
   // "reference": double-precision loops, slow, for checking; "cudnn", "cudnn:N": CUDA with cuDNN's
@@ -101,7 +106,7 @@ struct SessionOptions {
   // the GPUs that it is to use.
   std::string device = "auto";
   Precision precision = Precision::kFp32;
-  int batch = 1;   // to 65535
+  int batch = 1;   // to kMaxBatch
   int height = 0;  // 0: the model's preprocess.size
   int width = 0;
   int threads = 0;   // of the CPU backend; 0: as many as OpenMP would take
@@ -151,8 +156,9 @@ using LayerCallback = std::function<Status(const LayerOutput&)>;
 // Seconds a step took, in the order of SessionInfo::layers, one row a run.
 using Profile = std::vector<std::vector<double>>;
 
-// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing. Where
-// a run has been submitted and not collected, the destructor waits for it.
+// Belongs to one thread at a time. Everything is allocated in create; run allocates nothing but
+// what oneDNN does inside its primitives. Where a run has been submitted and not collected, the
+// destructor waits for it.
 class Session {
  public:
   // Plans, allocates and packs. Fails with kInvalidArgument (a size that the network does not

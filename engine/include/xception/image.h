@@ -22,10 +22,12 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
+// Pillow's limit for a picture.
+inline constexpr std::int64_t kMaxPixels = 178'956'970;
+
 struct DecodeOptions {
-  // width * height above this, or above 2^40, is refused before anything is allocated. Pillow's
-  // limit.
-  std::int64_t max_pixels = 178'956'970;
+  // width * height above this, or above 2^40, is refused before anything is allocated.
+  std::int64_t max_pixels = kMaxPixels;
   // Turn and mirror the picture as its EXIF orientation says. PyTorch's pipeline does not.
   bool apply_exif = false;
   // Called on the decoding thread with a number of bytes that the file or its pixels are about to
@@ -56,7 +58,8 @@ Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOpti
                                        Image recycled = {});
 
 // Pillow's Image.resize for 8-bit RGB: separable, antialiased, 22-bit fixed-point coefficients.
-// Fails with kInvalidArgument unless all four sides are positive.
+// Fails with kInvalidArgument unless all four sides are positive and the result has at most
+// kMaxPixels, and with kOutOfMemory.
 Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation);
 
 // Resize, crop and pad as `preprocess` says; what comes out has preprocess.size on both sides, or
@@ -80,7 +83,8 @@ struct NpyArray {
 Result<NpyArray> parse_npy(std::span<const std::byte> bytes);
 Result<NpyArray> read_npy(const std::string& path);
 // Writes float32 under a temporary name beside `path` and renames it, so that a full disk leaves
-// no half file. Fails with kIo.
+// no half file; a symbolic link stays one. Fails with kIo, and with kInvalidArgument where no array
+// has such a shape.
 Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape,
                  const float* data);
 

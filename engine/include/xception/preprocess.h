@@ -7,6 +7,9 @@
 
 namespace xception {
 
+// The largest side of any network's input, in pixels.
+inline constexpr int kMaxSide = 16384;
+
 enum class ResizeMode {
   kCenter,  // short side to floor(size / crop_pct), then the middle size x size
   kSquash,  // both sides to size, aspect ratio given up
@@ -35,6 +38,18 @@ struct Preprocess {
 // arithmetic in torchvision's order, so that the result is the same to the bit.
 inline float normalised(std::uint8_t sample, std::size_t c, const Preprocess& preprocess) {
   return (static_cast<float>(sample) / 255.0F - preprocess.mean[c]) / preprocess.std[c];
+}
+
+// The same of every sample, channel by channel.
+using NormalisationTable = std::array<std::array<float, 256>, 3>;
+inline NormalisationTable normalisation_table(const Preprocess& preprocess) {
+  NormalisationTable table;
+  for (std::size_t c = 0; c < table.size(); ++c) {
+    for (std::size_t sample = 0; sample < table[c].size(); ++sample) {
+      table[c][sample] = normalised(static_cast<std::uint8_t>(sample), c, preprocess);
+    }
+  }
+  return table;
 }
 
 }  // namespace xception
