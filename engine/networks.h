@@ -1,8 +1,4 @@
-// The networks that the engine knows: which one a weight file holds, and its graph.
-//
-// Source of each: `xception` is F. Chollet, "Xception: Deep Learning with Depthwise Separable
-// Convolutions", CVPR 2017, with parameter names as in timm's legacy_xception; `seed` and
-// `seed_depthwise` are the CIFAR-sized variants of weights/reference.py.
+// The networks that the engine knows: which one a weight file holds, how it is set, and its graph.
 #pragma once
 
 #include <string>
