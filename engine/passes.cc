@@ -58,7 +58,9 @@ Graph absorb(const Graph& graph, const Rule& rule) {
       }
     }
   }
-  return compact(nodes, absorbed);
+  Graph merged = compact(nodes, absorbed);
+  merged.constants = graph.constants;
+  return merged;
 }
 
 // A rule that goes by the operations alone.
