@@ -3,6 +3,7 @@
 #include <cudnn.h>
 
 #include <array>
+#include <string_view>
 #include <utility>
 
 #include "kernels/numeric.h"
@@ -14,12 +15,12 @@
 namespace xception::cuda {
 namespace {
 
-Status to_status(cudnnStatus_t status, const std::string& what) {
+Status to_status(cudnnStatus_t status, std::string_view what) {
   if (status == CUDNN_STATUS_SUCCESS) {
     return {};
   }
   return {status == CUDNN_STATUS_NOT_SUPPORTED ? Code::kUnsupported : Code::kDevice,
-          what + ": " + cudnnGetErrorString(status)};
+          std::string(what) + ": " + cudnnGetErrorString(status)};
 }
 
 // Owns a handle or descriptor; Create and Destroy are cuDNN's pair for it.
