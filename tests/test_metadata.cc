@@ -69,7 +69,6 @@ TEST_CASE("a file without metadata says nothing") {
     CHECK_FALSE(metadata.width);
     CHECK_FALSE(metadata.num_classes);
     CHECK(metadata.labels.empty());
-    CHECK(metadata.sha256.empty());
     Preprocess preprocess;
     CHECK(read_preprocess(entries, Sides(), preprocess).ok());
     CHECK(preprocess == Preprocess());
@@ -93,7 +92,6 @@ TEST_CASE("every key is read") {
   CHECK(metadata.width == 0.25);
   CHECK(metadata.num_classes == 2);
   CHECK(metadata.labels == std::vector<std::string>{"Katze", "\xE7\x8C\xAB"});
-  CHECK(metadata.sha256 == "ab");
 
   CHECK(read({{"xception.pool_pad", "torch"}}).pool_pad_same == false);
   CHECK(read({{"xception.sep_relu", "true"}}).sep_relu == true);

@@ -134,7 +134,7 @@ TEST_CASE("picture_conv: every layer of the networks") {
 }
 
 TEST_CASE("picture_conv: what it cannot do is refused with the shape and the reason") {
-  const GpuInfo gpu = {90, 132, 227 << 10, 228 << 10};
+  const GpuInfo gpu = {90, 132};
   alignas(16) std::byte memory[64] = {};
   const DenseArgs args = {memory, memory, memory + 32, {}};
   const auto message = [&](const ConvProblem& problem) {

@@ -236,7 +236,7 @@ TEST_CASE("pointwise: every layer of the networks") {
 }
 
 TEST_CASE("pointwise: what it cannot do is refused with the shape and the reason") {
-  const GpuInfo gpu = {90, 132, 227 << 10, 228 << 10};
+  const GpuInfo gpu = {90, 132};
   alignas(16) std::byte memory[64] = {};
   const DenseArgs args = {memory, memory, memory + 32, {}};
   const ConvProblem good = pointwise_problem({1, 4, 4, 16}, 16);
