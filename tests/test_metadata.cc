@@ -255,8 +255,8 @@ TEST_CASE("preprocessing has to make pictures that the network takes") {
   check_value_refused("input_size", "[3,299,299]", "an array", seed);
   check_value_refused("keep_min", "8", "8", seed);
   check_value_refused("keep_max", "64", "64", seed);
-  check_value_refused("size", "70", "70", {71, 0});
-  check_value_refused("size", "16385", "16385", {71, 0});
+  check_value_refused("size", "70", "70", {71, kMaxSide});
+  check_value_refused("size", "16385", "16385", {71, kMaxSide});
 
   const auto read = [&seed](const std::string& object) {
     Preprocess preprocess;
