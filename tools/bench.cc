@@ -36,7 +36,7 @@ struct Options {
   std::vector<std::string> precisions = {"fp32"};
   std::string warmup_ms = "200";
   std::string duration = "3s";
-  std::string runs = "0";
+  std::string runs;  // empty: as long as `duration`
   std::vector<std::string> percentiles = {"50", "90", "99"};
   std::string output = "md";
   std::string baseline;
@@ -67,9 +67,11 @@ Status parse_effort(const Options& options, Effort* effort) {
   const Result<double> duration = parse_duration("--duration", options.duration);
   XC_RETURN_IF_ERROR(duration.status());
   effort->duration_s = *duration;
-  const Result<int> runs = parse_count("--runs", options.runs, 0);
-  XC_RETURN_IF_ERROR(runs.status());
-  effort->runs = *runs;
+  if (!options.runs.empty()) {
+    const Result<int> runs = parse_count("--runs", options.runs, 1);
+    XC_RETURN_IF_ERROR(runs.status());
+    effort->runs = *runs;
+  }
   effort->percentiles.clear();
   for (const std::string& text : options.percentiles) {
     const Result<double> percentile = parse_percentile(text);
@@ -162,8 +164,22 @@ ordered_json start_report(const char* tool, const ModelInfo& info) {
   return report;
 }
 
+// The exit status of a run that has printed its report.
+int printed(int exit_status) {
+  std::cout.flush();
+  return std::cout ? exit_status : fail({Code::kIo, "cannot write standard output"});
+}
+
 int run_model(const Options& options, const Plan& plan) {
   ordered_json report;
+  ordered_json baseline;
+  if (!options.baseline.empty()) {
+    Result<ordered_json> read = read_baseline(options.baseline);
+    if (!read.ok()) {
+      return fail(read.status());
+    }
+    baseline = *std::move(read);
+  }
   {
     const Result<std::shared_ptr<const Model>> model =
         Model::load(options.model, {.arch = options.arch});
@@ -187,10 +203,10 @@ int run_model(const Options& options, const Plan& plan) {
     report["rows"].push_back(*std::move(row));
   }
   print_models(std::cout, report, plan.format);
-  std::cout.flush();
+  exit_status = printed(exit_status);
   if (exit_status == 0 && !options.baseline.empty()) {
     const Result<int> slower =
-        compare_with_baseline(std::cerr, report, options.baseline, plan.max_regress);
+        compare_with_baseline(std::cerr, report, options.baseline, baseline, plan.max_regress);
     if (!slower.ok()) {
       return fail(slower.status());
     }
@@ -262,7 +278,7 @@ int run_layer(const Plan& plan) {
   }
   report["rows"] = *std::move(rows);
   print_layers(std::cout, report, plan.format);
-  return 0;
+  return printed(0);
 }
 
 void add_common_options(CLI::App* app, Options* o) {
@@ -281,7 +297,8 @@ void add_common_options(CLI::App* app, Options* o) {
       ->capture_default_str();
   app->add_option("--duration", o->duration, "timed runs go on for so long: 3s, 500ms")
       ->capture_default_str();
-  app->add_option("-r,--runs", o->runs, "this many timed runs, in place of --duration");
+  app->add_option("-r,--runs", o->runs, "this many timed runs, in place of --duration")
+      ->check(cli::not_empty());
   app->add_option("-o,--output", o->output, "md, csv or json")->capture_default_str();
 }
 

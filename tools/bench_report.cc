@@ -262,14 +262,22 @@ void print_layers(std::ostream& out, const ordered_json& report, Format format) 
   }
 }
 
-Result<int> compare_with_baseline(std::ostream& out, const ordered_json& report,
-                                  const std::string& baseline_path, double max_regress) {
-  std::ifstream file(baseline_path);
+Result<ordered_json> read_baseline(const std::string& path) {
+  std::ifstream file(path);
   if (!file) {
-    return Status(Code::kInvalidArgument, "--baseline: '" + baseline_path + "' cannot be read");
+    return Status(Code::kInvalidArgument, "--baseline: '" + path + "' cannot be read");
   }
   try {
-    const ordered_json baseline = ordered_json::parse(file);
+    return ordered_json::parse(file);
+  } catch (const nlohmann::json::exception& error) {
+    return not_a_report(path, error.what());
+  }
+}
+
+Result<int> compare_with_baseline(std::ostream& out, const ordered_json& report,
+                                  const std::string& path, const ordered_json& baseline,
+                                  double max_regress) {
+  try {
     std::map<std::string, double> medians;
     for (const ordered_json& row : baseline.at("rows")) {
       medians[key_of(row)] = row.at("latency_ms").at("p50").get<double>();
@@ -297,12 +305,12 @@ Result<int> compare_with_baseline(std::ostream& out, const ordered_json& report,
       slower += regressed ? 1 : 0;
     }
     if (compared == 0) {
-      return Status(Code::kInvalidArgument, "--baseline: '" + baseline_path +
-                                                "' has none of the configurations that were run");
+      return Status(Code::kInvalidArgument,
+                    "--baseline: '" + path + "' has none of the configurations that were run");
     }
     return slower;
   } catch (const nlohmann::json::exception& error) {
-    return not_a_report(baseline_path, error.what());
+    return not_a_report(path, error.what());
   }
 }
 

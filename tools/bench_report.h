@@ -28,11 +28,15 @@ std::string json_text(const nlohmann::ordered_json& json, int indent = -1);
 void print_models(std::ostream& out, const nlohmann::ordered_json& report, Format format);
 void print_layers(std::ostream& out, const nlohmann::ordered_json& report, Format format);
 
+// A report that was kept. Fails with kInvalidArgument where the file cannot be read or is no JSON.
+Result<nlohmann::ordered_json> read_baseline(const std::string& path);
+
 // Compares the medians of the rows that both reports have (device, precision, threads, batch and
 // size being equal) and prints a line for each. Returns how many are slower than the old ones by
-// more than `max_regress` (0.05 is 5 %); fails where the file is no report of `bench model`, or has
-// none of the rows.
+// more than `max_regress` (0.05 is 5 %); fails where what was read from `path` is no report of
+// `bench model`, or has none of the rows.
 Result<int> compare_with_baseline(std::ostream& out, const nlohmann::ordered_json& report,
-                                  const std::string& baseline_path, double max_regress);
+                                  const std::string& path, const nlohmann::ordered_json& baseline,
+                                  double max_regress);
 
 }  // namespace xception::bench

@@ -165,6 +165,15 @@ class Model(Bench):
         self.assertIn("batch 1, 16x16, fp32: input height 16", result.stderr)
 
 
+    def test_reports_that_cannot_be_written(self):
+        for command in ("model", "layer"):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run([BENCH, command, "-m", self.model, "-r", "1"], stdout=full,
+                                      stderr=subprocess.PIPE, text=True)  # fmt: skip
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("standard output", done.stderr)
+
+
 class Baseline(Bench):
     def compare(self, factor, *arguments):
         """bench against its own figures, the old medians times `factor`."""
@@ -199,6 +208,11 @@ class Baseline(Bench):
                                 self.path("old.json"))  # fmt: skip
             self.assertEqual(result.returncode, 2, content)
             self.assertIn("is not a report", result.stderr)
+
+    def test_a_baseline_that_is_not_there_is_told_before_anything_is_timed(self):
+        result = self.bench("model", "-m", self.model, "--baseline", self.path("none"))
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn("none' cannot be read", result.stderr)
 
 
 class Step(Bench):
