@@ -25,9 +25,12 @@ Status bad_value(const std::string& where, const std::string& value, const std::
 
 std::string metadata_key(const std::string& key) { return "metadata '" + key + "'"; }
 
-// A value for a message. Lists are not written out.
+// A value for a message, in which long lists are not written out.
 std::string shown(const json& value) {
-  return value.is_structured() ? std::string("an ") + value.type_name() : value.dump();
+  constexpr std::size_t kMost = 60;
+  const std::string text = value.dump();
+  return value.is_structured() && text.size() > kMost ? std::string("an ") + value.type_name()
+                                                      : text;
 }
 
 // Fails where `key` is none of `known`, which a message has with `prefix` in front: one that is
@@ -179,7 +182,7 @@ bool set_interpolation(const json& value, Interpolation& interpolation) {
 }
 
 bool set_crop_pct(const json& value, double& crop_pct) {
-  if (!value.is_number() || !(value.get<double>() > 0.01) || !(value.get<double>() <= 1.0)) {
+  if (!value.is_number() || !(value.get<double>() >= 0.01) || !(value.get<double>() <= 1.0)) {
     return false;
   }
   crop_pct = value.get<double>();
@@ -216,7 +219,11 @@ std::string expected_value(const std::string& key, const Sides& sides) {
   if (key == "keep_min" || key == "keep_max")
     return "a side that the network takes, " + range + ", or 0";
   if (key == "input_size") return "[3, side, side] with a side that the network takes, " + range;
-  return "a value as docs/weight-file.md gives it";
+  if (key == "resize_mode" || key == "crop_mode") return "'center', 'squash' or 'border'";
+  if (key == "interpolation") return "'nearest', 'bilinear' or 'bicubic'";
+  if (key == "crop_pct") return "a number from 0.01 to 1";
+  if (key == "std") return "three numbers from 1e-6 on and below 1e6";
+  return "three numbers between -1e6 and 1e6";
 }
 
 // `where` is what stands before the key in a message.

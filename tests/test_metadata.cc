@@ -1,6 +1,7 @@
 // What a file says in words: every key of our metadata and of timm's config.json, good and bad.
 #include "engine/metadata.h"
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -37,13 +38,20 @@ Preprocess read_object(const std::string& json_text, Preprocess preprocess = {})
 // `key` of an object of preprocessing, in our metadata and in timm's config.
 void check_value_refused(const std::string& key, const std::string& value, const std::string& shown,
                          const Sides& sides = {}) {
-  const std::string range =
-      std::to_string(sides.least) + " to " + std::to_string(sides.most > 0 ? sides.most : 16384);
-  const std::string side = "a side that the network takes, " + range;
-  const std::string expected = key == "size"              ? side
-                               : key.starts_with("keep_") ? side + ", or 0"
-                               : key == "input_size"      ? "[3, side, side] with " + side
-                                                     : "a value as docs/weight-file.md gives it";
+  const std::string side = "a side that the network takes, " + std::to_string(sides.least) +
+                           " to " + std::to_string(sides.most);
+  const std::map<std::string, std::string> expectations = {
+      {"size", side},
+      {"keep_min", side + ", or 0"},
+      {"keep_max", side + ", or 0"},
+      {"input_size", "[3, side, side] with " + side},
+      {"resize_mode", "'center', 'squash' or 'border'"},
+      {"crop_mode", "'center', 'squash' or 'border'"},
+      {"interpolation", "'nearest', 'bilinear' or 'bicubic'"},
+      {"crop_pct", "a number from 0.01 to 1"},
+      {"mean", "three numbers between -1e6 and 1e6"},
+      {"std", "three numbers from 1e-6 on and below 1e6"}};
+  const std::string& expected = expectations.at(key);
   const std::string object = "{\"" + key + "\":" + value + "}";
   INFO(object.substr(0, 100));
   const std::string rest = "." + key + "' is '" + shown + "', expected " + expected;
@@ -225,34 +233,39 @@ TEST_CASE("preprocessing that makes no sense is refused by key") {
     CHECK(preprocess == Preprocess());
   }
   check_value_refused("size", "0", "0");
-  check_value_refused("size", "[299]", "an array");
+  check_value_refused("size", "[299]", "[299]");
   check_value_refused("keep_min", "-1", "-1");
   check_value_refused("keep_max", "\"x\"", "\"x\"");
   check_value_refused("resize_mode", "\"stretch\"", "\"stretch\"");
   check_value_refused("resize_mode", "7", "7");
   check_value_refused("crop_mode", "\"random\"", "\"random\"");
-  check_value_refused("crop_pct", "0", "0");
+  check_value_refused("crop_pct", "0.0099", "0.0099");
   check_value_refused("crop_pct", "1.01", "1.01");
-  check_value_refused("crop_pct", "{}", "an object");
+  check_value_refused("crop_pct", "{}", "{}");
   check_value_refused("interpolation", "\"lanczos\"", "\"lanczos\"");
-  check_value_refused("mean", "[0.5,0.5]", "an array");
-  check_value_refused("mean", "[0.5,0.5,\"x\"]", "an array");
-  check_value_refused("mean", "[0,0,1e7]", "an array");
-  check_value_refused("std", "[1,0,1]", "an array");
-  check_value_refused("std", "[1,-1,1]", "an array");
+  check_value_refused("mean", "[0.5,0.5]", "[0.5,0.5]");
+  check_value_refused("mean", "[0.5,0.5,\"x\"]", "[0.5,0.5,\"x\"]");
+  check_value_refused("mean", "[0,0,1e7]", "[0,0,10000000.0]");
+  check_value_refused("std", "[1,0,1]", "[1,0,1]");
+  check_value_refused("std", "[1,-1,1]", "[1,-1,1]");
   check_value_refused("std", "0.5", "0.5");
+  std::string ones = "[1";
+  for (int i = 0; i < 40; ++i) {
+    ones += ",1";
+  }
+  check_value_refused("std", ones + "]", "an array");
   check_value_refused("input_size", "299", "299");
-  check_value_refused("input_size", "[3,299]", "an array");
-  check_value_refused("input_size", "[3,299,300]", "an array");
-  check_value_refused("input_size", "[3,0,0]", "an array");
-  check_value_refused("input_size", "[1,299,299]", "an array");
+  check_value_refused("input_size", "[3,299]", "[3,299]");
+  check_value_refused("input_size", "[3,299,300]", "[3,299,300]");
+  check_value_refused("input_size", "[3,0,0]", "[3,0,0]");
+  check_value_refused("input_size", "[1,299,299]", "[1,299,299]");
 }
 
 TEST_CASE("preprocessing has to make pictures that the network takes") {
   const Sides seed = {17, 32};
   check_value_refused("size", "299", "299", seed);
   check_value_refused("size", "16", "16", seed);
-  check_value_refused("input_size", "[3,299,299]", "an array", seed);
+  check_value_refused("input_size", "[3,299,299]", "[3,299,299]", seed);
   check_value_refused("keep_min", "8", "8", seed);
   check_value_refused("keep_max", "64", "64", seed);
   check_value_refused("size", "70", "70", {71, kMaxSide});
@@ -294,7 +307,8 @@ TEST_CASE("a value of ever more levels is an error, not the end of the stack") {
   }
   // Beyond some levels nothing is meant, and below them nothing is compared level by level.
   const std::string nested = std::string(12, '[') + std::string(12, ']');
-  check_value_refused("input_size", "[3," + nested + "," + nested + "]", "an array");
+  const std::string both = "[3," + nested + "," + nested + "]";
+  check_value_refused("input_size", both, both);
   CHECK(read_timm_config("{\"label_names\":" + nested + "}").ok());
   // Brackets of a string are no levels, nor does an escaped quote end one.
   const std::string text = std::string(20, '[') + R"(\"\\)" + std::string(20, '{');

@@ -374,7 +374,7 @@ TEST_CASE("a bad value of a config.json is said to be there") {
                                                "pretrained_cfg": {"crop_pct": 2}})")
                  .status(),
              "model.safetensors': config.json beside the weight file: 'pretrained_cfg.crop_pct' is "
-             "'2', expected a value as docs/weight-file.md gives it");
+             "'2', expected a number from 0.01 to 1");
 }
 
 TEST_CASE("names that never end are shown in part") {

@@ -189,6 +189,9 @@ def fit(tensors, module):
         if tensor is None:
             problems.append(f"tensor '{name}' {list(shape)} is missing")
             continue
+        if tensor.layout != torch.strided:
+            problems.append(f"tensor '{name}' is sparse, and a network's parameters are dense")
+            continue
         if tensor.dim() == 2 and shape == (*tensor.shape, 1, 1):
             tensor = tensor.reshape(shape)
         if tuple(tensor.shape) != shape:

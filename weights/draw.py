@@ -20,7 +20,7 @@ def main(argv=None):
     parser.add_argument("--arch", required=True, choices=reference.ARCHS)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--sep-relu", choices=("true", "false"), default="true")
-    parser.add_argument("--num-classes", type=int)
+    parser.add_argument("--num-classes", type=model_file.whole(1, 2**24))
     parser.add_argument("--bn-eps", type=float, default=1e-5)
     parser.add_argument("--pool-pad", choices=("torch", "tf_same"), default="torch")
     parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32")
@@ -36,9 +36,12 @@ def main(argv=None):
         "pool_pad": args.pool_pad,
     }
     try:
+        model_file.check_targets(
+            [("-o", args.output), ("--golden", args.golden)], [("the file of --input", args.input)]
+        )
         golden_input = model_file.golden_input(args, args.arch)
-        module = reference.randomize(reference.build(args.arch, **config), args.seed)
         metadata = model_file.make_metadata(args.arch, config)
+        module = reference.randomize(reference.build(args.arch, **config), args.seed)
         model_file.write_model(args.output, module.state_dict(), metadata, args.dtype)
         if args.dtype != "f32":  # the golden values are those of the weights as stored
             model_file.load_model(args.output, module)

@@ -37,19 +37,15 @@ def two_sides(text):
     return values
 
 
-def positive(kind):
+def number(low, high):
     def parse(text):
-        if not kind(text) > 0:
-            raise argparse.ArgumentTypeError(f"expected a number above 0, got '{text}'")
-        return kind(text)
+        if not low <= float(text) <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected a number from {low:g} to {high:g}, got '{text}'"
+            )
+        return float(text)
 
     return parse
-
-
-def fraction(text):
-    if not 0.01 < float(text) <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0.01 and up to 1, got '{text}'")
-    return float(text)
 
 
 def parse_arguments(argv):
@@ -74,7 +70,7 @@ def parse_arguments(argv):
         "the network, where the tensors or SRC's metadata do not tell"
     )
     network.add_argument("--arch", choices=reference.ARCHS)
-    network.add_argument("--bn-eps", type=positive(float), metavar="E", help="default 1e-5")
+    network.add_argument("--bn-eps", type=number(*model_file.BN_EPS), metavar="E", help="default 1e-5")
     network.add_argument("--pool-pad", choices=("torch", "tf_same"), help="xception; default torch")
     network.add_argument(
         "--sep-relu",
@@ -87,9 +83,9 @@ def parse_arguments(argv):
     network.add_argument("--labels", metavar="FILE", help="class names, one a line")
 
     image = parser.add_argument_group("preprocessing, where it differs from the network's own")
-    image.add_argument("--image-size", type=positive(int), dest="size", metavar="S")
+    image.add_argument("--image-size", type=model_file.whole(1, 16384), dest="size", metavar="S")
     image.add_argument("--resize-mode", choices=model_file.CHOICES["resize_mode"])
-    image.add_argument("--crop-pct", type=fraction, metavar="P")
+    image.add_argument("--crop-pct", type=number(0.01, 1), metavar="P")
     image.add_argument("--interpolation", choices=model_file.CHOICES["interpolation"])
     image.add_argument("--mean", type=three_numbers, metavar="R,G,B")
     image.add_argument("--std", type=three_numbers, metavar="R,G,B")
@@ -148,25 +144,44 @@ def configure(args, tensors, known):
     }
 
 
+def read_labels(path):
+    """As xception-infer reads them: lines end in a line feed, before which a carriage return goes."""
+    with open(path, encoding="utf-8-sig", newline="") as f:
+        lines = f.read().split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
 def describe(args, arch, config, known):
     """The metadata to write; labels and preprocessing are those of the options, else of `known`."""
-    labels = known_value(known, "xception.labels", json.loads, [])
     if args.labels:
-        with open(args.labels, encoding="utf-8") as f:
-            labels = f.read().splitlines()
+        labels = read_labels(args.labels)
+    elif args.no_head:
+        labels = []  # the ones it knows are of the head
+    else:
+        labels = known_value(known, "xception.labels", json.loads, [])
     preprocess = known_value(known, "xception.preprocess", json_object, {}) | args.preprocess
     return model_file.make_metadata(arch, config, labels, preprocess)
 
 
 def export(args):
     """Writes what the options ask for, and returns the metadata written."""
+    model_file.check_targets(
+        [("-o", args.output), ("--golden", args.golden)],
+        [
+            ("the checkpoint", args.source),
+            ("the file of --labels", args.labels),
+            ("the file of --input", args.input),
+        ],
+    )
     tensors, known = checkpoint.read(args.source, args.trust)
     tensors = checkpoint.canonical_names(tensors)
     arch, config = configure(args, tensors, known)
-    metadata = describe(args, arch, config, known)
-    golden_input = model_file.golden_input(args, arch)
     module = reference.build(arch, **config)
     state = checkpoint.fit(tensors, module)
+    metadata = describe(args, arch, config, known)
+    golden_input = model_file.golden_input(args, arch)
     try:
         model_file.write_model(args.output, state, metadata, args.dtype)
     except ValueError as error:

@@ -5,9 +5,11 @@ PyTorch names, and in its metadata everything that the tensors do not tell (docs
 The golden file holds an input and what every layer makes of it, as the truth for tests.
 """
 
+import argparse
 import copy
 import json
 import math
+import os
 
 import numpy as np
 import torch
@@ -46,6 +48,10 @@ CHOICES = {
 }
 
 
+BN_EPS = 1e-12, 1.0
+WIDTH = 1e-3, 16.0
+
+
 def is_number(value, kinds=(int, float)):
     return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -62,7 +68,7 @@ def check_preprocess(arch, preprocess):
         return (
             isinstance(value, (list, tuple))
             and len(value) == 3
-            and all(is_number(v) and least <= v < 1e6 for v in value)
+            and all(is_number(v) and v >= least and abs(v) < 1e6 for v in value)
         )
 
     size, crop_pct = preprocess["size"], preprocess["crop_pct"]
@@ -76,9 +82,19 @@ def check_preprocess(arch, preprocess):
             and (keep == (0, 0) or low <= keep[0] <= keep[1] <= high),
             f"the smaller and the larger of two sides of {low} to {high} pixels, or 0 and 0",
         ),
-        ("crop_pct", crop_pct, is_number(crop_pct) and 0.01 < crop_pct <= 1, "above 0.01, up to 1"),
-        ("mean", preprocess["mean"], three(preprocess["mean"], -1e6), "three numbers"),
-        ("std", preprocess["std"], three(preprocess["std"], 1e-6), "three numbers from 1e-6"),
+        ("crop_pct", crop_pct, is_number(crop_pct) and 0.01 <= crop_pct <= 1, "from 0.01 to 1"),
+        (
+            "mean",
+            preprocess["mean"],
+            three(preprocess["mean"], -1e6),
+            "three numbers between -1e6 and 1e6",
+        ),
+        (
+            "std",
+            preprocess["std"],
+            three(preprocess["std"], 1e-6),
+            "three numbers from 1e-6 on and below 1e6",
+        ),
         *(
             (key, preprocess[key], preprocess[key] in known, f"one of {', '.join(known)}")
             for key, known in CHOICES.items()
@@ -91,9 +107,17 @@ def check_preprocess(arch, preprocess):
 def make_metadata(arch, config, labels=(), preprocess=None):
     """The metadata of a weight file. `config` holds build()'s keyword arguments, num_classes among
     them; `preprocess` overrides single values of the network's own preprocessing. Raises ValueError
-    for labels or preprocessing that do not fit the network."""
-    if labels and len(labels) != config["num_classes"]:
-        raise ValueError(f"there are {len(labels)} labels for {config['num_classes']} classes")
+    for labels, preprocessing or numbers that the engine would refuse."""
+    outputs = config["num_classes"]
+    classes = 2 if outputs == 1 else outputs
+    if labels and len(labels) != classes:
+        raise ValueError(
+            f"there are {len(labels)} labels for {classes} classes"
+            + (", as a head of one output has" if outputs == 1 else "")
+        )
+    for key, (low, high) in (("bn_eps", BN_EPS), ("width", WIDTH)):
+        if not low <= config.get(key, low) <= high:
+            raise ValueError(f"{key} should be from {low:g} to {high:g}, not {config[key]}")
     preprocess = PREPROCESS[arch] | (preprocess or {})
     check_preprocess(arch, preprocess)
     # Nothing stands inside the paper's separable convolution.
@@ -132,6 +156,8 @@ def write_model(path, state, metadata, dtype="f32"):
             raise ValueError(
                 f"tensor '{name}' has a value that is NaN, infinite or too large for " f"{dtype}"
             )
+        if name.endswith("running_var") and (array < 0).any():
+            raise ValueError(f"tensor '{name}' has a negative value, and a variance cannot be one")
         tensors[name] = array
     bfloat16 = tensors.keys() if dtype == "bf16" else ()
     return safetensors_io.write(path, tensors, metadata, bfloat16)
@@ -170,6 +196,30 @@ def parse_size(text):
     return int(height), int(width or height)
 
 
+def whole(low, high):
+    """The type of an option that is a whole number; both ends belong to the range."""
+
+    def parse(text):
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def check_targets(targets, sources):
+    """Raises ValueError where one of `targets`, (option, path) of files to write, is another of them
+    or one of `sources`, (what, path) of files that are read. None as a path stands for no file."""
+    taken = [(what, os.path.realpath(path)) for what, path in sources if path]
+    for option, path in targets:
+        if not path:
+            continue
+        for what, other in taken:
+            if os.path.realpath(path) == other:
+                raise ValueError(f"{option} '{path}' is {what}; name another file")
+        taken.append((f"the file of {option}", os.path.realpath(path)))
+
+
 def add_golden_arguments(parser):
     """The options of draw.py and export.py that say which golden file to write."""
     parser.add_argument(
@@ -185,8 +235,12 @@ def add_golden_arguments(parser):
         type=parse_size,
         help="size of a drawn input (default: the network's own)",
     )
-    parser.add_argument("--batch", type=int, default=1, help="pictures of a drawn input")
-    parser.add_argument("--seed", type=int, default=0, help="seed of whatever is drawn")
+    parser.add_argument(
+        "--batch", type=whole(1, 65535), default=1, help="pictures of a drawn input"
+    )
+    parser.add_argument(
+        "--seed", type=whole(0, 2**62), default=0, help="seed of whatever is drawn"
+    )
     parser.add_argument("--no-layers", action="store_true", help="only the input and the logits")
 
 

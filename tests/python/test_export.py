@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -345,9 +346,11 @@ class Export(support.FolderTest):
             (("--arch", "vgg"), "vgg"),
             (("--mean", "1,2"), "three numbers"),
             (("--std", "1,0,1"), "above 0"),
-            (("--crop-pct", "1.5"), "up to 1"),
+            (("--crop-pct", "1.5"), "from 0.01 to 1"),
             (("--keep", "5,3"), "MIN,MAX"),
-            (("--bn-eps", "0"), "above 0"),
+            (("--bn-eps", "0"), "from 1e-12 to 1"),
+            (("--bn-eps", "2"), "from 1e-12 to 1"),
+            (("--bn-eps", "nan"), "from 1e-12 to 1"),
             (("--pool-pad", "tf_same"), "tf_same"),
             (("--image-size", "16"), "size of seed_depthwise should be 17 to 32 pixels, not 16"),
             (("--image-size", "64"), "17 to 32 pixels, not 64"),
@@ -357,9 +360,61 @@ class Export(support.FolderTest):
             (("--std", "1,1,nan"), "std of seed_depthwise"),
             (("--golden", self.path("g"), "--size", "28x33"), "[1, 3, 28, 33]"),
             (("--golden", self.path("g"), "--size", "0"), "[1, 3, 0, 0]"),
-            (("--golden", self.path("g"), "--batch", "0"), "[0, 3, 32, 32]"),
+            (("--golden", self.path("g"), "--batch", "0"), "whole number from 1"),
+            (("--seed", "-1"), "whole number from 0"),
+            (("--mean=-1e6,0,0",), "three numbers between -1e6 and 1e6"),
         ):
             self.assert_refused(self.export(self.state, *arguments), 2, text)
+
+    def test_a_target_that_is_another_file_of_the_run(self):
+        labels = self.path("labels")
+        with open(labels, "w") as f:
+            f.write("1\n2\n3\n4\n5\n6\n7\n")
+        torch.save(self.state, self.source)
+        linked = self.path("linked")
+        os.symlink(self.source, linked)
+        for output, arguments, text in (
+            (self.output, ("--golden", self.output), f"--golden '{self.output}' is the file of -o"),
+            (self.output, ("--golden", linked), "is the checkpoint"),
+            (linked, (), "is the checkpoint"),
+            (labels, ("--labels", labels), "is the file of --labels"),
+        ):
+            before = [pathlib.Path(path).read_bytes() for path in (self.source, labels)]
+            result = run_export(self.source, "-o", output, *arguments)
+            self.assert_refused(result, 2, text, "name another file")
+            after = [pathlib.Path(path).read_bytes() for path in (self.source, labels)]
+            self.assertEqual(before, after)
+
+    def test_labels_are_lines_as_the_engine_reads_them(self):
+        labels = self.path("labels")
+        names = ["a", "b\u2028c", "d\x0be", "", "f ", "g", "h"]
+        with open(labels, "wb") as f:
+            f.write(b"\xef\xbb\xbf" + "\r\n".join(names).encode() + b"\n")
+        metadata = self.assert_exported(self.export(self.state, "--labels", labels))
+        self.assertEqual(json.loads(metadata["xception.labels"]), names)
+
+    def test_labels_of_one_output_are_two(self):
+        state = support.small(num_classes=1).state_dict()
+        labels = self.path("labels")
+        for lines, fits in ((1, False), (2, True), (3, False)):
+            with open(labels, "w") as f:
+                f.write("x\n" * lines)
+            result = self.export(state, "--labels", labels)
+            if fits:
+                self.assert_exported(result, state)
+                os.remove(self.output)
+            else:
+                self.assert_refused(result, 2, f"{lines} labels for 2 classes, as a head of one")
+
+    def test_tensors_that_the_engine_would_refuse(self):
+        name = "feature.1.running_var"
+        negative = dict(self.state)
+        negative[name] = self.state[name].clone()
+        negative[name][0] = -1e-6
+        self.assert_refused(self.export(negative), 3, name, "a variance cannot be")
+        sparse = dict(self.state)
+        sparse[name] = self.state[name].to_sparse()
+        self.assert_refused(self.export(sparse), 3, name, "sparse")
 
     def test_metadata_of_another_network(self):
         source = self.path("source.safetensors")
