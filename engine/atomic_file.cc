@@ -16,7 +16,7 @@ std::string behind_links(const std::string& path) {
   namespace fs = std::filesystem;
   constexpr int kMostLinks = 40;  // as the system follows
   std::error_code error;
-  fs::path target = path;
+  fs::path target = fs::absolute(path, error);
   for (int i = 0; i < kMostLinks && fs::is_symlink(target, error); ++i) {
     target =
         target.parent_path() / fs::read_symlink(target, error);  // an absolute one stands alone

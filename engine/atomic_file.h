@@ -8,7 +8,8 @@
 
 namespace xception {
 
-// Where writing to `path` would end up: behind symbolic links, the file of which need not be there.
+// Where writing to `path` would end up: the absolute path behind symbolic links, the file of which
+// need not be there. `path` itself where that cannot be told.
 std::string behind_links(const std::string& path);
 
 // Writes all of it; 0 or the error number.

@@ -115,6 +115,9 @@ class Classification {
   Totals& totals() { return totals_; }
   bool stopped() const { return stopped_; }
   bool closed_pipe() const { return output_.closed_pipe(); }
+  // Whether there is to be a file of --dump-input, which half of the pictures would not be; says
+  // so.
+  bool lost_dump(const std::string& why) const;
   void report(std::size_t threads);
 
  private:
@@ -187,6 +190,10 @@ Status Classification::add(const Picture& picture) {
     batch_.add(picture);
   }
   waiting_.push_back(make_record(picture));
+  if (options_.fail_fast && !picture.status.ok()) {
+    XC_RETURN_IF_ERROR(run_waiting());  // what came before it
+    return collect();
+  }
   const bool full = static_cast<std::size_t>(batch_.shape.n) == batch_size_;
   return full || batch_.shape.n == 0 ? run_waiting() : Status();
 }
@@ -297,6 +304,14 @@ Status Classification::interrupt() {
   return {};
 }
 
+bool Classification::lost_dump(const std::string& why) const {
+  if (options_.dump_input.empty()) {
+    return false;
+  }
+  say("--dump-input '" + options_.dump_input + "' is not written: " + why);
+  return true;
+}
+
 void Classification::report(std::size_t threads) {
   progress_.clear();
   if (options_.verbose) {
@@ -349,7 +364,9 @@ int classify(const Options& options) {
   std::vector<std::string> notes;
   const Result<PictureSource> source = open_inputs(options, network->preprocess(), notes);
   for (const std::string& note : notes) {
-    say("warning: " + note);
+    if (!options.quiet) {
+      say("warning: " + note);
+    }
   }
   if (!source.ok()) {
     return failure(source.status());
@@ -367,13 +384,16 @@ int classify(const Options& options) {
     if (!status.ok() && !run.closed_pipe()) {
       say(status.message());
     }
+    static_cast<void>(run.lost_dump("the run was interrupted"));
     return 128 + signal;
   }
   if (status.ok()) {
     status = run.end();
   }
   if (run.closed_pipe()) {
-    return run.totals().failed > 0 ? kExitSomeFailed : 0;
+    return run.totals().failed > 0 || run.lost_dump("nobody reads the results any more")
+               ? kExitSomeFailed
+               : 0;
   }
   if (!status.ok()) {
     return failure(status);

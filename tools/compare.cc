@@ -111,7 +111,8 @@ class Comparison {
                        " compared, " + std::to_string(failed_) + " outside tolerance; " +
                        std::to_string(without_reference_) +
                        " layers of the plan have no reference, " +
-                       std::to_string(in_golden - layers_) + " of the reference are fused away";
+                       std::to_string(in_golden - layers_) + " of the reference are " +
+                       (options_.fuse ? "fused away" : "no layers of the network");
     return text + (options_.fuse && in_golden > layers_ ? " (--fusion off keeps them)\n" : "\n");
   }
 

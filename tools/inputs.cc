@@ -158,7 +158,8 @@ Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::
   }
   if (!options.files_from.empty()) {
     const Result<std::vector<std::string>> names =
-        read_name_list(options.files_from, options.null_separated ? '\0' : '\n', "names");
+        read_name_list(options.files_from, options.null_separated ? '\0' : '\n', "names",
+                       "; names that end in NUL take -0");
     XC_RETURN_IF_ERROR(names.status());
     bool any = false;
     for (const std::string& name : *names) {

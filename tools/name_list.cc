@@ -21,7 +21,8 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 // Splits what it is fed into entries.
 class Splitter {
  public:
-  explicit Splitter(char separator) : separator_(separator) {}
+  Splitter(char separator, const std::string& nul_remedy)
+      : separator_(separator), nul_remedy_(nul_remedy) {}
 
   // Empty, or what is wrong with the text.
   std::string feed(std::string_view text) {
@@ -30,8 +31,7 @@ class Splitter {
       const std::size_t end = std::min(text.find(separator_), text.size());
       entry_ += text.substr(0, end);
       if (separator_ != '\0' && entry_.find('\0') != std::string::npos) {
-        return "has NUL bytes in its lines and is no text; names for --files-from that end in NUL "
-               "take -0";
+        return "has NUL bytes in its lines and is no text" + nul_remedy_;
       }
       if (entry_.size() > kMostEntryBytes) {
         return "has an entry of more than 1 MiB, which is no name";
@@ -71,6 +71,7 @@ class Splitter {
   }
 
   char separator_;
+  const std::string& nul_remedy_;
   std::size_t bytes_ = 0;
   std::string entry_;  // the last one, unfinished
   std::vector<std::string> entries_;
@@ -99,7 +100,8 @@ std::string feed_file(int fd, Splitter& splitter) {
 }  // namespace
 
 Result<std::vector<std::string>> read_name_list(const std::string& path, char separator,
-                                                const std::string& what) {
+                                                const std::string& what,
+                                                const std::string& nul_remedy) {
   const bool from_stdin = path == "-";
   const std::string name =
       "the file of " + what + (from_stdin ? " on standard input " : " '" + path + "' ");
@@ -107,7 +109,7 @@ Result<std::vector<std::string>> read_name_list(const std::string& path, char se
   if (fd < 0) {
     return Status(Code::kInvalidArgument, name + "cannot be read: " + std::strerror(errno));
   }
-  Splitter splitter(separator);
+  Splitter splitter(separator, nul_remedy);
   const std::string problem = feed_file(fd, splitter);
   if (!from_stdin) {
     ::close(fd);

@@ -52,8 +52,11 @@ std::string network_text(const Network& network, const SessionInfo& session) {
   const ModelInfo& info = network.info();
   const Preprocess& preprocess = network.preprocess();
   Table table({{"model"}, {info.file}});
-  table.add({"network", info.arch + ", " + std::to_string(info.classes) + " classes, " +
-                            (network.labels().empty() ? "without names" : "with names")});
+  const std::string outputs =
+      info.has_head
+          ? " classes, " + std::string(network.labels().empty() ? "without" : "with") + " names"
+          : " features and no classes";
+  table.add({"network", info.arch + ", " + std::to_string(info.classes) + outputs});
   table.add({"parameters", std::to_string(info.parameters)});
   table.add({"input", fitting_text(preprocess)});
   table.add({"mean", triple(preprocess.mean)});

@@ -52,18 +52,25 @@ std::string config_beside(const std::string& model) {
   return (std::filesystem::path(model).parent_path() / "config.json").string();
 }
 
-// --dump-layers writes files named after layers, as an array may be that an earlier run wrote.
+// --dump-layers writes files named after layers, as other arrays may be.
 Status check_layer_folder(const Options& options) {
-  const std::filesystem::path read(options.raw_input);
-  std::error_code error;
-  if (options.dump_layers.empty() || options.raw_input.empty() || options.raw_input == "-" ||
-      !std::filesystem::equivalent(options.dump_layers,
-                                   read.has_parent_path() ? read.parent_path() : ".", error)) {
-    return {};
+  const std::pair<const char*, const std::string&> others[] = {
+      {"the array that is fed", options.raw_input},
+      {"--dump-input", options.dump_input},
+      {"--output", options.output}};
+  const auto is_inside = [&](const std::filesystem::path& path) {
+    return path.extension() == ".npy" && path.parent_path() == behind_links(options.dump_layers);
+  };
+  for (const auto& [what, path] : others) {
+    if (!options.dump_layers.empty() && !path.empty() && path != "-" &&
+        is_inside(behind_links(path))) {
+      return {Code::kInvalidArgument, "--dump-layers '" + options.dump_layers +
+                                          "' is the folder of " + what +
+                                          ", and a layer might be written over that; name another "
+                                          "folder"};
+    }
   }
-  return {Code::kInvalidArgument, "--dump-layers '" + options.dump_layers +
-                                      "' is the folder of the array that is fed, which a layer "
-                                      "might be written over; name another folder"};
+  return {};
 }
 
 Status check_target(const Target& target, const Options& options,

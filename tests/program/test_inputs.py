@@ -157,6 +157,16 @@ class InputsTest(program.ProgramTest):
             got = self.records("--fail-fast", "-j", jobs, *many, status=1)
             self.assertEqual([r["status"] for r in got], ["ok", "error"])
 
+    def test_fail_fast_does_not_wait_for_what_comes_behind(self):
+        bad = self.write("bad.png", "bad")
+        fifo = self.path("fifo")  # nobody writes to it
+        os.mkfifo(fifo)
+        dump = self.path("x.npy")
+        arguments = ["--fail-fast", "-b", 3, "--dump-input", dump]
+        got = self.records(*arguments, pictures()[0], pictures()[1], bad, fifo, status=1)
+        self.assertEqual([r["status"] for r in got], ["ok", "ok", "error"])
+        self.assertEqual(len(np.load(dump)), 2)
+
     def test_bombs_stay_below_a_gibibyte(self):
         gif = b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\0\0\0\0\xff\xff\xff\xff\0\x08\0;"
         claim = bytes.fromhex("28000000 ff7f0f00 ff7f0f00 0100 1800")

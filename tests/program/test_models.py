@@ -119,6 +119,7 @@ class ModelsTest(program.ProgramTest):
         self.refused_model(path, "has no head", "fc.weight", "features")
         done = self.run_bare("-m", path, "--info")
         self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"256 features and no classes", done.stdout)
 
     def test_head_of_one_output_is_a_sigmoid(self):
         def narrow(tensors, metadata):

@@ -300,6 +300,16 @@ class OutputTest(program.ProgramTest):
         process.stderr.close()
         self.assertEqual(process.wait(timeout=program.TIMEOUT), 0)
 
+    def test_closed_pipe_and_a_file_that_is_lost(self):
+        older = self.write("x.npy", "older")
+        process = self.start_long("-f", "jsonl", "--dump-input", older)
+        json.loads(process.stdout.readline())
+        process.stdout.close()
+        self.assertIn(b"x.npy' is not written: nobody reads", process.stderr.read())
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=program.TIMEOUT), 1)
+        self.assertEqual(self.content("x.npy"), b"older")
+
     def test_closed_standard_streams(self):
         """No file that is opened takes their place."""
         target = self.path("out.jsonl")
@@ -352,6 +362,8 @@ class OutputTest(program.ProgramTest):
             [picture, "-o", new, "--dump-input", new],
             [picture, "-o", new, "--dump-input", os.path.join(self.folder, ".", "new")],
             [picture, "-o", self.path("dangling"), "--dump-input", new],
+            [picture, "-o", os.path.relpath(new), "--dump-input", new],
+            [picture, "-o", os.path.relpath(new), "--dump-input", "./" + os.path.relpath(new)],
         ]
         for case in cases:
             with self.subTest(case=case):
@@ -364,7 +376,7 @@ class OutputTest(program.ProgramTest):
             )
         self.assertEqual(done.returncode, 2)
 
-    def test_layers_are_not_dumped_beside_the_array_that_is_fed(self):
+    def test_layers_are_not_dumped_beside_arrays_of_the_run(self):
         raw = self.path("raw.npy")
         np.save(raw, np.zeros((1, 28, 28, 3), np.uint8))
         for folder in (self.folder, os.path.join(self.folder, ".")):
@@ -373,7 +385,16 @@ class OutputTest(program.ProgramTest):
         arguments = ["-m", os.path.abspath(DEMO), "--raw-input", "raw.npy", "--dump-layers", "."]
         self.refused(2, *arguments, cwd=self.folder)
         self.assertEqual(os.listdir(self.folder), ["raw.npy"])
-        self.run_demo("--raw-input", raw, "--dump-layers", self.path("layers"))
+        layers = self.path("layers")
+        link = self.path("link.npy")
+        os.symlink(os.path.join("layers", "fc.npy"), link)
+        for option in ("--dump-input", "-o"):
+            for path in (os.path.join(layers, "fc.npy"), link):
+                arguments = ["-m", DEMO, pictures()[0], option, path, "--dump-layers", layers]
+                self.assertIn("name another folder", self.refused(2, *arguments))
+        self.run_demo("--raw-input", raw, "--dump-layers", layers, "-o", self.path("layers/text"))
+        arguments = ["-m", DEMO, "--raw-input", link, "--dump-layers", layers]
+        self.assertIn("name another folder", self.refused(2, *arguments))
         with open(raw, "rb") as array:
             self.run_demo(
                 "--raw-input", "-", "--dump-layers", ".", stdin=array.read(), cwd=self.path("layers")
