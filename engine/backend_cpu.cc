@@ -22,10 +22,10 @@
 namespace xception {
 namespace {
 
-using cpu::catch_onednn;
 using cpu::cpu_engine;
 using cpu::CpuStep;
 using cpu::dims_of;
+using cpu::make_primitives;
 using dnnl::memory;
 using Tag = memory::format_tag;
 
@@ -131,7 +131,7 @@ class CpuBackend : public Backend {
   // Once, as steps are: a primitive that is made and called by the way allocates.
   Status prepare_narrowing() {
     const ThreadScope scope(threads_);
-    return catch_onednn("prepare to convert pictures", [&] {
+    return make_primitives("prepare to convert pictures", [&] {
       const memory::dims dims = dims_of(plan().input().shape);
       const memory::desc from(dims, memory::data_type::f32, Tag::nhwc);
       const memory::desc to(dims, type_, Tag::nhwc);
@@ -148,7 +148,7 @@ class CpuBackend : public Backend {
   Status convert(const Shape& shape, memory::data_type from, void* src, memory::data_type to,
                  void* dst) {
     const ThreadScope scope(threads_);
-    return catch_onednn("convert activations", [&] {
+    return make_primitives("convert activations", [&] {
       memory source({dims_of(shape), from, Tag::nhwc}, cpu_engine(), src);
       memory target({dims_of(shape), to, Tag::nhwc}, cpu_engine(), dst);
       dnnl::reorder(source, target).execute(stream_, source, target);
@@ -190,7 +190,7 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
   const int threads =
       options.threads > 0 ? options.threads : (omp.present() ? omp.get_max_threads() : 1);
   std::unique_ptr<Backend> backend;
-  XC_RETURN_IF_ERROR(catch_onednn("start oneDNN", [&] {
+  XC_RETURN_IF_ERROR(make_primitives("start oneDNN", [&] {
     backend = std::make_unique<CpuBackend>(threads,
                                            bf16 ? memory::data_type::bf16 : memory::data_type::f32);
     return Status();

@@ -387,7 +387,7 @@ Result<std::unique_ptr<RangedStep>> prepare_step(const StepRequest& request, mem
                                                  const WeightFile& file, WeightCache& cache,
                                                  const dnnl::stream& stream, Staging& staging) {
   Result<std::unique_ptr<RangedStep>> step = Status(Code::kInternal, "no step was made");
-  XC_RETURN_IF_ERROR(catch_onednn("layer '" + request.node.name + "'", [&] {
+  XC_RETURN_IF_ERROR(make_primitives("layer '" + request.node.name + "'", [&] {
     step = StepMaker(request, type, file, cache, stream, staging).make();
     return step.status();
   }));

@@ -1,5 +1,7 @@
 #include "engine/backend_cpu_step.h"
 
+#include <sys/mman.h>
+
 #include <cstring>
 
 #include "engine/openmp.h"
@@ -41,6 +43,18 @@ void gather(const StridedPixels& pixels, const std::byte* src, std::byte* dst) {
 }
 
 }  // namespace
+
+Status check_code_memory(const std::string& what) {
+  constexpr std::size_t kBytes = std::size_t{64} << 20;  // many times what one step takes
+  void* const room =
+      ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) {
+    return {Code::kOutOfMemory,
+            what + ": there are no 64 MiB left to generate code in; give the process more memory"};
+  }
+  ::munmap(room, kBytes);
+  return {};
+}
 
 const dnnl::engine& cpu_engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);

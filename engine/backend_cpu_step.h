@@ -27,6 +27,15 @@ Status catch_onednn(const std::string& what, F&& body) {
   }
 }
 
+// The same of what makes primitives. oneDNN 2.6 ends the process where it can allocate no memory
+// for the code that it generates, so there has to be some before it begins.
+Status check_code_memory(const std::string& what);
+template <class F>
+Status make_primitives(const std::string& what, F&& body) {
+  XC_RETURN_IF_ERROR(check_code_memory(what));
+  return catch_onednn(what, std::forward<F>(body));
+}
+
 // One engine a process: it is stateless for CPUs, and primitives of one cannot use memory of
 // another.
 const dnnl::engine& cpu_engine();

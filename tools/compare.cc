@@ -106,13 +106,12 @@ class Comparison {
     const std::string top1 = logits_ ? "top-1 is equal in " + std::to_string(equal_top1_) + " of " +
                                            std::to_string(images_) + " images\n"
                                      : "";
-    std::string text = table_.text() + '\n' + top1 + (passed() ? "PASS" : "FAIL") + ": " +
-                       std::to_string(layers_) + " layers" + (logits_ ? " and the logits" : "") +
-                       " compared, " + std::to_string(failed_) + " outside tolerance; " +
-                       std::to_string(without_reference_) +
-                       " layers of the plan have no reference, " +
-                       std::to_string(in_golden - layers_) + " of the reference are " +
-                       (options_.fuse ? "fused away" : "no layers of the network");
+    std::string text =
+        table_.text() + '\n' + top1 + (passed() ? "PASS" : "FAIL") + ": " +
+        std::to_string(layers_) + " layers" + (logits_ ? " and the logits" : "") + " compared, " +
+        std::to_string(failed_) + " outside tolerance; " + std::to_string(without_reference_) +
+        " layers of the plan have no reference, " + std::to_string(in_golden - layers_) +
+        " of the reference are " + (options_.fuse ? "fused away" : "no layers of the network");
     return text + (options_.fuse && in_golden > layers_ ? " (--fusion off keeps them)\n" : "\n");
   }
 
