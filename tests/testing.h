@@ -5,6 +5,16 @@
 #include <catch2/catch.hpp>
 #else
 #include <catch2/catch_all.hpp>
-using namespace Catch::Matchers;  // NOLINT(google-build-using-namespace)
 using Catch::Approx;
 #endif
+
+#include <string>
+
+// Matches a text that has `part` in it.
+inline auto Containing(const std::string& part) {
+#ifdef XC_CATCH2_V2
+  return Catch::Contains(part);
+#else
+  return Catch::Matchers::ContainsSubstring(part);
+#endif
+}

@@ -33,7 +33,7 @@ struct Behind {
     INFO(text);
     const Fault fault = machine.fault_of(text, {first, second});
     CHECK(fault.kind == FaultKind::kDependentLaunch);
-    CHECK_THAT(fault.message, Catch::Contains(says));
+    CHECK_THAT(fault.message, Containing(says));
     machine.dependent = false;
     machine.run(text, {first, second});
     machine.dependent = true;
