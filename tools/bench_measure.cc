@@ -17,6 +17,7 @@
 #include "bench_report.h"
 #include "engine/atomic_file.h"
 #include "message.h"
+#include "statistics.h"
 #include "stopwatch.h"
 #include "xception/image.h"
 
@@ -239,15 +240,6 @@ Result<double> Workload::time() {
   return times->front();
 }
 
-double percentile_of(std::vector<double> values, double percentile) {
-  std::sort(values.begin(), values.end());
-  const double rank = percentile / 100 * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::size_t>(rank);
-  const std::size_t above = std::min(below + 1, values.size() - 1);
-  const double part = rank - static_cast<double>(below);
-  return values[below] + part * (values[above] - values[below]);
-}
-
 std::size_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
   std::size_t total = 0;
@@ -307,14 +299,7 @@ Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
   XC_RETURN_IF_ERROR(profile.status());
 
   const std::vector<LayerInfo>& layers = workload.session.info().layers;
-  std::vector<double> medians;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    std::vector<double> times;
-    for (const std::vector<double>& run : *profile) {
-      times.push_back(run[i]);
-    }
-    medians.push_back(percentile_of(std::move(times), 50));
-  }
+  const std::vector<double> medians = step_medians(*profile);
   const double sum = std::accumulate(medians.begin(), medians.end(), 0.0);
   ordered_json rows = ordered_json::array();
   // A repetition ("name#3") holds no weights of its own, but reads those of the first.

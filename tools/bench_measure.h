@@ -59,10 +59,6 @@ struct Workload {
   bool network_only = false;
 };
 
-// Linear interpolation between the closest ranks, as numpy.percentile has it. `percentile` in
-// 0..100, `values` not empty.
-double percentile_of(std::vector<double> values, double percentile);
-
 // Resident memory of this process now, in bytes; 0 where /proc is not there.
 std::size_t resident_bytes();
 

@@ -3,24 +3,19 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <iomanip>
 #include <map>
 #include <ostream>
-#include <sstream>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "table.h"
+
 namespace xception::bench {
 namespace {
 
+using cli::fixed;
 using nlohmann::ordered_json;
-
-std::string fixed(double value, int digits) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(digits) << value;
-  return text.str();
-}
 
 std::string number(const ordered_json& value, int digits, double scale = 1) {
   return value.is_number() ? fixed(value.get<double>() * scale, digits) : "";

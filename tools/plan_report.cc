@@ -10,6 +10,7 @@
 #include "message.h"
 #include "network.h"
 #include "output.h"
+#include "statistics.h"
 #include "table.h"
 
 namespace xception::cli {
@@ -91,24 +92,8 @@ std::string plan_text(const SessionInfo& session) {
          fixed(mebibytes(session.arena_bytes), 1) + " MiB)\n";
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) {
-    return *middle;
-  }
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
-}
-
 std::string profile_text(const SessionInfo& session, const Profile& profile) {
-  std::vector<double> medians;
-  for (std::size_t i = 0; i < session.layers.size(); ++i) {
-    std::vector<double> times;
-    for (const std::vector<double>& run : profile) {
-      times.push_back(run[i]);
-    }
-    medians.push_back(median(std::move(times)));
-  }
+  const std::vector<double> medians = step_medians(profile);
   std::vector<double> totals;
   for (const std::vector<double>& run : profile) {
     totals.push_back(std::accumulate(run.begin(), run.end(), 0.0));
@@ -131,7 +116,7 @@ std::string profile_text(const SessionInfo& session, const Profile& profile) {
                    ? "-"
                    : fixed(2e-9 * static_cast<double>(layer.macs) / medians[i], 1)});
   }
-  const double total = median(totals);
+  const double total = percentile_of(totals, 50);
   return table.text() + "\nwhole run " + fixed(total * 1e3, 3) + " ms (median of " +
          std::to_string(profile.size()) + "), " + fixed(total * 1e3 / session.input.n, 3) +
          " ms a picture, " + fixed(total > 0 ? 2e-9 * macs / total : 0, 1) + " GFLOP/s\n";
