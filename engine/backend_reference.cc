@@ -3,7 +3,6 @@
 //
 // In bf16 it rounds to bf16 what a backend does that accumulates in float32 and keeps bf16 in
 // memory: activations but for what wide_values.h names, and what multiplies them if that is dense.
-#include <bit>
 #include <cstring>
 #include <new>
 
@@ -17,7 +16,7 @@ namespace {
 // Kept as float32.
 void round_all(float* values, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
-    values[i] = std::bit_cast<float>(static_cast<std::uint32_t>(to_bf16(values[i])) << 16U);
+    values[i] = from_bf16(to_bf16(values[i]));
   }
 }
 
