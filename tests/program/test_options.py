@@ -102,15 +102,17 @@ class OptionsTest(program.ProgramTest):
         message = self.refused(4, "-m", DEMO, "--info", "-d", "cpu", "-b", "50000", preexec_fn=limit)
         self.assertRegex(message, r"cannot allocate \d+ bytes for activations; .* smaller batch")
 
-    def test_any_limit_of_memory_ends_in_a_sentence(self):
-        """oneDNN 2.6 dies where it finds no room for code."""
+    def test_limits_of_memory_end_in_a_sentence(self):
+        """oneDNN 2.6 dies where it finds no room for code, and OpenMP where it can start no thread: of
+        that there are two, however many cores there are."""
         statuses = set()
         for mebibytes in range(80, 480, 16):
 
             def limit(most=mebibytes << 20):
                 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-            done = self.run_bare("-m", DEMO, "-d", "cpu", pictures()[0], preexec_fn=limit)
+            arguments = ["-m", DEMO, "-d", "cpu", "--threads", 2, "-j", 1]
+            done = self.run_bare(*arguments, pictures()[0], preexec_fn=limit)
             if done.returncode != 127:  # the libraries themselves found room
                 self.assertIn(done.returncode, (0, 4), (mebibytes, done.stderr))
                 statuses.add(done.returncode)
