@@ -149,12 +149,14 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
   return Status();
 }
 
-Image blank_image(std::int64_t width, std::int64_t height) { return used_again({}, width, height); }
+Image blank_image(std::int64_t width, std::int64_t height) {
+  return image_in_memory_of({}, width, height);
+}
 
-Image used_again(Image recycled, std::int64_t width, std::int64_t height) {
+Image image_in_memory_of(Image recycled, std::int64_t width, std::int64_t height) {
   const auto bytes = static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3;
   if (recycled.pixels.capacity() < bytes) {
-    recycled.pixels = {};  // now, not when the larger ones are there
+    recycled = Image();  // now, not when the larger ones are there
   }
   recycled.width = static_cast<int>(width);
   recycled.height = static_cast<int>(height);
@@ -204,7 +206,7 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
   try {
     const Format format = decoders::recognise(bytes);
     if (format != Format::kJpeg) {
-      recycled = {};  // the other decoders make their own pixels, beside which it would stand
+      recycled = Image();  // the other decoders make their own pixels, beside which it would stand
     }
     Result<DecodedImage> decoded = decode_as(format, bytes, options, std::move(recycled));
     if (decoded.ok() && options.apply_exif) {

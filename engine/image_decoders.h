@@ -34,8 +34,8 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
                     const DecodeOptions& options);
 // A black picture; its extent has passed check_extent.
 Image blank_image(std::int64_t width, std::int64_t height);
-// The same of any pixels, in the memory of `recycled` where it suffices.
-Image used_again(Image recycled, std::int64_t width, std::int64_t height);
+// A picture with any pixels, in the memory of `recycled` where it suffices.
+Image image_in_memory_of(Image recycled, std::int64_t width, std::int64_t height);
 
 // In the memory of `recycled` where libjpeg decodes and it suffices.
 Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options, Image recycled);

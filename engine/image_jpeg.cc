@@ -162,7 +162,7 @@ Result<DecodedImage> decode(Decoder* decoder, Bytes file, const DecodeOptions& o
   }
   DecodedImage decoded;
   decoded.decoder = kDecoderName;
-  decoded.image = used_again(std::move(recycled), info.image_width, info.image_height);
+  decoded.image = image_in_memory_of(std::move(recycled), info.image_width, info.image_height);
   const auto held = static_cast<std::int64_t>(file.size() + decoded.image.pixels.size());
   if (held >= kMaxWorkingBytes) {
     return too_large();

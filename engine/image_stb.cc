@@ -244,7 +244,7 @@ bool all_huffman_tables_fit(Bytes file) {
 }  // namespace
 
 Result<DecodedImage> decode_jpeg(Bytes file, const DecodeOptions& options, Image recycled) {
-  recycled = {};  // stb_image makes its own pixels
+  recycled = Image();  // stb_image makes its own pixels
   if (!all_huffman_tables_fit(file)) {
     return bad_image("the JPEG file is damaged: its Huffman tables are impossible");
   }

@@ -161,7 +161,7 @@ TEST_CASE("JPEG: a picture takes the memory of another where it suffices") {
     CHECK(decoded->image.height == 8);
     CHECK(decoded->image.pixels == pixels);
 #ifdef XCEPTION_HAVE_JPEG
-    CHECK((decoded->image.pixels.data() == memory) == (bytes >= pixels.size()));
+    CHECK((bytes < pixels.size() || decoded->image.pixels.data() == memory));
 #endif
   }
 }

@@ -114,8 +114,8 @@ Picture guarded(const std::string& name, F&& load) {
     picture.status = Status(Code::kOutOfMemory, "not enough memory for '" + name + "'");
   }
   if (!picture.status.ok()) {
-    picture.pixels = {};
-    picture.values = {};
+    picture.pixels = std::vector<std::uint8_t>();  // which frees, where = {} would not
+    picture.values = std::vector<float>();
   }
   return picture;
 }

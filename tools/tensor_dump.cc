@@ -22,7 +22,7 @@ void TensorDump::add(const Batch& batch, const Preprocess& preprocess) {
                                     "fewer pictures");
   }
   if (!status_.ok()) {
-    values_ = {};
+    values_ = std::vector<float>();  // which frees, where = {} would not
     return;
   }
   const std::vector<float> tensor = batch.tensor(preprocess);
