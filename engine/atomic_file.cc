@@ -21,7 +21,10 @@ std::string behind_links(const std::string& path) {
     target =
         target.parent_path() / fs::read_symlink(target, error);  // an absolute one stands alone
   }
-  const fs::path resolved = fs::weakly_canonical(target, error);
+  fs::path resolved = fs::weakly_canonical(target, error);
+  if (!resolved.has_filename()) {  // "folder/", which is still to come
+    resolved = resolved.parent_path();
+  }
   return error ? path : resolved.string();
 }
 

@@ -1,7 +1,5 @@
 #include "classify.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -17,24 +15,13 @@
 #include "network.h"
 #include "output.h"
 #include "picture_queue.h"
+#include "progress.h"
 #include "records.h"
 #include "stopwatch.h"
 #include "tensor_dump.h"
 
 namespace xception::cli {
 namespace {
-
-// Figures of a run: what -v prints at its end, and the progress line.
-struct Totals {
-  Clock::time_point start = Clock::now();
-  std::size_t done = 0;
-  std::size_t failed = 0;
-  double decode = 0;      // summed over the threads
-  double preprocess = 0;  // summed over the threads
-  double prepare = 0;     // sessions for sizes of batch or picture that came anew
-  double compute = 0;
-  double idle = 0;  // the network waited for a picture
-};
 
 std::size_t choose_batch(const Options& options, std::size_t count) {
   constexpr std::size_t kUsual = 8;
@@ -50,41 +37,6 @@ std::size_t choose_threads(const Options& options, std::size_t count) {
       options.jobs > 0 ? static_cast<std::size_t>(options.jobs) : std::min<std::size_t>(cores, 4);
   return std::min(wanted, count);
 }
-
-class Progress {
- public:
-  Progress(const Options& options, std::size_t count)
-      : count_(count),
-        shown_(!options.quiet && !options.no_progress && ::isatty(STDERR_FILENO) == 1 &&
-               (!options.output.empty() || ::isatty(STDOUT_FILENO) == 0)) {}
-  ~Progress() { clear(); }
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-
-  void update(const Totals& totals) {
-    const double elapsed = seconds_since(totals.start);
-    if (!shown_ || elapsed < 1.0 || elapsed - last_ < 0.2) {
-      return;
-    }
-    last_ = elapsed;
-    std::fprintf(stderr, "\r%zu of %zu pictures, %.1f a second\x1b[K", totals.done, count_,
-                 static_cast<double>(totals.done) / elapsed);
-    on_screen_ = true;
-  }
-
-  void clear() {
-    if (on_screen_) {
-      std::fputs("\r\x1b[K", stderr);
-      on_screen_ = false;
-    }
-  }
-
- private:
-  std::size_t count_;
-  bool shown_;
-  bool on_screen_ = false;
-  double last_ = 0;
-};
 
 class Classification {
  public:
@@ -115,8 +67,7 @@ class Classification {
   Totals& totals() { return totals_; }
   bool stopped() const { return stopped_; }
   bool closed_pipe() const { return output_.closed_pipe(); }
-  // Whether there is to be a file of --dump-input, which half of the pictures would not be; says
-  // so.
+  // Says that --dump-input is not written, and why. False where none was asked for.
   bool lost_dump(const std::string& why) const;
   void report(std::size_t threads);
 
@@ -391,9 +342,8 @@ int classify(const Options& options) {
     status = run.end();
   }
   if (run.closed_pipe()) {
-    return run.totals().failed > 0 || run.lost_dump("nobody reads the results any more")
-               ? kExitSomeFailed
-               : 0;
+    const bool lost = run.lost_dump("nobody reads the results any more");
+    return lost || run.totals().failed > 0 ? kExitSomeFailed : 0;
   }
   if (!status.ok()) {
     return failure(status);

@@ -58,12 +58,14 @@ Status check_layer_folder(const Options& options) {
       {"the array that is fed", options.raw_input},
       {"--dump-input", options.dump_input},
       {"--output", options.output}};
+  const std::string folder = behind_links(options.dump_layers);
   const auto is_inside = [&](const std::filesystem::path& path) {
-    return path.extension() == ".npy" && path.parent_path() == behind_links(options.dump_layers);
+    const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+    return path.extension() == ".npy" && behind_links(parent.string()) == folder;
   };
-  for (const auto& [what, path] : others) {
+  for (const auto& [what, path] : others) {  // a link may lie there, or lead there
     if (!options.dump_layers.empty() && !path.empty() && path != "-" &&
-        is_inside(behind_links(path))) {
+        (is_inside(path) || is_inside(behind_links(path)))) {
       return {Code::kInvalidArgument, "--dump-layers '" + options.dump_layers +
                                           "' is the folder of " + what +
                                           ", and a layer might be written over that; name another "

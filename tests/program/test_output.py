@@ -309,6 +309,12 @@ class OutputTest(program.ProgramTest):
         process.stderr.close()
         self.assertEqual(process.wait(timeout=program.TIMEOUT), 1)
         self.assertEqual(self.content("x.npy"), b"older")
+        process = self.start_long("-f", "jsonl", "--dump-input", older, self.path("none"))
+        process.stdout.readline()
+        process.stdout.close()
+        self.assertIn(b"x.npy' is not written: nobody reads", process.stderr.read())
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=program.TIMEOUT), 1)
 
     def test_closed_standard_streams(self):
         """No file that is opened takes their place."""
@@ -392,7 +398,13 @@ class OutputTest(program.ProgramTest):
             for path in (os.path.join(layers, "fc.npy"), link):
                 arguments = ["-m", DEMO, pictures()[0], option, path, "--dump-layers", layers]
                 self.assertIn("name another folder", self.refused(2, *arguments))
+            arguments = ["-m", DEMO, pictures()[0], option, os.path.join(layers, "fc.npy")]
+            self.refused(2, *arguments, "--dump-layers", layers + "/")
         self.run_demo("--raw-input", raw, "--dump-layers", layers, "-o", self.path("layers/text"))
+        outward = os.path.join(layers, "outward.npy")
+        os.symlink(raw, outward)
+        arguments = ["-m", DEMO, "--raw-input", outward, "--dump-layers", layers]
+        self.assertIn("name another folder", self.refused(2, *arguments))
         arguments = ["-m", DEMO, "--raw-input", link, "--dump-layers", layers]
         self.assertIn("name another folder", self.refused(2, *arguments))
         with open(raw, "rb") as array:
