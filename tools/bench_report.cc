@@ -258,12 +258,15 @@ void print_layers(std::ostream& out, const ordered_json& report, Format format) 
 }
 
 Result<ordered_json> read_baseline(const std::string& path) {
+  const Status unreadable(Code::kInvalidArgument, "--baseline: '" + path + "' cannot be read");
   std::ifstream file(path);
   if (!file) {
-    return Status(Code::kInvalidArgument, "--baseline: '" + path + "' cannot be read");
+    return unreadable;
   }
   try {
     return ordered_json::parse(file);
+  } catch (const std::ios_base::failure&) {  // a folder
+    return unreadable;
   } catch (const nlohmann::json::exception& error) {
     return not_a_report(path, error.what());
   }

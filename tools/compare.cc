@@ -111,8 +111,9 @@ class Comparison {
         std::to_string(layers_) + " layers" + (logits_ ? " and the logits" : "") + " compared, " +
         std::to_string(failed_) + " outside tolerance; " + std::to_string(without_reference_) +
         " layers of the plan have no reference, " + std::to_string(in_golden - layers_) +
-        " of the reference are " + (options_.fuse ? "fused away" : "no layers of the network");
-    return text + (options_.fuse && in_golden > layers_ ? " (--fusion off keeps them)\n" : "\n");
+        " of the reference are not in the plan";
+    const bool fused = options_.fuse && in_golden > layers_;
+    return text + (fused ? " (--fusion off keeps what is fused away)\n" : "\n");
   }
 
  private:

@@ -164,7 +164,6 @@ class Model(Bench):
         self.assertEqual([row["height"] for row in json.loads(result.stdout)["rows"]], [32])
         self.assertIn("batch 1, 16x16, fp32: input height 16", result.stderr)
 
-
     def test_reports_that_cannot_be_written(self):
         for command in ("model", "layer"):
             with open("/dev/full", "w") as full:
@@ -210,9 +209,10 @@ class Baseline(Bench):
             self.assertIn("is not a report", result.stderr)
 
     def test_a_baseline_that_is_not_there_is_told_before_anything_is_timed(self):
-        result = self.bench("model", "-m", self.model, "--baseline", self.path("none"))
-        self.assertEqual((result.returncode, result.stdout), (2, ""))
-        self.assertIn("none' cannot be read", result.stderr)
+        for path in (self.path("none"), self.folder):
+            result = self.bench("model", "-m", self.model, "--baseline", path)
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(f"'{path}' cannot be read", result.stderr)
 
 
 class Step(Bench):

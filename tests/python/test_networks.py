@@ -21,7 +21,7 @@ class NetworksTest(NetworkTest):
         with self.subTest(arch=self.arch, batch=batch, height=height, width=width, seed=SEED):
             self.golden(batch, height, width)
             self.assertIn("0 layers of the plan have no reference", self.compare())
-            self.assertIn("0 of the reference are no layers", self.compare("--fusion", "off"))
+            self.assertIn("0 of the reference are not in the plan", self.compare("--fusion", "off"))
 
     @torch.no_grad()
     def check_logits(self, height, width, batches=(1, 3)):
@@ -80,7 +80,7 @@ class NetworksTest(NetworkTest):
             golden = ("--golden", self.path("golden"), "--seed", SEED, "--batch", 2, *size)
             self.assertEqual(run_export(self.path("pth"), "-o", self.path("model"), *golden)[0], 0)
             self.assertIn("0 layers of the plan have no reference", self.compare())
-            self.assertIn("0 of the reference are no layers", self.compare("--fusion", "off"))
+            self.assertIn("0 of the reference are not in the plan", self.compare("--fusion", "off"))
 
     def test_xception(self):
         self.draw("xception")
