@@ -40,11 +40,10 @@ def two_sides(text):
 def number(low, high):
     def parse(text):
         if not low <= float(text) <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected a number from {low:g} to {high:g}, got '{text}'"
-            )
+            raise ValueError
         return float(text)
 
+    parse.__name__ = f"number from {low:g} to {high:g}"  # in argparse's message
     return parse
 
 

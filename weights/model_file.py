@@ -138,7 +138,8 @@ def make_metadata(arch, config, labels=(), preprocess=None):
 
 def write_model(path, state, metadata, dtype="f32"):
     """Writes the tensors of `state` (a state_dict; num_batches_tracked is left out) as `dtype`:
-    "f32", "f16" or "bf16". Raises ValueError where a value is not finite in that type."""
+    "f32", "f16" or "bf16". Raises ValueError where a value is not finite in that type, and for
+    a negative variance."""
     tensors = {}
     for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):
@@ -201,9 +202,10 @@ def whole(low, high):
 
     def parse(text):
         if not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}")
+            raise ValueError
         return int(text)
 
+    parse.__name__ = f"whole number from {low} to {high}"  # in argparse's message
     return parse
 
 

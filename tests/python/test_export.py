@@ -362,6 +362,8 @@ class Export(support.FolderTest):
             (("--golden", self.path("g"), "--size", "0"), "[1, 3, 0, 0]"),
             (("--golden", self.path("g"), "--batch", "0"), "whole number from 1"),
             (("--seed", "-1"), "whole number from 0"),
+            (("--seed", "x"), "invalid whole number from 0"),
+            (("--bn-eps", "x"), "invalid number from 1e-12 to 1 value: 'x'"),
             (("--mean=-1e6,0,0",), "three numbers between -1e6 and 1e6"),
         ):
             self.assert_refused(self.export(self.state, *arguments), 2, text)
