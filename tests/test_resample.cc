@@ -88,6 +88,35 @@ TEST_CASE("Every instruction set adds the same weights to the same bytes") {
   }
 }
 
+TEST_CASE("Rows are resampled as columns are") {
+  // Columns have no instruction set's padding, and a row that is too short for it has none.
+  const auto turned = [](const Image& image) {
+    Image other{image.height, image.width, {}};
+    for (int x = 0; x < image.width; ++x) {
+      for (int y = 0; y < image.height; ++y) {
+        for (const int v : at(image, x, y)) {
+          other.pixels.push_back(static_cast<std::uint8_t>(v));
+        }
+      }
+    }
+    return other;
+  };
+  for (int width = 1; width <= 40; ++width) {
+    const Image image = ramp(width, 3);
+    for (const int other : {1, 2, 7, width - 1, width + 1, 3 * width, 300}) {
+      for (const auto interpolation : {Interpolation::kBilinear, Interpolation::kBicubic}) {
+        INFO(width << " to " << other);
+        if (other > 0) {
+          const Result<Image> row = resize(image, other, 3, interpolation);
+          const Result<Image> column = resize(turned(image), 3, other, interpolation);
+          REQUIRE((row.ok() && column.ok()));
+          CHECK(row->pixels == turned(*column).pixels);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("Bilinear upscaling by two, by hand") {
   const Image image{2, 1, {0, 0, 0, 255, 255, 255}};
   const Result<Image> wide = resize(image, 4, 1, Interpolation::kBilinear);

@@ -11,7 +11,7 @@ using Catch::Approx;
 #include <string>
 
 // Matches a text that has `part` in it.
-inline auto Containing(const std::string& part) {
+inline auto containing(const std::string& part) {
 #ifdef XC_CATCH2_V2
   return Catch::Contains(part);
 #else

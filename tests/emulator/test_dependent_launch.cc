@@ -33,7 +33,7 @@ struct Behind {
     INFO(text);
     const Fault fault = machine.fault_of(text, {first, second});
     CHECK(fault.kind == FaultKind::kDependentLaunch);
-    CHECK_THAT(fault.message, Containing(says));
+    CHECK_THAT(fault.message, containing(says));
     machine.dependent = false;
     machine.run(text, {first, second});
     machine.dependent = true;

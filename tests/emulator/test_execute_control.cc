@@ -196,7 +196,7 @@ TEST_CASE("barriers that not all come to are faults") {
                          "other:\nbar.sync 1;\ndone:"),
       {0, 0});
   CHECK(deadlock.kind == FaultKind::kDeadlock);
-  CHECK_THAT(deadlock.message, Containing("bar.sync 1"));
+  CHECK_THAT(deadlock.message, containing("bar.sync 1"));
   CHECK(machine
             .fault_of(two_pointer_kernel("setp.lt.u32 %p1, %r1, 32;\n@%p1 exit;\nbar.sync 0, 64;"),
                       {0, 0})
@@ -321,7 +321,7 @@ TEST_CASE("trap and device asserts are faults") {
           assert_text),
       {0, 0});
   CHECK(fault.kind == FaultKind::kTrap);
-  CHECK_THAT(fault.message, Containing("a.cu:24: assertion `i < n' failed"));
+  CHECK_THAT(fault.message, containing("a.cu:24: assertion `i < n' failed"));
 }
 
 TEST_CASE("printf prints") {
@@ -377,7 +377,7 @@ TEST_CASE("what is not supported is a fault where it is executed") {
     const Fault fault = machine.fault_of(two_pointer_kernel(text), {0, 0});
     CHECK(fault.kind == FaultKind::kUnsupported);
     CHECK_THAT(fault.message,
-               Containing(std::string(text).substr(0, std::string(text).size() - 1)));
+               containing(std::string(text).substr(0, std::string(text).size() - 1)));
     // Not executed, it does no harm.
     machine.run(two_pointer_kernel("bra over;\n" + std::string(text) + "\nover:"), {0, 0});
   }

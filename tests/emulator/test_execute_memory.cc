@@ -222,9 +222,9 @@ TEST_CASE("faults of memory name their place") {
   const Fault past =
       machine.fault_of(two_pointer_kernel(load) + ".file 1 \"some.cu\"\n", {from, from});
   CHECK(past.kind == FaultKind::kOutOfBounds);
-  CHECK_THAT(past.message, Containing("k, block 0,0,0, thread 40,0,0: "));
-  CHECK_THAT(past.message, Containing("ld.global.u32 %r2, [%rd4]"));
-  CHECK_THAT(past.message, Containing("some.cu:42"));
+  CHECK_THAT(past.message, containing("k, block 0,0,0, thread 40,0,0: "));
+  CHECK_THAT(past.message, containing("ld.global.u32 %r2, [%rd4]"));
+  CHECK_THAT(past.message, containing("some.cu:42"));
   CHECK(machine.fault_of(two_pointer_kernel(load), {undefined, from}).kind ==
         FaultKind::kUninitialised);
   CHECK(machine.fault_of(two_pointer_kernel(load), {from + 2, from}).kind ==

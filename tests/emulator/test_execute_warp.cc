@@ -172,7 +172,7 @@ TEST_CASE("lanes that never come are a fault") {
                          "other:\nshfl.sync.idx.b32 %r2, %r1, 1, 31, -1;\ndone:"),
       {0, 0});
   CHECK(ways.kind == FaultKind::kDivergentBarrier);
-  CHECK_THAT(ways.message, Containing("for lanes"));
+  CHECK_THAT(ways.message, containing("for lanes"));
   // Lanes that have exited.
   CHECK(machine
             .fault_of(two_pointer_kernel(split + "@%p1 exit;\nvote.sync.any.pred %p2, %p1, -1;"),

@@ -104,16 +104,16 @@ TEST_CASE("text that is not understood is a fault with its line") {
     CHECK(parsed.fault->kind == FaultKind::kUnsupported);
     return parsed.fault->message;
   };
-  CHECK_THAT(fault("nonsense"), Containing("PTX line 4"));
-  CHECK_THAT(fault(".entry k()\n{\nmov.u32 %r1"), Containing("PTX line 6"));
-  CHECK_THAT(fault(".entry k()\n{\nbra nowhere;\n}\n"), Containing("nowhere"));
-  CHECK_THAT(fault(".entry k()\n{\nret;\n"), Containing("no end"));
-  CHECK_THAT(fault(".frobnicate x;"), Containing(".frobnicate"));
-  CHECK_THAT(fault(".global .q17 x;"), Containing(".q17"));
-  CHECK_THAT(fault(".global .u32 x[2] = {1, 2, 3};"), Containing("x"));
-  CHECK_THAT(fault(".entry k()\n{\n.reg .b32 r;\n@r mov.b32 r, 1;\n}\n"), Containing("guard"));
-  CHECK_THAT(fault(".entry k()\n{\nadd.u32 [;\n}\n"), Containing("PTX line 6"));
-  CHECK_THAT(fault(".func f()\n.frob 3\n{\n}\n"), Containing(".frob"));
+  CHECK_THAT(fault("nonsense"), containing("PTX line 4"));
+  CHECK_THAT(fault(".entry k()\n{\nmov.u32 %r1"), containing("PTX line 6"));
+  CHECK_THAT(fault(".entry k()\n{\nbra nowhere;\n}\n"), containing("nowhere"));
+  CHECK_THAT(fault(".entry k()\n{\nret;\n"), containing("no end"));
+  CHECK_THAT(fault(".frobnicate x;"), containing(".frobnicate"));
+  CHECK_THAT(fault(".global .q17 x;"), containing(".q17"));
+  CHECK_THAT(fault(".global .u32 x[2] = {1, 2, 3};"), containing("x"));
+  CHECK_THAT(fault(".entry k()\n{\n.reg .b32 r;\n@r mov.b32 r, 1;\n}\n"), containing("guard"));
+  CHECK_THAT(fault(".entry k()\n{\nadd.u32 [;\n}\n"), containing("PTX line 6"));
+  CHECK_THAT(fault(".func f()\n.frob 3\n{\n}\n"), containing(".frob"));
 }
 
 // No prefix of a module and no module with a character changed brings the parser down.

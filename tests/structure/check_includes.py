@@ -60,7 +60,7 @@ RULES = [
          ["engine/include/*"], CUDA + ONEDNN + JSON + IMAGES),
     Rule("public headers include no private one",
          ["engine/include/*"], ["engine/*", "kernels/*"], allowed=["engine/include/*"]),
-    Rule("the tools use the engine by its public headers, and how golden files are read and others written",
+    Rule("the tools use the engine by its public headers, and its reader and writer of files",
          ["tools/*"], ["engine/*"],
          allowed=["engine/include/*", "engine/safetensors.h", "engine/atomic_file.h"], direct=True),
     Rule("nothing includes tools/", ["engine/*", "kernels/*", "tests/*"], ["tools/*"]),
