@@ -47,8 +47,8 @@ struct DecodedImage {
 // are expanded, gray is replicated, 16-bit samples keep their high byte, Adobe CMYK is inverted.
 // Fails with kBadImage on damage, on truncation, on an unknown format and on too many pixels.
 //
-// The memory of `recycled`, a picture that is no longer needed, may be used for the new one: fresh
-// pages for 12 megapixels cost a fifth of what decoding them from JPEG does.
+// The memory of `recycled`, a picture that is no longer needed, may be used for the new one: on
+// an Emerald Rapids fresh pages for 12 megapixels took half as long as decoding them from JPEG.
 Result<DecodedImage> decode_image(std::span<const std::byte> bytes,
                                   const DecodeOptions& options = {}, Image recycled = {});
 
