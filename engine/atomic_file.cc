@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <system_error>
 
@@ -43,7 +42,9 @@ int write_all(int descriptor, const char* data, std::size_t size) {
 }
 
 Status write_error(const std::string& name, int error) {
-  return {Code::kIo, "cannot write " + name + ": " + std::strerror(error)};
+  // strerror shares a buffer.
+  return {Code::kIo, "cannot write " + name + ": " +
+                         std::error_code(error, std::generic_category()).message()};
 }
 
 AtomicFile::~AtomicFile() {

@@ -18,9 +18,9 @@ int write_all(int descriptor, const char* data, std::size_t size);
 // "cannot write `name`: " and what the error number means; kIo.
 Status write_error(const std::string& name, int error);
 
-// Written as TARGET.PID.part, with the permissions of the older file, where TARGET is what the path
-// leads to behind symbolic links. One thread at a time; several may write to one path, and the last
-// to finish wins.
+// Written as TARGET.PID.part (PID-2 and so on where that is taken), with the permissions of the
+// older file, where TARGET is what the path leads to behind symbolic links. One thread at a time;
+// several may write to one path, and the last to finish wins.
 class AtomicFile {
  public:
   AtomicFile() = default;  // nothing, until open()

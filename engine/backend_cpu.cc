@@ -53,7 +53,6 @@ class CpuBackend : public Backend {
 
   Result<std::unique_ptr<Step>> prepare(const StepRequest& request, const WeightFile& file,
                                         WeightCache& cache) override {
-    const std::unique_lock<std::mutex> turn = cpu::turn_where_memory_is_limited();
     const ThreadScope scope(threads_);
     cpu::Staging staging = take_staging();
     Result<std::unique_ptr<cpu::RangedStep>> step =

@@ -1,7 +1,6 @@
 #include "engine/backend_cpu_step.h"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 #include <cstring>
 
@@ -55,13 +54,6 @@ Status check_code_memory(const std::string& what) {
   }
   ::munmap(room, kBytes);
   return {};
-}
-
-std::unique_lock<std::mutex> turn_where_memory_is_limited() {
-  static std::mutex turn;
-  rlimit limit = {};
-  const bool limited = ::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-  return limited ? std::unique_lock(turn) : std::unique_lock<std::mutex>();
 }
 
 const dnnl::engine& cpu_engine() {

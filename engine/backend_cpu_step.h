@@ -3,7 +3,6 @@
 
 #include <dnnl.hpp>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
@@ -36,10 +35,6 @@ Status make_primitives(const std::string& what, F&& body) {
   XC_RETURN_IF_ERROR(check_code_memory(what));
   return catch_onednn(what, std::forward<F>(body));
 }
-
-// Holds a lock where the process has a limit of memory (ulimit -v): another thread could take what
-// check_code_memory() has found.
-std::unique_lock<std::mutex> turn_where_memory_is_limited();
 
 // One engine a process: it is stateless for CPUs, and primitives of one cannot use memory of
 // another.

@@ -1,4 +1,6 @@
 // From a model to a session: the graph that its backend wants, a step for each node, one arena.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <atomic>
 #include <new>
@@ -42,6 +44,14 @@ Status check_threads(int threads) {
                                         std::to_string(kMaxThreads) + ", or 0 for the default"};
   }
   return {};
+}
+
+// Whether the process may not map what it likes (ulimit -v). One thread prepares there: others
+// could take the memory that the CPU backend has found for oneDNN's code, and even their start
+// takes some.
+bool memory_is_limited() {
+  rlimit limit = {};
+  return ::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
 // Runs `work` on as many threads, this one among them; on fewer where no more are to be had.
@@ -102,7 +112,7 @@ Status Session::Impl::prepare() {
   std::vector<Status> statuses(steps.size());
   std::atomic<std::size_t> next{0};
   std::atomic<bool> out_of_memory{false};
-  on_threads(std::min(backend->threads(), kMostThreads), [&] {
+  on_threads(memory_is_limited() ? 1 : std::min(backend->threads(), kMostThreads), [&] {
     try {
       for (std::size_t i = next++; i < steps.size(); i = next++) {
         statuses[i] = prepare_step(i);
