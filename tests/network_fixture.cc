@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 
+#include "temp_dir.h"
 #include "testing.h"
 
 namespace xception {
@@ -43,14 +42,10 @@ void check_refused(const ModelFixture& fixture, const std::string& message,
 Result<std::shared_ptr<const Model>> load_beside(
     const ModelFixture& fixture, const std::function<void(const std::string& path)>& make_config,
     const ModelOptions& options) {
-  namespace fs = std::filesystem;
-  std::string pattern = (fs::temp_directory_path() / "xception-XXXXXX").string();
-  REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-  std::ofstream(pattern + "/model.safetensors", std::ios::binary) << fixture.bytes();
-  make_config(pattern + "/config.json");
-  auto model = Model::load(pattern + "/model.safetensors", options);
-  fs::remove_all(pattern);
-  return model;
+  const TempDir folder;
+  std::ofstream(folder.path("model.safetensors"), std::ios::binary) << fixture.bytes();
+  make_config(folder.path("config.json"));
+  return Model::load(folder.path("model.safetensors"), options);
 }
 
 Result<std::shared_ptr<const Model>> load_file(const ModelFixture& fixture,

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "image_bytes.h"
+#include "temp_dir.h"
 #include "testing.h"
 
 using namespace xception;
@@ -47,22 +48,6 @@ void check_truncations(const ByteVector& file) {
   }
   CHECK(decode_image(as_bytes(file)).ok());
 }
-
-// A directory of its own, removed at the end.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (fs::temp_directory_path() / "xception_image_XXXXXX").string();
-    path_ = ::mkdtemp(pattern.data());
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
 
 }  // namespace
 
@@ -277,32 +262,32 @@ TEST_CASE("Files that are no pictures are named as such") {
 }
 
 TEST_CASE("Reading files: what is wrong with them is said") {
-  const TemporaryFolder folder;
-  const std::string path = folder.file("a.jpg");
+  const TempDir folder;
+  const std::string path = folder.path("a.jpg");
   const ByteVector bytes = jpeg();
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
   CHECK(decode_image_file(path).ok());
-  const Status missing = decode_image_file(folder.file("none.jpg")).status();
+  const Status missing = decode_image_file(folder.path("none.jpg")).status();
   CHECK(missing.code() == Code::kNotFound);
   CHECK(contains(missing.message(), "none.jpg"));
   CHECK(decode_image_file(path + "/inside").status().code() == Code::kNotFound);
-  const Status directory = decode_image_file(folder.file("")).status();
+  const Status directory = decode_image_file(folder.path("")).status();
   CHECK(directory.code() == Code::kIo);
   CHECK(contains(directory.message(), "directory"));
-  std::ofstream(folder.file("empty.png")).flush();
-  CHECK(contains(decode_image_file(folder.file("empty.png")).status().message(), "empty"));
-  std::ofstream(folder.file("text.png")) << "hello";
-  const Status text = decode_image_file(folder.file("text.png")).status();
+  std::ofstream(folder.path("empty.png")).flush();
+  CHECK(contains(decode_image_file(folder.path("empty.png")).status().message(), "empty"));
+  std::ofstream(folder.path("text.png")) << "hello";
+  const Status text = decode_image_file(folder.path("text.png")).status();
   CHECK(text.code() == Code::kBadImage);
   CHECK(contains(text.message(), "text.png"));
 }
 
 TEST_CASE("Reading a pipe: whole, and closed without a byte") {
-  const TemporaryFolder folder;
+  const TempDir folder;
   for (const bool empty : {false, true}) {
-    const std::string path = folder.file(empty ? "empty" : "full");
+    const std::string path = folder.path(empty ? "empty" : "full");
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
     std::thread writer([&] {
       std::ofstream out(path, std::ios::binary);

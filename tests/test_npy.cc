@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "temp_dir.h"
 #include "testing.h"
 #include "xception/image.h"
 
@@ -97,9 +98,8 @@ TEST_CASE("Headers that are not what NumPy writes are refused") {
 }
 
 TEST_CASE("Writing: what was written is read back, and a failure leaves no file") {
-  std::string pattern = (fs::temp_directory_path() / "xception_npy_XXXXXX").string();
-  const fs::path folder = ::mkdtemp(pattern.data());
-  const std::string path = (folder / "x.npy").string();
+  const TempDir folder;
+  const std::string path = folder.path("x.npy");
   const std::vector<float> data = {1, 2, 3, 4, 5, 6};
   for (const std::vector<std::int64_t>& shape :
        {std::vector<std::int64_t>{6}, {1, 2, 3}, {1, 1, 6, 1}}) {
@@ -111,16 +111,15 @@ TEST_CASE("Writing: what was written is read back, and a failure leaves no file"
     CHECK(std::memcmp(array->data.data(), data.data(), 24) == 0);
     CHECK(fs::file_size(path) % 64 == 24);
   }
-  CHECK(read_npy((folder / "none.npy").string()).status().code() == Code::kNotFound);
-  const Status missing = write_npy((folder / "none" / "x.npy").string(), {6}, data.data());
+  CHECK(read_npy(folder.path("none.npy")).status().code() == Code::kNotFound);
+  const Status missing = write_npy(folder.path("none/x.npy"), {6}, data.data());
   CHECK(missing.code() == Code::kIo);
   CHECK(missing.message().find("none") != std::string::npos);
-  CHECK(write_npy(folder.string(), {6}, data.data()).code() == Code::kIo);
+  CHECK(write_npy(folder.path(), {6}, data.data()).code() == Code::kIo);
   CHECK(write_npy(path, {-1}, data.data()).code() == Code::kInvalidArgument);
   CHECK(write_npy(path, std::vector<std::int64_t>(4, 1 << 30), data.data()).code() ==
         Code::kInvalidArgument);
-  CHECK(std::distance(fs::directory_iterator(folder), fs::directory_iterator()) == 1);
-  fs::remove_all(folder);
+  CHECK(folder.entries() == 1);
 }
 
 TEST_CASE("A full disk is an error, and the old file stays") {

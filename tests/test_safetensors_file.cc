@@ -15,39 +15,20 @@
 #include "engine/safetensors.h"
 #include "random.h"
 #include "safetensors_bytes.h"
+#include "temp_dir.h"
 #include "testing.h"
 
 namespace xception {
 namespace {
 
-class TempDir {
- public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "xception-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TempDir() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempDir(const TempDir&) = delete;
-  TempDir& operator=(const TempDir&) = delete;
-
-  std::string path(const std::string& name) const { return (path_ / name).string(); }
-
-  // Dated to 2001, so that any later write shows in the time of modification.
-  std::string write(const std::string& name, const std::string& bytes) const {
-    const std::string file = path(name);
-    std::ofstream(file, std::ios::binary) << bytes;
-    const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
-    REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
-    return file;
-  }
-
- private:
-  std::filesystem::path path_;
-};
+// Dated to 2001, so that any later write shows in the time of modification.
+std::string write(const TempDir& dir, const std::string& name, const std::string& bytes) {
+  const std::string file = dir.path(name);
+  std::ofstream(file, std::ios::binary) << bytes;
+  const timespec times[2] = {{1'000'000'000, 0}, {1'000'000'000, 0}};
+  REQUIRE(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
+  return file;
+}
 
 void check_refused(const std::string& path, Code code, const std::string& message) {
   const auto file = WeightFile::open(path);
@@ -65,7 +46,7 @@ Status read_first(const WeightFile& file) {
 // The failure of every way to read the data of a file that `change` was done to after open.
 template <class Change>
 void check_changed(const TempDir& dir, Change change, const std::string& words) {
-  const std::string path = dir.write("m", one_tensor("F32", std::vector<float>(100'000, 1.0F)));
+  const std::string path = write(dir, "m", one_tensor("F32", std::vector<float>(100'000, 1.0F)));
   const auto file = WeightFile::open(path);
   REQUIRE(file.ok());
   REQUIRE(read_first(**file).ok());
@@ -96,7 +77,7 @@ TEST_CASE("each thing that is no file has its own sentence") {
   CHECK(WeightFile::open(model).status().code() == Code::kIo);  // a loop
   std::filesystem::remove(model);
 
-  dir.write("m", "{}");
+  write(dir, "m", "{}");
   REQUIRE(::chmod(model.c_str(), 0) == 0);
   const uid_t user = ::geteuid();
   REQUIRE((user != 0 || ::seteuid(65534) == 0));  // root may read anything
@@ -115,7 +96,7 @@ TEST_CASE("files of other formats are told by name") {
   const TempDir dir;
   const std::string model = "model '" + dir.path("m") + "' is ";
   const auto check = [&](const std::string& bytes, const std::string& words) {
-    check_refused(dir.write("m", bytes), Code::kBadModel, model + words);
+    check_refused(write(dir, "m", bytes), Code::kBadModel, model + words);
   };
   check("", "empty, expected a .safetensors file; fetch or export it again");
   check("abc",
@@ -153,10 +134,10 @@ TEST_CASE("a file that changes after open is an error, not a crash") {
 
 TEST_CASE("a file replaced or removed by name is still the one that was opened") {
   const TempDir dir;
-  const std::string path = dir.write("m", one_tensor("F32", std::vector<float>{1, 2}));
+  const std::string path = write(dir, "m", one_tensor("F32", std::vector<float>{1, 2}));
   const auto file = WeightFile::open(path);
   REQUIRE(file.ok());
-  std::filesystem::rename(dir.write("n", one_tensor("F32", std::vector<float>{3, 4})), path);
+  std::filesystem::rename(write(dir, "n", one_tensor("F32", std::vector<float>{3, 4})), path);
   std::vector<float> values(2);
   CHECK((*file)->read((*file)->entries()[0], values).ok());
   CHECK(values == std::vector<float>{1, 2});
@@ -166,7 +147,7 @@ TEST_CASE("a file replaced or removed by name is still the one that was opened")
 
 TEST_CASE("the descriptor is closed with the file and not inherited") {
   const TempDir dir;
-  const std::string path = dir.write("m", one_tensor("F32", std::vector<float>{1}));
+  const std::string path = write(dir, "m", one_tensor("F32", std::vector<float>{1}));
   const int before = ::dup(0);
   ::close(before);  // the lowest number that is free
   {
@@ -175,7 +156,7 @@ TEST_CASE("the descriptor is closed with the file and not inherited") {
     CHECK((::fcntl(before, F_GETFD) & FD_CLOEXEC) != 0);
   }
   CHECK(::fcntl(before, F_GETFD) == -1);
-  CHECK_FALSE(WeightFile::open(dir.write("n", "not a model")).ok());
+  CHECK_FALSE(WeightFile::open(write(dir, "n", "not a model")).ok());
   CHECK(::fcntl(before, F_GETFD) == -1);
 }
 
@@ -190,7 +171,7 @@ TEST_CASE("two threads read one file") {
     const std::uint32_t wide = static_cast<std::uint32_t>(value) << 16;
     std::memcpy(&expected.emplace_back(), &wide, sizeof(wide));
   }
-  const auto file = WeightFile::open(dir.write("m", one_tensor("BF16", stored)));
+  const auto file = WeightFile::open(write(dir, "m", one_tensor("BF16", stored)));
   REQUIRE(file.ok());
   std::atomic<int> equal{0};
   const auto work = [&] {
@@ -223,11 +204,12 @@ TEST_CASE("what a header claims costs no memory") {
 
 TEST_CASE("every allocation that fails is an error, and nothing is lost") {
   const TempDir dir;
-  const std::string path = dir.write(
-      "m", safetensors_bytes(
-               "{\"__metadata__\":{\"a key longer than a short string\":\"v\"}," +
-                   entry_json("a name longer than a short string", "F16", "[2]", 0, 4) + "}",
-               std::string(4, '\0')));
+  const std::string path =
+      write(dir, "m",
+            safetensors_bytes(
+                "{\"__metadata__\":{\"a key longer than a short string\":\"v\"}," +
+                    entry_json("a name longer than a short string", "F16", "[2]", 0, 4) + "}",
+                std::string(4, '\0')));
   int failures = 0;
   for (bool done = false; !done; ++failures) {
     allocations::fail_after(failures);
