@@ -37,16 +37,6 @@ def two_sides(text):
     return values
 
 
-def number(low, high):
-    def parse(text):
-        if not low <= float(text) <= high:
-            raise ValueError
-        return float(text)
-
-    parse.__name__ = f"number from {low:g} to {high:g}"  # in argparse's message
-    return parse
-
-
 def parse_arguments(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,7 +59,7 @@ def parse_arguments(argv):
         "the network, where the tensors or SRC's metadata do not tell"
     )
     network.add_argument("--arch", choices=reference.ARCHS)
-    network.add_argument("--bn-eps", type=number(*model_file.BN_EPS), metavar="E", help="default 1e-5")
+    network.add_argument("--bn-eps", type=model_file.number(float, *model_file.BN_EPS), metavar="E", help="default 1e-5")
     network.add_argument("--pool-pad", choices=("torch", "tf_same"), help="xception; default torch")
     network.add_argument(
         "--sep-relu",
@@ -82,9 +72,9 @@ def parse_arguments(argv):
     network.add_argument("--labels", metavar="FILE", help="class names, one a line")
 
     image = parser.add_argument_group("preprocessing, where it differs from the network's own")
-    image.add_argument("--image-size", type=model_file.whole(1, 16384), dest="size", metavar="S")
+    image.add_argument("--image-size", type=model_file.number(int, 1, 16384), dest="size", metavar="S")
     image.add_argument("--resize-mode", choices=model_file.CHOICES["resize_mode"])
-    image.add_argument("--crop-pct", type=number(0.01, 1), metavar="P")
+    image.add_argument("--crop-pct", type=model_file.number(float, 0.01, 1), metavar="P")
     image.add_argument("--interpolation", choices=model_file.CHOICES["interpolation"])
     image.add_argument("--mean", type=three_numbers, metavar="R,G,B")
     image.add_argument("--std", type=three_numbers, metavar="R,G,B")

@@ -5,7 +5,6 @@ PyTorch names, and in its metadata everything that the tensors do not tell (docs
 The golden file holds an input and what every layer makes of it, as the truth for tests.
 """
 
-import argparse
 import copy
 import json
 import math
@@ -197,15 +196,18 @@ def parse_size(text):
     return int(height), int(width or height)
 
 
-def whole(low, high):
-    """The type of an option that is a whole number; both ends belong to the range."""
+def number(kind, low, high):
+    """The type of an option that is a number, of int or float; both ends belong to the range."""
 
     def parse(text):
-        if not low <= int(text) <= high:
+        if not low <= kind(text) <= high:
             raise ValueError
-        return int(text)
+        return kind(text)
 
-    parse.__name__ = f"whole number from {low} to {high}"  # in argparse's message
+    # What argparse calls it in "invalid ... value".
+    parse.__name__ = (
+        f"whole number from {low} to {high}" if kind is int else f"number from {low:g} to {high:g}"
+    )
     return parse
 
 
@@ -238,10 +240,10 @@ def add_golden_arguments(parser):
         help="size of a drawn input (default: the network's own)",
     )
     parser.add_argument(
-        "--batch", type=whole(1, 65535), default=1, help="pictures of a drawn input"
+        "--batch", type=number(int, 1, 65535), default=1, help="pictures of a drawn input"
     )
     parser.add_argument(
-        "--seed", type=whole(0, 2**62), default=0, help="seed of whatever is drawn"
+        "--seed", type=number(int, 0, 2**62), default=0, help="seed of whatever is drawn"
     )
     parser.add_argument("--no-layers", action="store_true", help="only the input and the logits")
 
