@@ -50,7 +50,8 @@ using OptionList = std::vector<CLI::Option*>;
 
 struct Sets {
   OptionList classify;  // shape the records, and mean nothing where there are none
-  OptionList fitting;   // shape how picture files become tensors
+  OptionList fitting;   // shape how picture files become arrays
+  OptionList pictures;  // the same, and how arrays become tensors
   OptionList inputs;
 };
 
@@ -113,8 +114,10 @@ void add_image(CLI::App& app, Options& o, Sets& sets) {
           .value("--max-pixels", o.max_pixels, "N", "Refuse pictures with more (default 178956970)")
           ->transform(whole(1, std::int64_t{1} << 40)),
   };
-  group.triple("--mean", o.mean, false, "Mean of pixels scaled to 0..1");
-  group.triple("--std", o.std, true, "Standard deviation of pixels scaled to 0..1");
+  sets.pictures = sets.fitting;
+  sets.pictures.push_back(group.triple("--mean", o.mean, false, "Mean of pixels scaled to 0..1"));
+  sets.pictures.push_back(
+      group.triple("--std", o.std, true, "Standard deviation of pixels scaled to 0..1"));
 }
 
 void add_run(CLI::App& app, Options& o) {
@@ -181,7 +184,7 @@ void add_others(CLI::App& app, Options& o, bool& list_devices, bool& version) {
 }
 
 // What CLI11 cannot say: rules between values.
-std::string contradiction(const Options& o) {
+std::string contradiction(const Options& o, const Sets& sets) {
   if (o.mode == Mode::kVersion || o.mode == Mode::kListDevices) {
     return {};
   }
@@ -201,6 +204,12 @@ std::string contradiction(const Options& o) {
   }
   if (o.resize_mode && *o.resize_mode != ResizeMode::kCenter && o.crop_pct) {
     return "--crop-pct belongs to --resize-mode center; the other modes crop nothing";
+  }
+  for (const CLI::Option* option : sets.pictures) {
+    if (o.mode == Mode::kCompare && !o.has_inputs() && option->count() > 0) {
+      return option->get_name() +
+             " is about pictures, and --compare without any feeds the golden file's own input";
+    }
   }
   return {};
 }
@@ -229,8 +238,6 @@ std::optional<int> parse_options(int argc, char** argv, Options& o) {
   for (CLI::Option* option : sets.fitting) {
     app.get_option("--raw-input")->excludes(option);
   }
-  sets.fitting.push_back(app.get_option("--mean"));
-  sets.fitting.push_back(app.get_option("--std"));
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -249,13 +256,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& o) {
       break;
     }
   }
-  std::string problem = contradiction(o);
-  for (const CLI::Option* option : sets.fitting) {
-    if (problem.empty() && o.mode == Mode::kCompare && !o.has_inputs() && option->count() > 0) {
-      problem = option->get_name() +
-                " is about pictures, and --compare without any feeds the golden file's own input";
-    }
-  }
+  const std::string problem = contradiction(o, sets);
   return problem.empty() ? std::nullopt : std::optional<int>(usage_error(problem));
 }
 

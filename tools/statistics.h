@@ -11,7 +11,7 @@ namespace xception {
 // 0..100, `values` not empty.
 double percentile_of(std::vector<double> values, double percentile);
 
-// Of each step over all runs, in seconds.
+// Of each step over all runs, of which there is one at least; in seconds.
 std::vector<double> step_medians(const Profile& profile);
 
 }  // namespace xception

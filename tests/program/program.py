@@ -43,6 +43,10 @@ class ProgramTest(unittest.TestCase):
             f.write(data.encode() if isinstance(data, str) else data)
         return self.path(name)
 
+    def content(self, name):
+        with open(self.path(name), "rb") as f:
+            return f.read()
+
     def run_bare(self, *arguments, stdin=b"", **options):
         """The finished process, its streams as bytes."""
         command = [BINARY, *map(str, arguments)]

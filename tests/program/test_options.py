@@ -103,8 +103,8 @@ class OptionsTest(program.ProgramTest):
         self.assertRegex(message, r"cannot allocate \d+ bytes for activations; .* smaller batch")
 
     def test_limits_of_memory_end_in_a_sentence(self):
-        """oneDNN 2.6 dies where it finds no room for code, and OpenMP where it can start no thread: of
-        that there are two, however many cores there are."""
+        """oneDNN 2.6 dies where it finds no room for code. OpenMP does where it can start no thread, so
+        there are two, however many cores there are."""
         statuses = set()
         for mebibytes in range(80, 480, 16):
 
