@@ -118,8 +118,9 @@ class Strip {
   static constexpr int kLive = kStride == 1 ? 3 : 2;
   static constexpr int kPeriod = kLive * kStride;
 
-  // Whether rows and strips of which something is known have code of their own.
-  static constexpr bool kOwnCode = kStride == 1;
+  // Whether rows and strips of which something is known have code of their own. In float32 the
+  // compiler of CUDA 12.4 spills registers then.
+  static constexpr bool kOwnCode = kStride == 1 && (sizeof(T) == 2 || __CUDACC_VER_MAJOR__ >= 13);
 
   // What is known of the rows of a period. kFirst: they are the strip's first ones, only the very
   // first may lie outside the picture. kSteady: each starts or goes on with every output row that
