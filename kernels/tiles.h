@@ -93,9 +93,10 @@ enum class MatrixMath { kTensorFp16, kTensorBf16, kTensorTf32, kScalarFp32, kSca
 // sm_75 has tensor cores for fp16 only: bf16 is multiplied there one by one, and tf32 is nothing.
 std::optional<MatrixMath> pick_matrix_math(Numeric numeric, int arch);
 
-// Tiles of warpgroup_gemm(), largest first: a warpgroup, four warps, has 64 rows. `stages` tiles of
-// operands of 128 bytes of k lie in shared memory at once, and so that one block's beginning and
-// end go on beside another's middle, a multiprocessor holds `blocks` of them.
+// Tiles of warpgroup_gemm(), largest first: a warpgroup, four warps, multiplies 64 rows, and throws
+// half of them away where a tile has 32. `stages` tiles of operands of 128 bytes of k lie in shared
+// memory at once, and so that one block's beginning and end go on beside another's middle, a
+// multiprocessor holds `blocks` of them.
 struct WarpgroupTile {
   int rows;
   int columns;
@@ -103,8 +104,8 @@ struct WarpgroupTile {
   int blocks;
 };
 inline constexpr WarpgroupTile kWarpgroupTiles[] = {
-    {128, 128, 3, 2}, {128, 64, 4, 2}, {64, 64, 4, 3}, {64, 32, 6, 3}};
-inline constexpr int kWarpgroupTileCount = 4;
+    {128, 128, 3, 2}, {128, 64, 4, 2}, {64, 64, 4, 3}, {64, 32, 6, 3}, {32, 32, 8, 3}};
+inline constexpr int kWarpgroupTileCount = 5;
 
 // Whether warpgroups compute it: a 1x1 convolution without a stride in 16 bits.
 bool is_warpgroup_product(const ConvProblem& problem, Numeric numeric, const GpuInfo& gpu);

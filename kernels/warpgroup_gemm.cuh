@@ -4,11 +4,13 @@
 // Who computes what. A block has a tile of rows (pixels) x columns (output channels), see
 // kWarpgroupTiles; blocks run along the columns first. Its warpgroups, four warps each, lie one
 // below the other and have 64 rows of all columns: wgmma multiplies them by what stands in shared
-// memory and adds to sums in registers. One more warp fetches.
+// memory and adds to sums in registers. One more warp fetches. In the tile of 32 rows, which gives
+// small layers twice as many blocks, the lower half of a warpgroup's rows are no pixels but the
+// slot's weights, which lie behind them: there is nothing to fill in, and nobody keeps the sums.
 //
 // Shared memory: `stages` slots, each rows * 128 bytes of pixels and then columns * 128 bytes of
 // weights, 64 elements of k, in the 128-byte swizzle; behind them two barriers a slot. 96 KiB in
-// 128x128 and 128x64, 64 and 72 in the others.
+// 128x128 and 128x64, 64 to 72 in the others.
 //
 // Pipeline: the fetching warp's first lane waits until a slot is empty and asks for its pixels and
 // its weights, a box of a tensor map each, whose hardware swizzles and fills in zeros behind the
@@ -52,8 +54,10 @@ template <class T, int kTileIndex>
 class WarpgroupSums {
  public:
   static constexpr WarpgroupTile kTile = kWarpgroupTiles[kTileIndex];
-  static_assert(kTile.rows % kWarpgroupRows == 0 && kTile.columns % kBlockColumns == 0 &&
-                kTile.rows <= kMatrixTiles[0].rows && kTile.stages >= 2);
+  static_assert(kTile.columns % kBlockColumns == 0 && kTile.rows <= kMatrixTiles[0].rows &&
+                kTile.stages >= 2);
+  static_assert(kTile.rows % kWarpgroupRows == 0 || kTile.rows + kTile.columns == kWarpgroupRows,
+                "a product reads no further than its slot");
   static constexpr int kWidth = 8;
   static constexpr int kRows = 2;
   static constexpr int kVectors = kTile.columns / 32;
@@ -294,13 +298,17 @@ __global__ void __launch_bounds__(warpgroup_threads(kWarpgroupTiles[kTileIndex])
       return;
     }
     WarpgroupSums<T, kTileIndex> sums;
+    const bool keeps = sums.row(0) < kTile.rows;  // what it multiplies; the same in all of a warp
     sums.begin(epilogue.shift, first_channel, geometry.dst_stride);
     await_previous_kernel();
-    if (epilogue.residual != nullptr) {
+    if (keeps && epilogue.residual != nullptr) {
       prefetch_residual(sums, geometry, static_cast<const T*>(epilogue.residual), first_pixel,
                         first_channel);
     }
     multiply_operands(slots, geometry, sums);
+    if (!keeps) {
+      return;
+    }
     unrolled<decltype(sums)::kRows>([&](auto row) {
       store_product(geometry, WarpgroupRow<T, kTileIndex, decltype(row)::value>{sums}, first_pixel,
                     first_channel, epilogue, dst);

@@ -31,11 +31,13 @@ constexpr int warpgroup_weight_rows(const ConvProblem& problem) {
 }
 
 inline constexpr int kWarpgroupRowBytes = 128;  // of a row of either operand, in one slot
-inline constexpr int kWarpgroupRows = 64;
+inline constexpr int kWarpgroupRows = 64;       // of a product
 static_assert(kWarpgroupRowBytes == 2 * kWarpgroupDepth, "elements of 16 bits");
 
 // The warps that multiply, and the one that fetches.
-XC_HOST_DEVICE constexpr int multiplying_warps(const WarpgroupTile& tile) { return tile.rows / 16; }
+XC_HOST_DEVICE constexpr int multiplying_warps(const WarpgroupTile& tile) {
+  return (tile.rows < kWarpgroupRows ? kWarpgroupRows : tile.rows) / 16;
+}
 XC_HOST_DEVICE constexpr int warpgroup_threads(const WarpgroupTile& tile) {
   return (multiplying_warps(tile) + 1) * 32;
 }

@@ -69,11 +69,13 @@ TEST_CASE("tiles: one picture gives every multiprocessor of an H100 work") {
     const MatrixTile& smallest = kMatrixTiles[kMatrixTileCount - 1];
     const std::int64_t most = ((pixels + smallest.rows - 1) / smallest.rows) *
                               ((channel_stride(dst.c) + smallest.columns - 1) / smallest.columns);
-    for (const Numeric numeric : {Numeric::kFp32, Numeric::kFp16}) {
-      const MatrixChoice choice = pick_matrix_tile(layer.problem, numeric, kH100);
-      INFO(layer.name << ": " << to_string(choice, kH100.arch));
-      const auto wave = static_cast<std::int64_t>(kWave * kH100.multiprocessors) + 1;
-      CHECK(choice.blocks() >= std::min(most, wave));
+    for (const GpuInfo& gpu : {kH100, kHopper}) {
+      for (const Numeric numeric : {Numeric::kFp32, Numeric::kFp16}) {
+        const MatrixChoice choice = pick_matrix_tile(layer.problem, numeric, gpu);
+        INFO(layer.name << ": " << to_string(choice, gpu.arch));
+        const auto wave = static_cast<std::int64_t>(kWave * gpu.multiprocessors) + 1;
+        CHECK(choice.blocks() >= std::min(most, wave));
+      }
     }
   }
 }
@@ -109,6 +111,9 @@ TEST_CASE("tiles: warpgroups take 1x1 convolutions without a stride, in 16 bits"
   CHECK(text(Numeric::kFp32, kHopper) == text(Numeric::kFp32, kH100));
   problem.src.n = 1;
   CHECK(text(Numeric::kFp16, kHopper) == "64x32x64 wgmma fp16, 6 x 23 blocks");
+  const ConvProblem exit = {{1, 10, 10, 1024}, 1536, {1, 1, {}}};
+  CHECK(to_string(pick_matrix_tile(exit, Numeric::kFp16, kHopper), 90) ==
+        "32x32x64 wgmma fp16, 4 x 48 blocks");
   problem.window.stride = 2;
   CHECK(text(Numeric::kFp16, kHopper) == text(Numeric::kFp16, kH100));
   problem.window = {3, 1, {1, 1, 1, 1}};
