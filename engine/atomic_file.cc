@@ -8,6 +8,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
+#include <utility>
+
+#include "system_message.h"
 
 namespace xception {
 
@@ -42,9 +45,7 @@ int write_all(int descriptor, const char* data, std::size_t size) {
 }
 
 Status write_error(const std::string& name, int error) {
-  // strerror shares a buffer.
-  return {Code::kIo, "cannot write " + name + ": " +
-                         std::error_code(error, std::generic_category()).message()};
+  return {Code::kIo, "cannot write " + name + ": " + system_message(error)};
 }
 
 AtomicFile::~AtomicFile() {
@@ -72,7 +73,11 @@ Status AtomicFile::open(const std::string& path) {
   // What others cannot read of an older file they cannot read of the new one at any time.
   constexpr mode_t kNew = 0666;
   const mode_t mode = exists ? info.st_mode & kNew : kNew;
-  const std::string name = target_ + '.' + std::to_string(::getpid());
+  // A file's name has at most 255 bytes: of a longer target's, the temporary has the beginning.
+  constexpr std::size_t kMostOfTarget = 255 - sizeof(".4194304-1000000.part");
+  const std::size_t folder = target_.rfind('/') + 1;
+  const std::string name =
+      target_.substr(0, folder + kMostOfTarget) + '.' + std::to_string(::getpid());
   std::string temporary = name + ".part";
   const auto create = [&] {
     descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
@@ -84,7 +89,7 @@ Status AtomicFile::open(const std::string& path) {
   if (descriptor_ < 0) {
     return failure(errno);
   }
-  temporary_ = temporary;
+  temporary_ = std::move(temporary);
   if (exists) {  // what new files do not get comes back
     constexpr mode_t kPermissions = 0777;
     static_cast<void>(::fchmod(descriptor_, info.st_mode & kPermissions));

@@ -6,15 +6,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 #include <utility>
+
+#include "engine/system_message.h"
 
 namespace xception {
 namespace {
-
-std::string system_message(int error) {
-  return std::error_code(error, std::generic_category()).message();  // strerror shares a buffer
-}
 
 Status cannot_open(Code code, const std::string& title, const std::string& why) {
   return Status(code, "cannot open " + title + ": " + why);

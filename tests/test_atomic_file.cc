@@ -55,6 +55,17 @@ TEST_CASE("A file is the older one until it is finished, and for good where it i
   }
 }
 
+TEST_CASE("A name may be as long as the system lets it") {
+  const TempDir folder;
+  const std::string longest(255, 'x');
+  replace(folder.path(longest), "older");
+  replace(folder.path(longest), "newer");
+  CHECK(content(folder.path(longest)) == "newer");
+  CHECK(folder.entries() == 1);
+  AtomicFile file;
+  CHECK((file.open(folder.path(longest + 'x')).ok() == false || file.finish().ok() == false));
+}
+
 TEST_CASE("A file that is kept stays beside the older one, and is in nobody's way") {
   const TempDir folder;
   replace(folder.path("x"), "older");
