@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <future>
 #include <memory>
 #include <new>
 #include <optional>
@@ -11,20 +12,27 @@
 
 #include "engine/backend.h"
 #include "engine/backend_cpu_range.h"
+#include "engine/no_throw.h"
 
 namespace xception::cpu {
 
 // Turns what oneDNN throws into a status.
 template <class F>
 Status catch_onednn(const std::string& what, F&& body) {
-  try {
-    return body();
-  } catch (const dnnl::error& error) {
-    const bool no_memory = error.status == dnnl_out_of_memory;
-    return {no_memory ? Code::kOutOfMemory : Code::kInternal, what + ": oneDNN: " + error.message};
-  } catch (const std::bad_alloc&) {
-    return {Code::kOutOfMemory, what + ": out of memory"};
-  }
+  const auto text = [&] { return what + ": out of memory"; };
+  return no_throw(text, [&]() -> Status {
+    try {
+      return body();
+    } catch (const dnnl::error& error) {
+      const bool no_memory = error.status == dnnl_out_of_memory;
+      return {no_memory ? Code::kOutOfMemory : Code::kInternal,
+              what + ": oneDNN: " + error.message};
+    } catch (const std::future_error&) {
+      // Memory ran out for the same primitive before, here or on another thread: in the cache of
+      // oneDNN 2.6 it stays as a promise that nobody keeps.
+      throw std::bad_alloc();
+    }
+  });
 }
 
 // The same of what makes primitives. oneDNN 2.6 ends the process where it can allocate no memory

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <array>
-#include <new>
 #include <string_view>
 #include <utility>
 
 #include "image_decoders.h"
 #include "image_file.h"
+#include "no_throw.h"
 
 namespace xception {
 namespace decoders {
@@ -17,8 +17,8 @@ namespace {
 
 constexpr const char* kKnownFormats = "JPEG, PNG, BMP, GIF, PNM, TGA and PSD";
 
-// TGA has no magic number, so every field of the header has to make sense, and an uncompressed
-// file has to be long enough: text and random bytes must not become a picture.
+// TGA has no magic number, so every field of the header has to make sense: text and random bytes
+// must not become a picture.
 bool looks_like_tga(Bytes file) {
   if (file.size() < 18) {
     return false;
@@ -193,17 +193,19 @@ Result<DecodedImage> decode_as(Format format, std::span<const std::byte> bytes,
   return decoders::unknown_format(bytes);
 }
 
+const char* no_memory_to_decode() { return "not enough memory to decode the picture"; }
+
 }  // namespace
 
 Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options,
                                   Image recycled) {
-  if (bytes.empty()) {
-    return decoders::bad_image("the file is empty");
-  }
-  if (bytes.size() > static_cast<std::size_t>(decoders::kMaxWorkingBytes)) {
-    return decoders::bad_image("the file holds more than 1 GiB, which is no picture for this");
-  }
-  try {
+  return no_throw(no_memory_to_decode, [&]() -> Result<DecodedImage> {
+    if (bytes.empty()) {
+      return decoders::bad_image("the file is empty");
+    }
+    if (bytes.size() > static_cast<std::size_t>(decoders::kMaxWorkingBytes)) {
+      return decoders::bad_image("the file holds more than 1 GiB, which is no picture for this");
+    }
     const Format format = decoders::recognise(bytes);
     if (format != Format::kJpeg) {
       recycled = Image();  // the other decoders make their own pixels, beside which it would stand
@@ -220,29 +222,27 @@ Result<DecodedImage> decode_image(std::span<const std::byte> bytes, const Decode
       decoded->image = *std::move(upright);
     }
     return decoded;
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory to decode the picture");
-  }
+  });
 }
 
 Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOptions& options,
                                        Image recycled) {
-  FileLimits limits;
-  limits.bytes = std::size_t{512} << 20;
-  limits.check_head = [](std::span<const std::byte> head) {
-    const bool known = decoders::recognise(head) != Format::kUnknown;
-    return known ? Status() : decoders::unknown_format(head);
-  };
-  limits.before_allocating = options.before_allocating;
-  Result<std::vector<std::byte>> bytes = read_file(path, limits);
-  if (!bytes.ok()) {
-    return bytes.status();
-  }
-  Result<DecodedImage> decoded = decode_image(*bytes, options, std::move(recycled));
-  if (!decoded.ok()) {
-    return decoded.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
-  }
-  return decoded;
+  return no_throw(no_memory_to_decode, [&]() -> Result<DecodedImage> {
+    FileLimits limits;
+    limits.bytes = std::size_t{512} << 20;
+    limits.check_head = [](std::span<const std::byte> head) {
+      const bool known = decoders::recognise(head) != Format::kUnknown;
+      return known ? Status() : decoders::unknown_format(head);
+    };
+    limits.before_allocating = options.before_allocating;
+    const Result<std::vector<std::byte>> bytes = read_file(path, limits);
+    XC_RETURN_IF_ERROR(bytes.status());
+    Result<DecodedImage> decoded = decode_image(*bytes, options, std::move(recycled));
+    if (!decoded.ok()) {
+      return decoded.status().with_context(path == "-" ? "standard input" : "'" + path + "'");
+    }
+    return decoded;
+  });
 }
 
 }  // namespace xception

@@ -6,8 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
-#include <new>
+
+#include "no_throw.h"
+#include "system_message.h"
 
 namespace xception {
 namespace {
@@ -35,7 +36,7 @@ class FileDescriptor {
 
 Status io_error(const std::string& name, int error) {
   return Status(error == ENOENT || error == ENOTDIR ? Code::kNotFound : Code::kIo,
-                "cannot read " + name + ": " + std::strerror(error));
+                "cannot read " + name + ": " + system_message(error));
 }
 
 Status too_long(const std::string& name, std::size_t limit) {
@@ -86,6 +87,9 @@ Result<std::vector<std::byte>> read_all(int fd, const std::string& name, std::si
 }  // namespace
 
 Result<std::vector<std::byte>> read_file(const std::string& path, const FileLimits& limits) {
+  if (path.find('\0') != std::string::npos) {
+    return Status(Code::kNotFound, "cannot read a file whose name has a zero byte in it");
+  }
   const bool is_stdin = path == "-";
   const std::string name = is_stdin ? "standard input" : "'" + path + "'";
   const FileDescriptor fd(is_stdin ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC),
@@ -104,11 +108,8 @@ Result<std::vector<std::byte>> read_file(const std::string& path, const FileLimi
   if (size > limits.bytes) {
     return too_long(name, limits.bytes);
   }
-  try {
-    return read_all(fd.get(), name, size, limits);
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory to read " + name);
-  }
+  return no_throw([&] { return "not enough memory to read " + name; },
+                  [&] { return read_all(fd.get(), name, size, limits); });
 }
 
 }  // namespace xception

@@ -3,9 +3,9 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <new>
 #include <string>
 
+#include "no_throw.h"
 #include "resample.h"
 
 namespace xception {
@@ -82,6 +82,10 @@ Status check_preprocess(const Preprocess& preprocess) {
                       " is not possible; it is the share of the short side that is kept, such as "
                       "0.875");
   }
+  const auto is_number = [](float value) { return std::isfinite(value); };
+  if (!std::all_of(preprocess.mean.begin(), preprocess.mean.end(), is_number)) {
+    return Status(Code::kInvalidArgument, "the mean of pixels must be three finite numbers");
+  }
   return Status();
 }
 
@@ -113,8 +117,10 @@ Image fit_checked(const Image& image, const Preprocess& preprocess) {
   canvas.height = size;
   canvas.pixels.resize(static_cast<std::size_t>(size) * static_cast<std::size_t>(size) * 3);
   if (preprocess.mode == ResizeMode::kBorder) {
+    std::array<std::uint8_t, 3> colour{};
+    std::transform(preprocess.mean.begin(), preprocess.mean.end(), colour.begin(), border_colour);
     for (std::size_t i = 0; i < canvas.pixels.size(); ++i) {
-      canvas.pixels[i] = border_colour(preprocess.mean[i % 3]);
+      canvas.pixels[i] = colour[i % 3];
     }
   }
   for (std::int64_t row = 0; row < y.count; ++row) {
@@ -127,18 +133,19 @@ Image fit_checked(const Image& image, const Preprocess& preprocess) {
 }  // namespace
 
 Result<Image> fit(const Image& image, const Preprocess& preprocess) {
-  XC_RETURN_IF_ERROR(check_image(image));
-  XC_RETURN_IF_ERROR(check_preprocess(preprocess));
-  const auto [low, high] = std::minmax(image.width, image.height);
-  try {
+  const auto no_memory = [&] {
+    return "not enough memory to fit a picture to " + std::to_string(preprocess.size) + " pixels";
+  };
+  return no_throw(no_memory, [&]() -> Result<Image> {
+    XC_RETURN_IF_ERROR(check_image(image));
+    XC_RETURN_IF_ERROR(check_preprocess(preprocess));
+    const int low = std::min(image.width, image.height);
+    const int high = std::max(image.width, image.height);
     if (preprocess.keep_max > 0 && low >= preprocess.keep_min && high <= preprocess.keep_max) {
       return image;
     }
     return fit_checked(image, preprocess);
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory to fit a picture to " +
-                                          std::to_string(preprocess.size) + " pixels");
-  }
+  });
 }
 
 void normalise(const std::uint8_t* src, std::int64_t pixels, const Preprocess& preprocess,

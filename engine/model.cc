@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <new>
 #include <span>
 #include <system_error>
 
 #include "engine/byte_source.h"
 #include "engine/metadata.h"
+#include "engine/no_throw.h"
 #include "engine/safetensors_header.h"
 
 namespace xception {
@@ -65,14 +65,9 @@ Status verify(const WeightFile& file, bool wanted) {
   return {};
 }
 
-// `load`, with memory that is not to be had as a status.
 template <class Load>
 Result<std::shared_ptr<const Model>> guarded(const std::string& name, Load&& load) {
-  try {
-    return load();
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory to load model '" + name + "'");
-  }
+  return no_throw([&] { return "not enough memory to load model '" + name + "'"; }, load);
 }
 
 Result<std::shared_ptr<const Model>> load_file(std::shared_ptr<const WeightFile> file,

@@ -1,12 +1,12 @@
 // NumPy's .npy: a magic number, a version, a header that is a Python dict literal, the data.
 #include <bit>
 #include <limits>
-#include <new>
 #include <optional>
 #include <string_view>
 
 #include "atomic_file.h"
 #include "image_file.h"
+#include "no_throw.h"
 #include "xception/image.h"
 
 namespace xception {
@@ -265,33 +265,29 @@ std::string make_header(const std::vector<std::int64_t>& shape) {
   return header + dict;
 }
 
-// 0, or the error number.
+const char* no_memory_for_array() { return "not enough memory for the .npy array"; }
 
 }  // namespace
 
 Result<NpyArray> parse_npy(std::span<const std::byte> bytes) {
-  try {
+  return no_throw(no_memory_for_array, [&] {
     std::size_t data_at = 0;
     Result<NpyArray> array = parse_checked(as_text(bytes), &data_at);
     if (array.ok()) {
       array->data.assign(bytes.begin() + static_cast<std::ptrdiff_t>(data_at), bytes.end());
     }
     return array;
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory for the .npy array");
-  }
+  });
 }
 
 Result<NpyArray> read_npy(const std::string& path) {
-  FileLimits limits;
-  limits.check_head = [](std::span<const std::byte> head) {
-    return as_text(head).starts_with(kMagic) ? Status() : not_npy();
-  };
-  Result<std::vector<std::byte>> bytes = read_file(path, limits);
-  if (!bytes.ok()) {
-    return bytes.status();
-  }
-  try {
+  return no_throw(no_memory_for_array, [&]() -> Result<NpyArray> {
+    FileLimits limits;
+    limits.check_head = [](std::span<const std::byte> head) {
+      return as_text(head).starts_with(kMagic) ? Status() : not_npy();
+    };
+    Result<std::vector<std::byte>> bytes = read_file(path, limits);
+    XC_RETURN_IF_ERROR(bytes.status());
     std::size_t data_at = 0;
     Result<NpyArray> array = parse_checked(as_text(*bytes), &data_at);
     if (!array.ok()) {
@@ -301,30 +297,30 @@ Result<NpyArray> read_npy(const std::string& path) {
     bytes->erase(bytes->begin(), bytes->begin() + static_cast<std::ptrdiff_t>(data_at));
     array->data = *std::move(bytes);
     return array;
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory for the .npy array");
-  }
+  });
 }
 
 Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape,
                  const float* data) {
-  for (const std::int64_t extent : shape) {
-    if (extent < 0) {
-      return Status(Code::kInvalidArgument, "an array cannot have a negative extent");
+  return no_throw(no_memory_for_array, [&]() -> Status {
+    for (const std::int64_t extent : shape) {
+      if (extent < 0) {
+        return {Code::kInvalidArgument, "an array cannot have a negative extent"};
+      }
     }
-  }
-  const std::optional<std::size_t> size =
-      byte_count(shape, sizeof(float), std::numeric_limits<std::ptrdiff_t>::max());
-  // 64 extents are more than NumPy reads, and fill no header of version 1.0.
-  if (!size || shape.size() > 64) {
-    return Status(Code::kInvalidArgument, "the shape of the array for '" + path + "' is too large");
-  }
-  const std::string header = make_header(shape);
-  AtomicFile file;
-  XC_RETURN_IF_ERROR(file.open(path));
-  XC_RETURN_IF_ERROR(file.write(header.data(), header.size()));
-  XC_RETURN_IF_ERROR(file.write(reinterpret_cast<const char*>(data), *size));
-  return file.finish();
+    const std::optional<std::size_t> size =
+        byte_count(shape, sizeof(float), std::numeric_limits<std::ptrdiff_t>::max());
+    // 64 extents are more than NumPy reads, and fill no header of version 1.0.
+    if (!size || shape.size() > 64) {
+      return {Code::kInvalidArgument, "the shape of the array for '" + path + "' is too large"};
+    }
+    const std::string header = make_header(shape);
+    AtomicFile file;
+    XC_RETURN_IF_ERROR(file.open(path));
+    XC_RETURN_IF_ERROR(file.write(header.data(), header.size()));
+    XC_RETURN_IF_ERROR(file.write(reinterpret_cast<const char*>(data), *size));
+    return file.finish();
+  });
 }
 
 }  // namespace xception

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
-#include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "no_throw.h"
 #include "resample_loops.h"
 
 namespace xception {
@@ -263,20 +263,18 @@ Image resize_window(const Image& image, const ResizeWindow& window, Interpolatio
 }
 
 Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation) {
-  XC_RETURN_IF_ERROR(check_image(image));
-  if (width <= 0 || height <= 0 || std::int64_t{width} * height > kMaxPixels) {
-    return Status(Code::kInvalidArgument, "cannot resize to " + std::to_string(width) + " x " +
-                                              std::to_string(height) +
-                                              " pixels; both sides must be positive and their "
-                                              "product at most " +
-                                              std::to_string(kMaxPixels));
-  }
-  try {
+  const auto size = [&] { return std::to_string(width) + " x " + std::to_string(height); };
+  const auto no_memory = [&] { return "not enough memory to resize a picture to " + size(); };
+  return no_throw(no_memory, [&]() -> Result<Image> {
+    XC_RETURN_IF_ERROR(check_image(image));
+    if (width <= 0 || height <= 0 || std::int64_t{width} * height > kMaxPixels) {
+      return Status(Code::kInvalidArgument, "cannot resize to " + size() +
+                                                " pixels; both sides must be positive and their "
+                                                "product at most " +
+                                                std::to_string(kMaxPixels));
+    }
     return resize_window(image, {width, height, 0, 0, width, height}, interpolation);
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory to resize a picture to " +
-                                          std::to_string(width) + " x " + std::to_string(height));
-  }
+  });
 }
 
 }  // namespace xception

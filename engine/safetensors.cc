@@ -7,10 +7,10 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "engine/byte_source.h"
+#include "engine/no_throw.h"
 #include "engine/safetensors_header.h"
 
 namespace xception {
@@ -21,9 +21,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 // Read, checked and converted in pieces that stay in the cache.
 constexpr std::size_t kPieceBytes = std::size_t{1} << 18;
 
-Status out_of_memory(const std::string& title) {
-  return Status(Code::kOutOfMemory, "not enough memory to read " + title);
-}
+std::string no_memory(const std::string& title) { return "not enough memory to read " + title; }
 
 bool all_finite(std::span<const float> values) {
   constexpr std::uint32_t kExponent = 0x7F800000U;
@@ -169,22 +167,18 @@ const std::string& WeightFile::title() const { return source_->title(); }
 
 Result<std::shared_ptr<const WeightFile>> WeightFile::open(const std::string& path,
                                                            const std::string& what) {
-  try {
+  const auto text = [&] { return no_memory(what + " '" + path + "'"); };
+  return no_throw(text, [&]() -> Result<std::shared_ptr<const WeightFile>> {
     Result<std::unique_ptr<const ByteSource>> source = ByteSource::open_file(path, what);
     XC_RETURN_IF_ERROR(source.status());
     return load(std::move(source).value());
-  } catch (const std::bad_alloc&) {
-    return out_of_memory(what + " '" + path + "'");
-  }
+  });
 }
 
 Result<std::shared_ptr<const WeightFile>> WeightFile::from_memory(
     std::span<const std::byte> bytes) {
-  try {
-    return load(ByteSource::of_memory(bytes));
-  } catch (const std::bad_alloc&) {
-    return out_of_memory("model '(memory)'");
-  }
+  return no_throw([] { return no_memory("model '(memory)'"); },
+                  [&] { return load(ByteSource::of_memory(bytes)); });
 }
 
 Result<std::shared_ptr<const WeightFile>> WeightFile::load(
@@ -262,7 +256,8 @@ Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
                 values.begin());
     return {};
   }
-  try {
+  const auto text = [&] { return no_memory(title()); };
+  return no_throw(text, [&]() -> Status {
     if (entry.type == StoredType::kI64) {
       return Status(Code::kInvalidArgument, "tensor " + quoted_name(entry.name) + " of " + title() +
                                                 " holds integers (I64), not weights");
@@ -287,13 +282,12 @@ Status WeightFile::read(const TensorEntry& entry, std::size_t begin,
       }
     }
     return {};
-  } catch (const std::bad_alloc&) {
-    return out_of_memory(title());
-  }
+  });
 }
 
 Result<std::string> WeightFile::sha256() const {
-  try {
+  const auto text = [&] { return no_memory(title()); };
+  return no_throw(text, [&]() -> Result<std::string> {
     const Status failed(Code::kInternal, "OpenSSL cannot compute SHA-256");
     const std::unique_ptr<EVP_MD_CTX, DigestFree> context(EVP_MD_CTX_new());
     if (context == nullptr || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
@@ -319,9 +313,7 @@ Result<std::string> WeightFile::sha256() const {
       hex += "0123456789abcdef"[byte & 15];
     }
     return hex;
-  } catch (const std::bad_alloc&) {
-    return out_of_memory(title());
-  }
+  });
 }
 
 }  // namespace xception

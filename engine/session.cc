@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
-#include <new>
 #include <numeric>
 
+#include "engine/no_throw.h"
 #include "engine/session_impl.h"
 
 namespace xception {
@@ -104,11 +104,7 @@ Status check_logits(const SessionInfo& info, const Shape& logits) {
 // A run needs memory for a layer callback, a profile and the text of a failure only.
 template <class Body>
 Status guarded(Body&& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return {Code::kOutOfMemory, "not enough memory to run the session"};
-  }
+  return no_throw([] { return "not enough memory to run the session"; }, body);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/metadata.h"
+#include "engine/no_throw.h"
 #include "engine/passes.h"
 #include "engine/plan.h"
 #include "engine/session_impl.h"
@@ -197,7 +198,11 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
   if (model == nullptr) {
     return Status(Code::kInvalidArgument, "a session needs a model, got none");
   }
-  try {
+  const auto no_memory = [&] {
+    return "not enough memory for a session of batch " + std::to_string(options.batch) +
+           "; free memory, or use a smaller batch or picture";
+  };
+  return no_throw(no_memory, [&]() -> Result<Session> {
     const Result<Shape> input = input_shape(model->info(), options);
     XC_RETURN_IF_ERROR(input.status());
     XC_RETURN_IF_ERROR(check_threads(options.threads));
@@ -222,11 +227,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     impl->describe();
     impl->set_normalisation(impl->model->info().preprocess);
     return Session(std::move(impl));
-  } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "not enough memory for a session of batch " +
-                                          std::to_string(options.batch) +
-                                          "; free memory, or use a smaller batch or picture");
-  }
+  });
 }
 
 }  // namespace xception

@@ -238,6 +238,11 @@ TEST_CASE("Fitting refuses sizes and shares that cannot be meant") {
     p.crop_pct = pct;
     CHECK(fit(image, p).status().code() == Code::kInvalidArgument);
   }
+  for (const float mean : {std::nanf(""), std::numeric_limits<float>::infinity()}) {
+    Preprocess p;
+    p.mean[1] = mean;
+    CHECK(fit(image, p).status().code() == Code::kInvalidArgument);
+  }
 }
 
 TEST_CASE("Normalising rounds after each operation") {

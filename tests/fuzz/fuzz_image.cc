@@ -1,6 +1,9 @@
 // Any bytes are a picture or an error, decoded and fitted with a small limit on pixels.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <span>
 
 #include "xception/image.h"
@@ -25,8 +28,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   preprocess.size = 1 + (size > 0 ? data[size - 1] % 40 : 0);
   preprocess.mode = static_cast<ResizeMode>(size % 3);
   preprocess.interpolation = static_cast<Interpolation>(size / 3 % 3);
+  if (size >= 4) {
+    std::memcpy(&preprocess.mean[size % 3], data + size - 4, 4);  // what no number is, too
+  }
+  preprocess.keep_max = static_cast<int>(size / 9 % 2 * 20);
   const Result<Image> fitted = fit(image, preprocess);
-  if (!fitted.ok() || fitted->width != preprocess.size || fitted->height != preprocess.size) {
+  if (!fitted.ok()) {
+    const bool refused = fitted.status().code() == Code::kInvalidArgument;
+    return refused && !std::isfinite(preprocess.mean[size % 3]) ? 0 : (std::abort(), 1);
+  }
+  const int low = std::min(image.width, image.height);
+  const int high = std::max(image.width, image.height);
+  const bool kept = low >= preprocess.keep_min && high <= preprocess.keep_max;
+  if (fitted->width != (kept ? image.width : preprocess.size) ||
+      fitted->height != (kept ? image.height : preprocess.size)) {
     std::abort();
   }
   return 0;
