@@ -7,12 +7,6 @@
 
 namespace xception::onednn {
 
-#if DNNL_VERSION_MAJOR >= 3
-inline constexpr bool kVersion3 = true;
-#else
-inline constexpr bool kVersion3 = false;
-#endif
-
 // Strides and paddings of a window, as oneDNN takes them.
 struct WindowDims {
   dnnl::memory::dims size;

@@ -287,8 +287,9 @@ Status check_extent(const TensorEntry& entry) {
   }
   std::int64_t elements = 1;
   std::uint64_t bytes = 0;
+  const bool is_empty = std::count(entry.shape.begin(), entry.shape.end(), 0) > 0;
   for (const std::int64_t extent : entry.shape) {
-    if (__builtin_mul_overflow(elements, extent, &elements)) {
+    if (__builtin_mul_overflow(elements, is_empty ? 0 : extent, &elements)) {
       return bad("the shape of " + tensor + " overflows 64 bits");
     }
   }

@@ -96,6 +96,12 @@ TEST_CASE("a file without tensors is sound") {
   CHECK(refusal("{\"__metadata__\":{}}").empty());
 }
 
+TEST_CASE("a tensor without elements is sound whatever its other extents are") {
+  for (const char* shape : {"[0]", "[0,4]", "[1099511627776,1099511627776,0]"}) {
+    CHECK(refusal("{" + entry("F32", shape, 0, 0) + "}").empty());
+  }
+}
+
 TEST_CASE("the header's JSON is refused where it is none") {
   const std::string sound = entry("F32", "[1]", 0, 4);
   CHECK(refusal("{" + sound + "}", 4).empty());
