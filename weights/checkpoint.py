@@ -149,7 +149,8 @@ def guess_width(tensors):
     high = min((count + 4) / base for base, count in found.items())
     for digits in range(7):
         width = round((low + high) / 2, digits)
-        if width > 0 and all(reference.scale_channels(b, width) == c for b, c in found.items()):
+        fits = (reference.scale_channels(base, width) == count for base, count in found.items())
+        if width >= reference.WIDTHS[0] and all(fits):
             return width
     base, count = list(found.items())[-1]
     return count / base

@@ -114,6 +114,22 @@ def json_object(text):
     return value
 
 
+def string_list(text):
+    value = json.loads(text)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError("no JSON list of strings")
+    return value
+
+
+def one_of(*words):
+    def parse(text):
+        if text not in words:
+            raise ValueError(f"known are {' and '.join(words)}")
+        return text
+
+    return parse
+
+
 def configure(args, tensors, known):
     """(arch, build()'s arguments) from the options, else the metadata `known`, else the tensors."""
     arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
@@ -121,7 +137,12 @@ def configure(args, tensors, known):
         raise checkpoint.Refused(
             f"the file says it is '{arch}'; known networks are " f"{', '.join(reference.ARCHS)}"
         )
-    sep_relu = args.sep_relu or known.get("xception.sep_relu", "true")
+    sep_relu = args.sep_relu or known_value(
+        known, "xception.sep_relu", one_of("true", "false"), "true"
+    )
+    pool_pad = args.pool_pad or known_value(
+        known, "xception.pool_pad", one_of("torch", "tf_same"), "torch"
+    )
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
     return arch, {
         "num_classes": num_classes,
@@ -129,7 +150,7 @@ def configure(args, tensors, known):
         "width": 1.0 if arch == "xception" else checkpoint.guess_width(tensors),
         "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", float, 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",
-        "pool_pad": args.pool_pad or known.get("xception.pool_pad", "torch"),
+        "pool_pad": pool_pad,
     }
 
 
@@ -149,7 +170,7 @@ def describe(args, arch, config, known):
     elif args.no_head:
         labels = []  # the ones it knows are of the head
     else:
-        labels = known_value(known, "xception.labels", json.loads, [])
+        labels = known_value(known, "xception.labels", string_list, [])
     preprocess = known_value(known, "xception.preprocess", json_object, {}) | args.preprocess
     return model_file.make_metadata(arch, config, labels, preprocess)
 

@@ -48,7 +48,6 @@ CHOICES = {
 
 
 BN_EPS = 1e-12, 1.0
-WIDTH = 1e-3, 16.0
 
 
 def is_number(value, kinds=(int, float)):
@@ -114,7 +113,7 @@ def make_metadata(arch, config, labels=(), preprocess=None):
             f"there are {len(labels)} labels for {classes} classes"
             + (", as a head of one output has" if outputs == 1 else "")
         )
-    for key, (low, high) in (("bn_eps", BN_EPS), ("width", WIDTH)):
+    for key, (low, high) in (("bn_eps", BN_EPS), ("width", reference.WIDTHS)):
         if not low <= config.get(key, low) <= high:
             raise ValueError(f"{key} should be from {low:g} to {high:g}, not {config[key]}")
     preprocess = PREPROCESS[arch] | (preprocess or {})

@@ -26,6 +26,7 @@ ARCHS = ("seed", "seed_depthwise", "xception")
 DEFAULT_CLASSES = {"seed": 100, "seed_depthwise": 100, "xception": 1000}
 # The sides that an input may have. Above 71 the engine sets a limit, the network has none.
 SIDES = {"seed": (17, 32), "seed_depthwise": (17, 32), "xception": (71, 16384)}
+WIDTHS = 1e-3, 16.0  # from, to
 MIDDLE_REPEATS = 8
 
 
@@ -270,7 +271,7 @@ def build(
         raise ValueError(f"unknown arch '{arch}': known are {', '.join(ARCHS)}")
     if pool_pad not in ("torch", "tf_same") or (pool_pad != "torch" and arch != "xception"):
         raise ValueError(f"pool_pad '{pool_pad}' does not exist for arch '{arch}'")
-    if not 0 < width <= 8 or (width != 1 and arch == "xception"):
+    if not WIDTHS[0] <= width <= WIDTHS[1] or (width != 1 and arch == "xception"):
         raise ValueError(f"width {width} does not exist for arch '{arch}'")
     num_classes = DEFAULT_CLASSES[arch] if num_classes is None else num_classes
     if head is not None and (head[-1][1] if head else 0) != num_classes:

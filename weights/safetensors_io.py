@@ -42,6 +42,27 @@ def target_of(path):
     return os.path.realpath(path)
 
 
+def open_beside(target):
+    """(name, file) of a new file in the folder of `target`, with the permissions of that if it is
+    there, to be written and renamed. Nothing that stands there is opened. Raises OSError."""
+    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
+    folder, name = os.path.split(target)
+    for number in range(1, 1000):
+        tail = f".{os.getpid()}{'' if number == 1 else f'-{number}'}.part"
+        room = 255 - len(os.fsencode(tail))  # a name has at most 255 bytes
+        temporary = os.path.join(folder, os.fsdecode(os.fsencode(name)[:room]) + tail)
+        try:
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode & 0o666
+            )
+        except FileExistsError:
+            continue
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        return temporary, open(descriptor, "wb")
+    raise OSError(f"{folder} has too many files named {name}.*.part; remove them")
+
+
 def write(path, tensors, metadata=None, bfloat16=()):
     """Writes `tensors`, a dict from name to array, in its order; `metadata` maps str to str.
 
@@ -67,16 +88,27 @@ def write(path, tensors, metadata=None, bfloat16=()):
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
 
-    temporary = f"{target}.{os.getpid()}.part"
+    temporary, f = open_beside(target)
     try:
-        with open(temporary, "wb") as f:
+        with f:
             f.write(struct.pack("<Q", len(text)) + text)
             f.writelines(blobs)
         os.replace(temporary, target)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    except BaseException:
+        os.remove(temporary)
+        raise
     return sha.hexdigest()
+
+
+def entry_of(name, value):
+    """(name, dtype, shape, begin, end) of a tensor in a header. Raises ValueError, KeyError and
+    TypeError."""
+    dtype, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
+    if not isinstance(dtype, str):
+        raise ValueError(f"the type of '{name}' is no string")
+    if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+        raise ValueError(f"a number of '{name}' is no whole one")
+    return name, dtype, shape, begin, end
 
 
 def read(path):
@@ -92,9 +124,9 @@ def read(path):
     try:
         header = json.loads(data[8 : 8 + length].decode())
         metadata = header.pop("__metadata__", {})
-        entries = [
-            (name, e["dtype"], tuple(e["shape"]), *e["data_offsets"]) for name, e in header.items()
-        ]
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("a value of __metadata__ is no string")
+        entries = [entry_of(name, value) for name, value in header.items()]
         entries.sort(key=lambda entry: entry[3:])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no safetensors file: its header is wrong ({error!r})") from error

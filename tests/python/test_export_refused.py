@@ -141,6 +141,11 @@ class Refused(exporting.ExportTest):
             ({"xception.bn_eps": "small"}, "small"),
             ({"xception.preprocess": "[1"}, "preprocess"),
             ({"xception.preprocess": "[1]"}, "no JSON object"),
+            ({"xception.sep_relu": "True"}, "known are true and false"),
+            ({"xception.pool_pad": "same"}, "known are torch and tf_same"),
+            ({"xception.labels": '"abcdefg"'}, "no JSON list of strings"),
+            ({"xception.labels": "[0, 1, 2, 3, 4, 5, 6]"}, "no JSON list of strings"),
+            ({"xception.labels": "5"}, "no JSON list of strings"),
         ):
             safetensors_io.write(source, arrays, metadata)
             self.assert_refused(run_export(source, "-o", self.output), 3, text)

@@ -98,6 +98,27 @@ class SafetensorsIo(support.FolderTest):
         self.assertEqual(sorted(os.listdir(self.path("far"))), ["new.safetensors", "there.safetensors"])
         self.assertEqual(sorted(os.listdir(self.folder)), ["far", "new", "there"])
 
+    def test_the_new_file_has_the_permissions_of_the_old_one(self):
+        path = self.path("m.safetensors")
+        write_bytes(path, b"old")
+        os.chmod(path, 0o600)
+        safetensors_io.write(path, TENSORS)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+
+    def test_what_has_its_temporary_name_is_left_alone(self):
+        path, other = self.path("m.safetensors"), self.path("other")
+        write_bytes(other, b"other")
+        os.symlink(other, f"{path}.{os.getpid()}.part")
+        safetensors_io.write(path, TENSORS)
+        self.assertEqual(read_bytes(other), b"other")
+        self.assertFalse(os.path.islink(path))
+        self.assertEqual(list(safetensors_io.read(path)[0]), list(TENSORS))
+
+    def test_a_name_may_be_as_long_as_the_system_lets_it(self):
+        path = self.path("x" * 255)
+        safetensors_io.write(path, TENSORS)
+        self.assertEqual(os.listdir(self.folder), ["x" * 255])
+
     def test_what_is_no_regular_file_is_left_alone(self):
         pipe, link, loop = self.path("pipe"), self.path("link"), self.path("loop")
         os.mkfifo(pipe)
@@ -127,6 +148,10 @@ class SafetensorsIo(support.FolderTest):
             "'over'": with_header({"w": entry([2], 0, 8), "over": entry([2], 4, 12)}, b"0" * 12),
             "should end after": with_header({"w": entry([1], 0, 4)}, b"0" * 6),
             "buffer": with_header({"w": entry([1], 0, 4)}, b"0" * 3),
+            "no attribute": with_header({"__metadata__": 5}, b""),
+            "no string": with_header({"__metadata__": {"a": 5}}, b""),
+            "whole one": with_header({"w": entry([1], 0, None)}, b""),
+            "type of 'w'": with_header({"w": entry([1], 0, 4, ["F32"])}, b"0" * 4),
         }
         for text, content in cases.items():
             write_bytes(path, content)
