@@ -321,6 +321,10 @@ int run(int argc, char** argv) {
   CLI::Option* step = model->add_flag(
       "--step", options.step,
       "print 'ready', then run once for each line of standard input and print the milliseconds");
+  for (const char* of_reports :
+       {"--percentiles", "--baseline", "--warmup-ms", "--duration", "--runs", "--output"}) {
+    step->excludes(model->get_option(of_reports));
+  }
   model->add_option("--input", options.input, "pictures for --step: float32 .npy")
       ->needs(step)
       ->check(cli::not_empty());

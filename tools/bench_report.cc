@@ -65,19 +65,16 @@ void print_heading(std::ostream& out, const ordered_json& report) {
 
 void print_csv(std::ostream& out, const ordered_json& rows) {
   const auto print_line = [&out](const ordered_json& row, bool keys) {
-    const char* separator = "";
+    std::vector<std::string> cells;
     const ordered_json flat = row.flatten();
     for (const auto& [path, value] : flat.items()) {
-      std::string cell =
-          keys ? path.substr(1) : (value.is_string() ? value.get<std::string>() : value.dump());
+      std::string& cell = cells.emplace_back(
+          keys ? path.substr(1) : (value.is_string() ? value.get<std::string>() : value.dump()));
       if (keys) {
         std::replace(cell.begin(), cell.end(), '/', '_');
       }
-      const bool quote = cell.find_first_of(",\"\n") != std::string::npos;
-      out << separator << (quote ? '"' + cell + '"' : cell);
-      separator = ",";
     }
-    out << '\n';
+    out << cli::csv_row(cells) << '\n';
   };
   for (const ordered_json& row : rows) {
     if (&row == &rows.front()) {

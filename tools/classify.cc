@@ -312,13 +312,7 @@ int classify(const Options& options) {
   if (!network.ok()) {
     return failure(network.status());
   }
-  std::vector<std::string> notes;
-  const Result<PictureSource> source = open_inputs(options, network->preprocess(), notes);
-  for (const std::string& note : notes) {
-    if (!options.quiet) {
-      say("warning: " + note);
-    }
-  }
+  const Result<PictureSource> source = open_inputs(options, network->preprocess());
   if (!source.ok()) {
     return failure(source.status());
   }

@@ -198,8 +198,7 @@ Result<Batch> input_batch(const Options& options, const Network& network,
   if (!options.has_inputs()) {
     return golden_input(golden);
   }
-  std::vector<std::string> notes;
-  const Result<PictureSource> source = open_inputs(options, network.preprocess(), notes);
+  const Result<PictureSource> source = open_inputs(options, network.preprocess());
   XC_RETURN_IF_ERROR(source.status());
   return gather(*source);
 }

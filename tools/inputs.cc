@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -63,13 +64,16 @@ class Lister {
   // Names in a folder that may be pictures or, where it matters, folders; sorted. errno where it
   // cannot be read.
   int list_names(const std::string& path, std::vector<std::string>& names) {
-    DIR* folder = ::opendir(path.c_str());
+    const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
     if (folder == nullptr) {
       return errno;
     }
     std::size_t bytes = 0;
-    errno = 0;
-    while (const dirent* entry = ::readdir(folder)) {
+    const auto next = [&] {
+      errno = 0;
+      return ::readdir(folder.get());
+    };
+    while (const dirent* entry = next()) {
       const bool may_be_folder =
           entry->d_type == DT_DIR || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
       if (entry->d_name[0] == '.' ||
@@ -84,7 +88,6 @@ class Lister {
       }
     }
     const int error = full_ ? 0 : errno;
-    ::closedir(folder);
     std::sort(names.begin(), names.end());
     return error;
   }

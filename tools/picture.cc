@@ -184,13 +184,18 @@ Status name_array(const Status& status, const std::string& path) {
              : status.with_context("'" + path + "'");
 }
 
-Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,
-                                  std::vector<std::string>& notes) {
+Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess) {
   if (!options.raw_input.empty()) {
     XC_RETURN_IF_ERROR(check_targets(options, {}));
     return picture_array(options.raw_input, options);
   }
+  std::vector<std::string> notes;
   Result<std::vector<Input>> inputs = list_inputs(options, notes);
+  for (const std::string& note : notes) {
+    if (!options.quiet) {
+      say("warning: " + note);
+    }
+  }
   XC_RETURN_IF_ERROR(inputs.status());
   XC_RETURN_IF_ERROR(check_targets(options, *inputs));
   return picture_files(*std::move(inputs), options, preprocess);

@@ -45,9 +45,8 @@ Result<PictureSource> picture_array(const std::string& path, const Options& opti
 // it, if that is `path`; "" is none.
 Status name_array(const Status& status, const std::string& path);
 
-// The inputs that the options name, of either kind; notes as list_inputs gives them. Fails with
+// The inputs that the options name, of either kind; says what list_inputs notes of them. Fails with
 // kInvalidArgument too where an output would be written over one of them.
-Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess,
-                                  std::vector<std::string>& notes);
+Result<PictureSource> open_inputs(const Options& options, const Preprocess& preprocess);
 
 }  // namespace xception::cli

@@ -14,12 +14,16 @@
 namespace xception::cli {
 
 struct PictureQueue::State {
+  struct Slot {
+    bool done = false;
+    std::optional<Picture> picture;  // none: there was no memory even to say so of it
+  };
+
   PictureSource source;
-  std::vector<std::optional<Picture>> ring;  // picture i stands in slot i % capacity
-  std::size_t begun = 0;                     // pictures that a thread has taken on
-  std::size_t taken = 0;                     // pictures that next() has returned
+  std::vector<Slot> ring;  // picture i stands in slot i % capacity
+  std::size_t begun = 0;   // pictures that a thread has taken on
+  std::size_t taken = 0;   // pictures that next() has returned
   bool stop = false;
-  bool out_of_memory = false;  // a thread had none left even to say so of its picture
   std::mutex mutex;
   std::condition_variable made;
   std::condition_variable room;
@@ -34,16 +38,13 @@ struct PictureQueue::State {
       }
       const std::size_t index = begun++;
       lock.unlock();
-      Picture picture;
-      bool failed = false;
+      Slot slot = {true, std::nullopt};
       try {
-        picture = source.load(index);
+        slot.picture = source.load(index);
       } catch (const std::bad_alloc&) {
-        failed = true;
       }
       lock.lock();
-      out_of_memory = out_of_memory || failed;
-      ring[index % ring.size()] = std::move(picture);
+      ring[index % ring.size()] = std::move(slot);
       made.notify_one();
     }
   }
@@ -79,18 +80,17 @@ std::optional<Picture> PictureQueue::next() {
     return state.source.load(state.taken++);
   }
   std::unique_lock<std::mutex> lock(state.mutex);
-  std::optional<Picture>& slot = state.ring[state.taken % state.ring.size()];
+  State::Slot& slot = state.ring[state.taken % state.ring.size()];
   // A signal wakes no condition variable, so look for one now and then.
-  while (
-      !state.made.wait_for(lock, std::chrono::milliseconds(50), [&] { return slot.has_value(); })) {
+  while (!state.made.wait_for(lock, std::chrono::milliseconds(50), [&] { return slot.done; })) {
     if (interrupted() != 0) {
       return std::nullopt;
     }
   }
-  if (state.out_of_memory) {
+  if (!slot.picture) {
     throw std::bad_alloc();
   }
-  std::optional<Picture> picture = std::exchange(slot, std::nullopt);
+  std::optional<Picture> picture = std::exchange(slot, {}).picture;
   ++state.taken;
   lock.unlock();
   state.room.notify_all();
@@ -103,7 +103,7 @@ bool PictureQueue::ready() const {
     return true;
   }
   const std::lock_guard<std::mutex> lock(state_->mutex);
-  return threads_ > 0 && state.ring[state.taken % state.ring.size()].has_value();
+  return threads_ > 0 && state.ring[state.taken % state.ring.size()].done;
 }
 
 }  // namespace xception::cli

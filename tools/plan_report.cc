@@ -125,8 +125,7 @@ std::string profile_text(const SessionInfo& session, const Profile& profile) {
 // What --profile runs on: the inputs as one batch, or where there are none gray pictures.
 Result<Batch> profile_batch(const Options& options, const Network& network) {
   if (options.has_inputs()) {
-    std::vector<std::string> notes;
-    const Result<PictureSource> source = open_inputs(options, network.preprocess(), notes);
+    const Result<PictureSource> source = open_inputs(options, network.preprocess());
     XC_RETURN_IF_ERROR(source.status());
     if (options.batch > 0 && static_cast<std::size_t>(options.batch) != source->count) {
       return Status(Code::kInvalidArgument, "--profile runs the " + std::to_string(source->count) +

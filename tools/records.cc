@@ -130,7 +130,7 @@ class JsonFormatter : public Formatter {
   const RunFacts& facts_;
 };
 
-// RFC 4180: CRLF, and quotes where a comma, a quote or a line break is inside. A row a class.
+// RFC 4180. A row a class.
 class CsvFormatter : public Formatter {
  public:
   explicit CsvFormatter(const RunFacts& facts) : facts_(facts) {}
@@ -165,22 +165,7 @@ class CsvFormatter : public Formatter {
   }
 
  private:
-  static std::string row(const std::vector<std::string>& fields) {
-    std::string text;
-    for (const std::string& field : fields) {
-      text += &field == &fields.front() ? "" : ",";
-      if (field.find_first_of(",\"\r\n") == std::string::npos) {
-        text += field;
-        continue;
-      }
-      text += '"';
-      for (const char c : field) {
-        text += c == '"' ? "\"\"" : std::string(1, c);
-      }
-      text += '"';
-    }
-    return text + "\r\n";
-  }
+  static std::string row(const std::vector<std::string>& cells) { return csv_row(cells) + "\r\n"; }
 
   const RunFacts& facts_;
 };
@@ -230,7 +215,8 @@ void rank(const std::vector<float>& logits, const Options& options, Record& reco
   for (auto at = order.begin(); at != top; ++at) {
     const auto i = static_cast<std::size_t>(*at);
     const float score = options.scores == Scores::kProb ? probabilities[i] : logits[i];
-    if (!options.threshold || score >= *options.threshold) {
+    // As the option was read, and as records print scores: in float32.
+    if (!options.threshold || score >= static_cast<float>(*options.threshold)) {
       record.top.push_back({*at, probabilities[i], logits[i]});
     }
   }

@@ -21,6 +21,23 @@ std::string fixed(double value, int decimals) { return number("%.*f", value, dec
 
 std::string scientific(double value, int decimals) { return number("%.*e", value, decimals); }
 
+std::string csv_row(const std::vector<std::string>& cells) {
+  std::string text;
+  for (const std::string& cell : cells) {
+    text += &cell == &cells.front() ? "" : ",";
+    if (cell.find_first_of(",\"\r\n") == std::string::npos) {
+      text += cell;
+      continue;
+    }
+    text += '"';
+    for (const char c : cell) {
+      text += c == '"' ? "\"\"" : std::string(1, c);
+    }
+    text += '"';
+  }
+  return text;
+}
+
 std::string Table::text() const {
   std::vector<std::size_t> widths;
   for (std::size_t c = 0; c < columns_.size(); ++c) {

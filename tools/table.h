@@ -26,6 +26,10 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// Cells with commas between them, in quotes where a comma, a quote or a line break is inside, as in
+// RFC 4180. Without the end of the line.
+std::string csv_row(const std::vector<std::string>& cells);
+
 // "1.234" with this many decimals; "1.2e-06" with this many digits behind the point.
 std::string fixed(double value, int decimals);
 std::string scientific(double value, int decimals);

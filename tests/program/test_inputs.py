@@ -57,6 +57,8 @@ class InputsTest(program.ProgramTest):
         os.mkdir(self.path("empty"))
         _, err = self.run_demo(self.path("empty"), pictures()[0])
         self.assertIn("warning: no images in", err)
+        _, err = self.run_demo(self.path("empty"), pictures()[0], "--profile=1")
+        self.assertIn("warning: no images in", err)
 
     def test_unreadable_folder_is_a_record(self):
         root = self.tree()

@@ -296,6 +296,8 @@ class Usage(Bench):
             (("model", "-m", self.model, "-o", "xml"), "--output: 'xml'"),
             (("model", "-m", self.model, "-d", "tpu", "-r", "1"), "unknown device 'tpu'"),
             (("model", "-m", self.model, "--input", "x.npy"), "--step"),
+            (("model", "-m", self.model, "--step", "--baseline", "x.json"), "--step"),
+            (("model", "-m", self.model, "--step", "-o", "json"), "--step"),
             (("layer", "-m", self.model, "-b", "1,2"), "one configuration"),
         ):
             result = self.bench(*arguments)
