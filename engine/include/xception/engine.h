@@ -27,7 +27,8 @@ struct ModelOptions {
   // Name of the network ("seed", "seed_depthwise", "xception"); empty: what the file says of
   // itself.
   std::string arch;
-  // Check the file's SHA-256 whatever its size. Without it, files under 64 MiB are checked.
+  // Check the file's SHA-256 whatever its size, and refuse a file that has none. Without it, those
+  // under 64 MiB that have one are checked.
   bool verify = false;
 };
 
@@ -50,10 +51,13 @@ class Model {
  public:
   // Reads the header of a safetensors file, finds out which network it is and checks every tensor's
   // name and shape. Weights are read when a session packs them; the file stays open as long as the
-  // model lives. Fails with kNotFound, kIo, kBadModel or kInvalidArgument (unknown options.arch).
+  // model lives. Where the file does not say which network it is, config.json beside it is read, as
+  // timm publishes it. Fails with kNotFound, kIo, kBadModel, kInvalidArgument (unknown
+  // options.arch) or kOutOfMemory.
   static Result<std::shared_ptr<const Model>> load(const std::string& path,
                                                    const ModelOptions& options = {});
-  // The same from memory, which must stay valid and unchanged for the life of the model.
+  // The same from memory, which must stay valid and unchanged for the life of the model; no
+  // config.json is read.
   static Result<std::shared_ptr<const Model>> load(std::span<const std::byte> bytes,
                                                    const ModelOptions& options = {});
 
@@ -86,7 +90,8 @@ struct DeviceList {
   std::string no_cuda;  // why no GPU is among them; empty where one is
 };
 
-// What "auto" chooses from. Asks the CUDA driver, where the build has CUDA.
+// The devices of this machine, of which "auto" takes the first usable GPU, else the CPU. Asks the
+// CUDA driver, where the build has CUDA.
 DeviceList list_devices();
 
 enum class Precision { kFp32, kBf16, kFp16, kTf32 };
@@ -185,7 +190,7 @@ class Session {
   // A run in two halves, so that pictures may be on their way while those before them are computed:
   // `submit` takes the images, which may go afterwards, `collect` waits for the logits of the run
   // that was submitted first. At most info().runs_in_flight may be between the two. A run that
-  // fails in `collect` is over.
+  // fails in `collect` is over; logits of a wrong shape leave it to be collected.
   Status submit(TensorView<const float> images);
   Status submit(TensorView<const std::uint8_t> images);
   Status collect(TensorView<float> logits);
@@ -196,8 +201,8 @@ class Session {
   // Called after every step of a run, in order; an error it returns ends the run. Empty: none.
   void set_layer_callback(LayerCallback callback);
 
-  // Runs `runs` times on the last input and times every step, by the host's clock or, on a GPU, by
-  // the clock of the device. Not while a run is to be collected.
+  // Runs `runs` times on the last input (before the first, on zeros) and times every step, by the
+  // host's clock or, on a GPU, by the clock of the device. Not while a run is to be collected.
   Result<Profile> profile(int runs);
 
   // Runs the whole network `runs` times on the last input and gives the seconds of each run, by the

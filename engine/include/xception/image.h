@@ -1,5 +1,6 @@
 // From an image file to the pixels a network is fed, bit for bit as Pillow and torchvision make
-// them. Everything here is a pure function of its arguments and may be called from any thread.
+// them. Everything here is a function of its arguments and the files that they name, may be called
+// from any thread, and fails with kOutOfMemory besides what it says.
 #pragma once
 
 #include <cstddef>
@@ -63,7 +64,8 @@ Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOpti
 Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation);
 
 // Resize, crop and pad as `preprocess` says; what comes out has preprocess.size on both sides, or
-// the picture's own where keep_min and keep_max let it through.
+// the picture's own where keep_min and keep_max let it through. Fails with kInvalidArgument where
+// `image` is none, or a size, crop_pct or mean is impossible.
 Result<Image> fit(const Image& image, const Preprocess& preprocess);
 
 // dst[i] = (src[i] / 255 - mean) / std in float32, NHWC to NHWC; `pixels` counts all images'
@@ -81,6 +83,7 @@ struct NpyArray {
 
 // Fails with kBadImage on anything but a whole uint8 or float32 array in C order.
 Result<NpyArray> parse_npy(std::span<const std::byte> bytes);
+// Of a file ("-" is standard input); fails with kNotFound or kIo besides.
 Result<NpyArray> read_npy(const std::string& path);
 // Writes float32 under a temporary name beside `path` and renames it, so that a full disk leaves
 // no half file; a symbolic link stays one. Fails with kIo, and with kInvalidArgument where no array

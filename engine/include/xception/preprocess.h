@@ -21,7 +21,7 @@ enum class Interpolation { kNearest, kBilinear, kBicubic };
 struct Preprocess {
   int size = 299;  // side of the network's input in pixels
   // A picture whose sides both lie in [keep_min, keep_max] is taken as it is, neither resized nor
-  // cropped: the seed networks accept 17..32. 0 switches this off.
+  // cropped: the seed networks accept 17..32. keep_max 0 switches this off.
   int keep_min = 0;
   int keep_max = 0;
   ResizeMode mode = ResizeMode::kCenter;

@@ -13,12 +13,12 @@ namespace xception {
 enum class Code {
   kOk = 0,
   kInvalidArgument,  // the caller's request cannot be met as it stands (shape, option, value)
-  kNotFound,         // a file, tensor or device that was named is not there
+  kNotFound,         // a file that was named is not there
   kIo,               // the operating system refused a read or a write
   kBadModel,         // a weight file that is damaged, or is no network of ours
   kBadImage,         // an image file that is damaged, too large, or in an unknown format
   kUnsupported,      // valid, but this build or this machine cannot do it
-  kDevice,           // the accelerator or its driver failed
+  kDevice,           // the accelerator is not there, or it or its driver failed
   kOutOfMemory,
   kInternal,  // a bug of ours or of a library below us
 };
