@@ -14,7 +14,6 @@
 #include <mutex>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/graph.h"
@@ -151,48 +150,29 @@ class Backend {
 
   // Runs the steps in order. `after` is called behind each, where it is set, when it is done.
   using AfterStep = std::function<Status(std::size_t)>;
-  virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after);
+  virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) = 0;
 
   // A run of the whole plan, in three parts. `set_plan` comes first, once, and makes whatever they
   // need, so that they allocate nothing. `stage` takes the pictures, which may go afterwards;
   // `start` computes; `finish` waits, and gives the result, dense. Where slots() is 2, `stage` and
   // `start` return before they are done, and pictures may be staged in one slot while the run of
   // the other computes.
-  virtual int slots() const { return 1; }
-  virtual Status set_plan(const BoundPlan& plan);
-  virtual Status stage(std::size_t slot, const Pictures& pictures);
-  virtual Status start(std::size_t slot, const AfterStep& after);
-  virtual Status finish(std::size_t slot, float* result);
+  virtual int slots() const = 0;
+  virtual Status set_plan(const BoundPlan& plan) = 0;
+  virtual Status stage(std::size_t slot, const Pictures& pictures) = 0;
+  virtual Status start(std::size_t slot, const AfterStep& after) = 0;
+  virtual Status finish(std::size_t slot, float* result) = 0;
 
   // Waits until nothing that was started is under way, be it what nobody will collect: afterwards
   // the memory that it reads and writes may go. Whatever fails here is of no use any more.
-  virtual void drain() {}
+  virtual void drain() = 0;
 
   // Runs the plan on the pictures that stand in the slot, and times every step, in seconds: by the
   // host's clock, unless a device has one of its own.
-  virtual Status time_steps(std::size_t slot, std::span<double> seconds);
+  virtual Status time_steps(std::size_t slot, std::span<double> seconds) = 0;
   // The same of the plan as a whole, run as start() runs it where nobody looks at single steps.
-  virtual Result<double> time_network(std::size_t slot);
-
- protected:
-  const BoundPlan& plan() const { return plan_; }
-  void keep_plan(BoundPlan plan) { plan_ = std::move(plan); }
-
-  // From what stands staged, float32 NHWC, to the plan's input. Allocates nothing.
-  virtual Status copy_staged() {
-    const BoundValue& input = plan_.input();
-    return copy_in(staged(), input.shape, input.is_wide, input.data);
-  }
-  // Where that is, from set_plan() on.
-  float* staged() { return staged_.data(); }
-
- private:
-  BoundPlan plan_;
-  std::vector<float> staged_;  // NHWC, of the stage() that stands here
+  virtual Result<double> time_network(std::size_t slot) = 0;
 };
-
-// From either layout to NHWC, of three channels.
-void to_nhwc(const float* src, Layout layout, const Shape& shape, float* dst);
 
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).
 Result<std::vector<float>> read_scaled_weights(const Conv2d& conv, const WeightFile& file);
@@ -205,14 +185,6 @@ Status read_scaled_rows(const Conv2d& conv, const WeightFile& file, std::size_t 
 inline std::vector<float> to_floats(const std::vector<double>& values) {
   return {values.begin(), values.end()};
 }
-
-// Host memory. kLarge is for an arena, which every run goes through: in large pages, where the
-// system has them, runs of the paper's network take 1.5 % less. Packed weights are read once a run,
-// in order, and gain half of that; but their pages must be cleared before the first result, and in
-// a virtual machine a large page is often one that the host has to find and clear too: 69 to 287 ms
-// until the first result, against 86 to 104 in ordinary pages.
-enum class Pages { kOrdinary, kLarge };
-Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages);
 
 // The backend of asked.device, as SessionOptions names devices. Fails with kInvalidArgument where
 // there is none of that name, and as the one that is asked for does.

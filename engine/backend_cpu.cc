@@ -11,11 +11,11 @@
 #include <mutex>
 #include <vector>
 
-#include "engine/backend.h"
 #include "engine/backend_cpu_prepare.h"
 #include "engine/backend_cpu_range.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/backend_cpu_strips.h"
+#include "engine/backend_host.h"
 #include "engine/openmp.h"
 #include "engine/wide_values.h"
 
@@ -29,7 +29,7 @@ using cpu::make_primitives;
 using dnnl::memory;
 using Tag = memory::format_tag;
 
-class CpuBackend : public Backend {
+class CpuBackend : public HostBackend {
  public:
   CpuBackend(int threads, memory::data_type type)
       : threads_(threads), type_(type), stream_(cpu_engine()) {}
@@ -64,10 +64,6 @@ class CpuBackend : public Backend {
   }
   void finish_preparing() override { idle_staging_.clear(); }
 
-  Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override {
-    return allocate_host(bytes, Pages::kLarge);
-  }
-
   Status copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) override {
     if (type(is_wide) == memory::data_type::f32) {
       std::memcpy(dst, src, value_bytes(shape, is_wide));
@@ -85,14 +81,14 @@ class CpuBackend : public Backend {
   }
 
   Status set_plan(const BoundPlan& bound) override {
-    XC_RETURN_IF_ERROR(Backend::set_plan(bound));
+    XC_RETURN_IF_ERROR(HostBackend::set_plan(bound));
     guard_.set_plan(bound, type_ == memory::data_type::bf16);
     return type(bound.input().is_wide) == memory::data_type::f32 ? Status() : prepare_narrowing();
   }
 
   Status copy_staged() override {
     if (narrowing_ == nullptr) {
-      return Backend::copy_staged();
+      return HostBackend::copy_staged();
     }
     const ThreadScope scope(threads_);
     return narrowing_->run();
@@ -101,11 +97,11 @@ class CpuBackend : public Backend {
   Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) override {
     const ThreadScope scope(threads_);
     if (steps.data() != plan().steps.data()) {
-      return Backend::run(steps, after);  // of no plan, as in tests
+      return HostBackend::run(steps, after);  // of no plan, as in tests
     }
     guard_.look(0);
     // What it captures must fit into a std::function without memory of its own.
-    return Backend::run(steps, [this, &after](std::size_t step) {
+    return HostBackend::run(steps, [this, &after](std::size_t step) {
       guard_.look(step + 1);
       if (step + 1 == plan().steps.size()) {
         guard_.mark_result();

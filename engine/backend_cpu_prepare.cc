@@ -7,6 +7,7 @@
 #include "engine/backend_cpu_separable.h"
 #include "engine/backend_cpu_step.h"
 #include "engine/backend_cpu_window.h"
+#include "engine/backend_host.h"
 #include "engine/onednn.h"
 #include "engine/openmp.h"
 

@@ -72,6 +72,7 @@ class CudaBackend : public Backend {
   Result<double> time_network(std::size_t index) override;
 
  private:
+  const BoundPlan& plan() const { return plan_; }
   std::size_t staged_bytes() const {
     return input_bytes(plan().input().shape, plan().input().is_wide);
   }
@@ -101,6 +102,7 @@ class CudaBackend : public Backend {
   bool use_graph_;
   bool spin_wait_;
   OwnedGraphExec graph_;
+  BoundPlan plan_;
   std::array<Slot, 2> slots_;
   Status lost_;
 };
@@ -202,7 +204,7 @@ Status CudaBackend::run(std::span<const std::unique_ptr<Step>> steps, const Afte
 }
 
 Status CudaBackend::set_plan(const BoundPlan& plan) {
-  keep_plan(plan);
+  plan_ = plan;
   return on_device([&]() -> Status {
     for (Slot& slot : slots_) {
       XC_RETURN_IF_ERROR(make_slot(slot));

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <new>
 
-#include "engine/backend.h"
+#include "engine/backend_host.h"
 #include "engine/wide_values.h"
 #include "kernels/reference.h"
 
@@ -101,7 +101,7 @@ class ReferenceStep : public Step {
   StepBuffers buffers_;
 };
 
-class ReferenceBackend : public Backend {
+class ReferenceBackend : public HostBackend {
  public:
   explicit ReferenceBackend(bool bf16) : bf16_(bf16) {}
 
@@ -141,10 +141,6 @@ class ReferenceBackend : public Backend {
     }
     return std::unique_ptr<Step>(
         std::make_unique<ReferenceStep>(request, bf16_, std::move(parameters)));
-  }
-
-  Result<std::shared_ptr<std::byte>> allocate(std::size_t bytes) override {
-    return allocate_host(bytes, Pages::kLarge);
   }
 
   Status copy_in(const float* src, const Shape& shape, bool is_wide, std::byte* dst) override {
