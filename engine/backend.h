@@ -86,13 +86,16 @@ struct Normalisation {
   NormalisationTable values{};  // of every sample
 };
 
-// The pictures of one run in host memory: `values`, normalised, or `pixels`, NHWC, with what they
-// mean.
+// The pictures of one run: `values`, normalised, or `pixels`, NHWC, with what they mean.
 struct Pictures {
   const float* values = nullptr;
   Layout layout = Layout::kNHWC;  // of `values`
   const std::uint8_t* pixels = nullptr;
   const Normalisation* normalisation = nullptr;
+
+  const void* data() const {
+    return pixels != nullptr ? static_cast<const void*>(pixels) : static_cast<const void*>(values);
+  }
 };
 
 // What a node makes, and where, from the step that writes it to the last that reads it.
@@ -153,15 +156,19 @@ class Backend {
   virtual Status run(std::span<const std::unique_ptr<Step>> steps, const AfterStep& after) = 0;
 
   // A run of the whole plan, in three parts. `set_plan` comes first, once, and makes whatever they
-  // need, so that they allocate nothing. `stage` takes the pictures, which may go afterwards;
-  // `start` computes; `finish` waits, and gives the result, dense. Where slots() is 2, `stage` and
-  // `start` return before they are done, and pictures may be staged in one slot while the run of
-  // the other computes.
+  // need, so that they allocate nothing. `stage` takes pictures of the host, which may go
+  // afterwards; `start` computes; `finish` waits, and gives the result, dense. Where slots() is 2,
+  // `stage` and `start` return before they are done, and pictures may be staged in one slot while
+  // the run of the other computes.
   virtual int slots() const = 0;
   virtual Status set_plan(const BoundPlan& plan) = 0;
   virtual Status stage(std::size_t slot, const Pictures& pictures) = 0;
   virtual Status start(std::size_t slot, const AfterStep& after) = 0;
   virtual Status finish(std::size_t slot, float* result) = 0;
+
+  // A run between buffers of the device, the result dense, put on the caller's stream: see
+  // Session::enqueue. Not between `stage` and `finish`.
+  virtual Status enqueue(const Pictures& pictures, float* result, CUstream_st* stream) = 0;
 
   // Waits until nothing that was started is under way, be it what nobody will collect: afterwards
   // the memory that it reads and writes may go. Whatever fails here is of no use any more.

@@ -96,8 +96,8 @@ class StepMaker {
   template <class Launch>
   Made step(std::string implementation, Packed packed, Launch launch) {
     return std::unique_ptr<Step>(
-        std::make_unique<CudaStep>(request_.node.name, std::move(implementation), std::move(packed),
-                                   CudaStep::Launch(std::move(launch))));
+        std::make_unique<CudaStep>(request_.node.name, std::move(implementation), context_.stream,
+                                   std::move(packed), CudaStep::Launch(std::move(launch))));
   }
 
   // The kernels of everything but linear layers and global averages write the working type.
@@ -198,7 +198,7 @@ StepMaker::Made StepMaker::linear_layer(const Conv2d& conv, const ConvProblem& p
   const LinearProblem product = {problem.src.n, problem.src.c, problem.k};
   return step("linear", *packed,
               [product, weights = (*packed)->weights, bias = (*packed)->shift,
-               numeric = context_.numeric, stream = context_.stream](const StepBuffers& buffers) {
+               numeric = context_.numeric](const StepBuffers& buffers, Stream stream) {
                 return linear(
                     product, numeric,
                     {buffers.src[0], weights, bias, reinterpret_cast<float*>(buffers.dst)}, stream);
@@ -257,8 +257,8 @@ StepMaker::Made StepMaker::convolution(const char* name, const Conv2d& conv,
   args.weights = (*packed)->weights;
   args.epilogue = epilogue(conv, **packed);
   return step(std::move(implementation), *packed,
-              [=, adds = conv.add, numeric = context_.numeric, gpu = context_.gpu,
-               stream = context_.stream](const StepBuffers& buffers) {
+              [=, adds = conv.add, numeric = context_.numeric, gpu = context_.gpu](
+                  const StepBuffers& buffers, Stream stream) {
                 Args bound = args;
                 bound.src = buffers.src[0];
                 bound.dst = buffers.dst;
@@ -278,8 +278,8 @@ StepMaker::Made StepMaker::cudnn_convolution(const Conv2d& conv, const ConvProbl
   const std::size_t rectified = conv.relu_on_load ? device_bytes(problem.src, context_.numeric) : 0;
   const auto launch = [=, convolution = *made, weights = (*packed)->weights,
                        fixed = epilogue(conv, **packed), adds = conv.add, plain = is_plain(conv),
-                       dst = request_.dst, numeric = context_.numeric, gpu = context_.gpu,
-                       stream = context_.stream](const StepBuffers& buffers) -> Status {
+                       dst = request_.dst, numeric = context_.numeric,
+                       gpu = context_.gpu](const StepBuffers& buffers, Stream stream) -> Status {
     const std::byte* src = buffers.src[0];
     if (rectified > 0) {
       BnReluArgs relu = {src, buffers.workspace, {}};
@@ -287,7 +287,8 @@ StepMaker::Made StepMaker::cudnn_convolution(const Conv2d& conv, const ConvProbl
       XC_RETURN_IF_ERROR(bn_relu(problem.src, numeric, gpu, relu, stream));
       src = buffers.workspace;
     }
-    XC_RETURN_IF_ERROR(convolution->run(src, weights, buffers.dst, buffers.workspace + rectified));
+    XC_RETURN_IF_ERROR(
+        convolution->run(src, weights, buffers.dst, buffers.workspace + rectified, stream));
     if (plain && fixed.shift == nullptr) {
       return {};
     }
@@ -296,7 +297,7 @@ StepMaker::Made StepMaker::cudnn_convolution(const Conv2d& conv, const ConvProbl
     return bn_relu(dst, numeric, gpu, rest, stream);
   };
   return std::unique_ptr<Step>(std::make_unique<CudaStep>(request_.node.name, (*made)->name(),
-                                                          *packed, launch,
+                                                          context_.stream, *packed, launch,
                                                           rectified + (*made)->workspace_bytes()));
 }
 
@@ -306,7 +307,7 @@ StepMaker::Made StepMaker::elementwise(const char* name, Packed packed,
   XC_RETURN_IF_ERROR(check_result_type());
   return step(name, std::move(packed),
               [=, adds = request_.src.size() > 1, shape = request_.dst, numeric = context_.numeric,
-               gpu = context_.gpu, stream = context_.stream](const StepBuffers& buffers) {
+               gpu = context_.gpu](const StepBuffers& buffers, Stream stream) {
                 BnReluArgs args = {buffers.src[0], buffers.dst, epilogue};
                 args.epilogue.residual = adds ? buffers.src[1] : nullptr;
                 return bn_relu(shape, numeric, gpu, args, stream);
@@ -338,8 +339,7 @@ StepMaker::Made StepMaker::prepare(const MaxPool& pool) {
   const PoolProblem problem = pool_problem(pool, request_.src[0]);
   return step(
       "max_pool", nullptr,
-      [=, adds = pool.add, numeric = context_.numeric,
-       stream = context_.stream](const StepBuffers& buffers) {
+      [=, adds = pool.add, numeric = context_.numeric](const StepBuffers& buffers, Stream stream) {
         const PoolArgs args = {buffers.src[0], buffers.dst, adds ? buffers.src[1] : nullptr};
         return max_pool(problem, numeric, args, stream);
       });
@@ -351,18 +351,17 @@ StepMaker::Made StepMaker::prepare(const AvgPool& pool) {
     return prepare(GlobalAvgPool{});
   }
   XC_RETURN_IF_ERROR(check_result_type());
-  return step(
-      "avg_pool", nullptr,
-      [=, numeric = context_.numeric, stream = context_.stream](const StepBuffers& buffers) {
-        return avg_pool(problem, numeric, {buffers.src[0], buffers.dst}, stream);
-      });
+  return step("avg_pool", nullptr,
+              [=, numeric = context_.numeric](const StepBuffers& buffers, Stream stream) {
+                return avg_pool(problem, numeric, {buffers.src[0], buffers.dst}, stream);
+              });
 }
 
 StepMaker::Made StepMaker::prepare(const GlobalAvgPool&) {
   return step(
       "global_avg_pool", nullptr,
-      [shape = request_.src[0], to_float = request_.dst_is_wide, numeric = context_.numeric,
-       stream = context_.stream](const StepBuffers& buffers) {
+      [shape = request_.src[0], to_float = request_.dst_is_wide, numeric = context_.numeric](
+          const StepBuffers& buffers, Stream stream) {
         return global_avg_pool(shape, numeric, {buffers.src[0], buffers.dst, to_float}, stream);
       });
 }

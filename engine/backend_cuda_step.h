@@ -43,13 +43,15 @@ struct Parameters {
 // Puts kernels on a stream; the caller makes the device the thread's.
 class CudaStep : public Step {
  public:
-  using Launch = std::function<Status(const StepBuffers&)>;
+  using Launch = std::function<Status(const StepBuffers&, Stream)>;
 
-  CudaStep(const std::string& layer, std::string implementation,
+  // `stream`: where run() puts them.
+  CudaStep(const std::string& layer, std::string implementation, Stream stream,
            std::shared_ptr<const Parameters> parameters, Launch launch,
            std::size_t workspace_bytes = 0)
       : place_("layer '" + layer + "'"),
         implementation_(std::move(implementation)),
+        stream_(stream),
         parameters_(std::move(parameters)),
         launch_(std::move(launch)),
         workspace_bytes_(workspace_bytes) {}
@@ -62,11 +64,13 @@ class CudaStep : public Step {
     buffers_ = buffers;
     return {};
   }
-  Status run() override { return launch_(buffers_).with_context(place_); }
+  Status run() override { return run_on(stream_); }
+  Status run_on(Stream stream) { return launch_(buffers_, stream).with_context(place_); }
 
  private:
   std::string place_;  // for messages
   std::string implementation_;
+  Stream stream_;
   std::shared_ptr<const Parameters> parameters_;
   Launch launch_;
   std::size_t workspace_bytes_;

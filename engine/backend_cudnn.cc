@@ -77,9 +77,11 @@ class Convolution : public CudnnConvolution {
     return "cudnn algorithm " + std::to_string(static_cast<int>(algorithm_));
   }
   std::size_t workspace_bytes() const override { return workspace_bytes_; }
-  Status run(const void* src, const void* weights, void* dst, void* workspace) override {
+  Status run(const void* src, const void* weights, void* dst, void* workspace,
+             Stream stream) override {
     constexpr float kOne = 1;
     constexpr float kZero = 0;
+    XC_RETURN_IF_ERROR(to_status(cudnnSetStream(handle_->get(), stream), "convolution by cuDNN"));
     return to_status(cudnnConvolutionForward(handle_->get(), &kOne, src_.get(), src, filter_.get(),
                                              weights, convolution_.get(), algorithm_, workspace,
                                              workspace_bytes_, &kZero, dst_.get(), dst),
@@ -182,11 +184,10 @@ class Library : public Cudnn {
 
 }  // namespace
 
-Result<std::shared_ptr<Cudnn>> start_cudnn(Stream stream) {
+Result<std::shared_ptr<Cudnn>> start_cudnn() {
   auto handle = std::make_shared<Handle>();
   const std::string what = "cuDNN needs a real GPU, and memory of it";
   XC_RETURN_IF_ERROR(to_status(handle->status(), what));
-  XC_RETURN_IF_ERROR(to_status(cudnnSetStream(handle->get(), stream), what));
   return std::shared_ptr<Cudnn>(std::make_shared<Library>(std::move(handle)));
 }
 

@@ -20,10 +20,11 @@ class CudnnConvolution {
   virtual std::string name() const = 0;  // "cudnn algorithm 1"
   virtual std::size_t workspace_bytes() const = 0;
   // All on the device; `weights` as pack_cudnn() made them.
-  virtual Status run(const void* src, const void* weights, void* dst, void* workspace) = 0;
+  virtual Status run(const void* src, const void* weights, void* dst, void* workspace,
+                     Stream stream) = 0;
 };
 
-// cuDNN on one device and stream. One thread at a time.
+// cuDNN on one device. One thread at a time.
 class Cudnn {
  public:
   virtual ~Cudnn() = default;
@@ -33,7 +34,7 @@ class Cudnn {
 
 // On the thread's device. Fails with kUnsupported where this build has no cuDNN, and with kDevice
 // where cuDNN does not start there: it needs a real GPU.
-Result<std::shared_ptr<Cudnn>> start_cudnn(Stream stream);
+Result<std::shared_ptr<Cudnn>> start_cudnn();
 
 // Weights from PyTorch's order to [k][size][size][c], c and k (depthwise: k alone) up to their
 // channel stride, zero in between.

@@ -78,6 +78,12 @@ Status HostBackend::finish(std::size_t /*slot*/, float* result) {
   return copy_out(plan_.result().data, plan_.result().shape, true, result);
 }
 
+Status HostBackend::enqueue(const Pictures& /*pictures*/, float* /*result*/,
+                            CUstream_st* /*stream*/) {
+  return {Code::kUnsupported,
+          "device '" + device() + "' has no streams; use run(), or a session on cuda"};
+}
+
 Status HostBackend::time_steps(std::size_t /*slot*/, std::span<double> seconds) {
   using Clock = std::chrono::steady_clock;
   XC_RETURN_IF_ERROR(copy_staged());

@@ -20,6 +20,7 @@ class HostBackend : public Backend {
   Status stage(std::size_t slot, const Pictures& pictures) override;
   Status start(std::size_t slot, const AfterStep& after) override;
   Status finish(std::size_t slot, float* result) override;
+  Status enqueue(const Pictures& pictures, float* result, CUstream_st* stream) override;
   void drain() override {}
   Status time_steps(std::size_t slot, std::span<double> seconds) override;
   Result<double> time_network(std::size_t slot) override;

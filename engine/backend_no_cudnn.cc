@@ -3,7 +3,7 @@
 
 namespace xception::cuda {
 
-Result<std::shared_ptr<Cudnn>> start_cudnn(Stream /*stream*/) {
+Result<std::shared_ptr<Cudnn>> start_cudnn() {
   return Status(
       Code::kUnsupported,
       "this build has no cuDNN; configure with -DXCEPTION_CUDNN=ON, or use --device cuda");

@@ -25,8 +25,4 @@ void to_device_layout(const float* src, const Shape& shape, Numeric numeric, std
 // `dst` is NHWC. Allocates nothing.
 void from_device_layout(const std::byte* src, const Shape& shape, Numeric numeric, float* dst);
 
-// Writes picture_bytes(shape, numeric) to `dst`; the shape has three channels. Allocates nothing.
-void to_picture_layout(const float* src, Layout layout, const Shape& shape, Numeric numeric,
-                       std::byte* dst);
-
 }  // namespace xception

@@ -87,18 +87,21 @@ void Session::set_layer_callback(LayerCallback callback) { impl_->callback = std
 
 namespace {
 
-Status check_images(const SessionInfo& info, const Shape& images) {
-  return images == info.input
-             ? Status()
-             : Status(Code::kInvalidArgument, "images have shape " + to_string(images) +
-                                                  ", this session takes " + to_string(info.input));
+// Of images or logits, as the caller gives them.
+Status check_view(const char* what, const void* data, const Shape& shape, const char* verb,
+                  const Shape& expected) {
+  if (shape != expected) {
+    return {Code::kInvalidArgument, std::string(what) + " have shape " + to_string(shape) +
+                                        ", this session " + verb + ' ' + to_string(expected)};
+  }
+  if (data == nullptr) {
+    return {Code::kInvalidArgument, std::string(what) + " have no memory: their pointer is null"};
+  }
+  return {};
 }
 
-Status check_logits(const SessionInfo& info, const Shape& logits) {
-  return logits == info.logits ? Status()
-                               : Status(Code::kInvalidArgument,
-                                        "logits have shape " + to_string(logits) +
-                                            ", this session writes " + to_string(info.logits));
+Status check_logits(const SessionInfo& info, TensorView<float> logits) {
+  return check_view("logits", logits.data, logits.shape, "writes", info.logits);
 }
 
 // A run needs memory for a layer callback, a profile and the text of a failure only.
@@ -109,45 +112,84 @@ Status guarded(Body&& body) {
 
 }  // namespace
 
-Status Session::Impl::check_run(const Shape& logits) const {
+Status Session::Impl::check_run(TensorView<float> logits) const {
   XC_RETURN_IF_ERROR(check_idle("another"));
   return check_logits(info, logits);
 }
 
-Status Session::submit(TensorView<const float> images) {
+Result<Pictures> Session::Impl::check_pictures(TensorView<const float> images) const {
+  XC_RETURN_IF_ERROR(check_view("images", images.data, images.shape, "takes", info.input));
+  return Pictures{images.data, images.layout, nullptr, nullptr};
+}
+
+Result<Pictures> Session::Impl::check_pictures(TensorView<const std::uint8_t> images) const {
+  XC_RETURN_IF_ERROR(check_view("images", images.data, images.shape, "takes", info.input));
+  if (images.layout != Layout::kNHWC) {
+    return Status(Code::kInvalidArgument, "8-bit images must be NHWC");
+  }
+  return Pictures{nullptr, Layout::kNHWC, images.data, &normalisation};
+}
+
+template <class T>
+Status Session::Impl::submit_images(TensorView<const T> images) {
   return guarded([&]() -> Status {
-    XC_RETURN_IF_ERROR(check_images(impl_->info, images.shape));
-    return impl_->submit({images.data, images.layout, nullptr, nullptr});
+    const Result<Pictures> pictures = check_pictures(images);
+    XC_RETURN_IF_ERROR(pictures.status());
+    return submit(*pictures);
   });
 }
 
+Status Session::submit(TensorView<const float> images) { return impl_->submit_images(images); }
+
 Status Session::submit(TensorView<const std::uint8_t> images) {
+  return impl_->submit_images(images);
+}
+
+template <class T>
+Status Session::Impl::enqueue(TensorView<const T> images, TensorView<float> logits,
+                              CUstream_st* stream) {
   return guarded([&]() -> Status {
-    XC_RETURN_IF_ERROR(check_images(impl_->info, images.shape));
-    if (images.layout != Layout::kNHWC) {
-      return {Code::kInvalidArgument, "8-bit images must be NHWC"};
+    XC_RETURN_IF_ERROR(check_run(logits));
+    const Result<Pictures> pictures = check_pictures(images);
+    XC_RETURN_IF_ERROR(pictures.status());
+    if (callback) {
+      return {Code::kInvalidArgument,
+              "enqueue() returns before a layer is done; use run() with a layer callback"};
     }
-    return impl_->submit({nullptr, Layout::kNHWC, images.data, &impl_->normalisation});
+    return backend->enqueue(*pictures, logits.data, stream);
   });
+}
+
+Status Session::enqueue(TensorView<const float> images, TensorView<float> logits,
+                        CUstream_st* stream) {
+  return impl_->enqueue(images, logits, stream);
+}
+
+Status Session::enqueue(TensorView<const std::uint8_t> images, TensorView<float> logits,
+                        CUstream_st* stream) {
+  return impl_->enqueue(images, logits, stream);
 }
 
 Status Session::collect(TensorView<float> logits) {
   return guarded([&]() -> Status {
-    XC_RETURN_IF_ERROR(check_logits(impl_->info, logits.shape));
+    XC_RETURN_IF_ERROR(check_logits(impl_->info, logits));
     return impl_->collect(logits.data);
   });
 }
 
+template <class T>
+Status Session::Impl::run(TensorView<const T> images, TensorView<float> logits) {
+  XC_RETURN_IF_ERROR(guarded([&] { return check_run(logits); }));
+  XC_RETURN_IF_ERROR(submit_images(images));
+  return guarded([&] { return collect(logits.data); });
+}
+
 Status Session::run(TensorView<const float> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(guarded([&] { return impl_->check_run(logits.shape); }));
-  XC_RETURN_IF_ERROR(submit(images));
-  return collect(logits);
+  return impl_->run(images, logits);
 }
 
 Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(guarded([&] { return impl_->check_run(logits.shape); }));
-  XC_RETURN_IF_ERROR(submit(images));
-  return collect(logits);
+  return impl_->run(images, logits);
 }
 
 Result<Profile> Session::profile(int runs) {

@@ -44,10 +44,19 @@ struct Session::Impl {
   Status prepare_step(std::size_t i);
   Status lay_out();
   void describe();
+  Result<Pictures> check_pictures(TensorView<const float> images) const;
+  Result<Pictures> check_pictures(TensorView<const std::uint8_t> images) const;
   Status submit(const Pictures& pictures);
   Status collect(float* logits);
+  // The public functions of these names, of either type of images.
+  template <class T>
+  Status submit_images(TensorView<const T> images);
+  template <class T>
+  Status run(TensorView<const T> images, TensorView<float> logits);
+  template <class T>
+  Status enqueue(TensorView<const T> images, TensorView<float> logits, CUstream_st* stream);
   Status check_idle(const char* before) const;
-  Status check_run(const Shape& logits) const;
+  Status check_run(TensorView<float> logits) const;
   Status report_layer(std::size_t step);
   void set_normalisation(const Preprocess& preprocess);
 

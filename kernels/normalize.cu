@@ -6,6 +6,11 @@
 // lane the next one from a sector's first on, and then make fours t, t + 128, ... of it: four bytes
 // read, 8 or 16 bytes written, neighbouring lanes neighbouring fours. Shared memory: the samples,
 // 2080 bytes. It is limited by DRAM, 9 bytes a pixel in 16 bits.
+//
+// copy_pictures: y[pixel][c] = x[pixel][c] of dense float32 samples, in such rows too. A block
+// takes 128 fours of one row, a thread each of them: four reads of 4 bytes, which from NHWC lie
+// side by side and from NCHW in three planes, so that a warp's four reads share their sectors in
+// the L1.
 #include "kernels/normalize.h"
 
 #include <algorithm>
@@ -95,16 +100,60 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+struct CopyPicturesParams {
+  const float* src;
+  void* dst;
+  int height;
+  int width;
+  int row_fours;
+  bool planes;  // NCHW
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    copy_pictures_kernel(const __grid_constant__ CopyPicturesParams params) {
+  const auto row = static_cast<int>(blockIdx.x);  // of all pictures
+  const int four = static_cast<int>(blockIdx.y * kThreads + threadIdx.x);
+  if (four >= params.row_fours) {
+    return;
+  }
+  const int picture = row / params.height;
+  float y[kFour] = {};
+#pragma unroll
+  for (int e = 0; e < kFour; ++e) {
+    const int element = four * kFour + e;
+    const int x = element / kPictureColours;
+    const int c = element % kPictureColours;
+    if (x < params.width) {
+      // A row of `picture` comes as many planes later as it has in front of it beside its own rows.
+      const std::int64_t planes_before = std::int64_t{picture} * (kPictureColours - 1) + c;
+      const std::int64_t at = params.planes
+                                  ? (planes_before * params.height + row) * params.width + x
+                                  : std::int64_t{row} * params.width * kPictureColours + element;
+      y[e] = params.src[at];
+    }
+  }
+  const std::int64_t first = (std::int64_t{row} * params.row_fours + four) * kFour;
+  store_channels<T, kFour>(static_cast<T*>(params.dst) + first, y);
+}
+
+// What both demand of their pictures.
+template <class What>
+Status check_pictures(const What& what, const Shape& shape, const void* src) {
+  if (shape.c != kPictureColours) {
+    return {Code::kInvalidArgument, what() + ": pictures have three channels"};
+  }
+  if (reinterpret_cast<std::uintptr_t>(src) % kWordBytes != 0) {
+    return {Code::kInvalidArgument, what() + ": the samples are not aligned to 4 bytes"};
+  }
+  return {};
+}
+
 }  // namespace
 
 Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args, Stream stream) {
   const auto what = [&] { return "normalize of " + to_string(shape); };
-  if (shape.c != kPictureColours) {
-    return {Code::kInvalidArgument, what() + ": pictures have three channels"};
-  }
-  if (reinterpret_cast<std::uintptr_t>(args.src) % kWordBytes != 0) {
-    return {Code::kInvalidArgument, what() + ": the samples are not aligned to 4 bytes"};
-  }
+  XC_RETURN_IF_ERROR(check_pictures(what, shape, args.src));
   if (shape.elements() == 0) {
     return {};
   }
@@ -120,6 +169,29 @@ Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args,
   return dispatch(numeric, [&](auto element) {
     return launch(what, normalize_kernel<decltype(element)>,
                   {static_cast<unsigned>(blocks), kThreads}, stream, params);
+  });
+}
+
+Status copy_pictures(const Shape& shape, Numeric numeric, const CopyPicturesArgs& args,
+                     Stream stream) {
+  constexpr std::int64_t kMostBlocksDown = 65535;
+  const auto what = [&] { return "copy of pictures " + to_string(shape); };
+  XC_RETURN_IF_ERROR(check_pictures(what, shape, args.src));
+  if (shape.elements() == 0) {
+    return {};
+  }
+  const int row_fours = picture_row(shape.w) / kFour;
+  const std::int64_t rows = std::int64_t{shape.n} * shape.h;
+  const std::int64_t blocks = ceil_div(row_fours, kThreads);  // of a row
+  if (rows > std::numeric_limits<int>::max() || blocks > kMostBlocksDown) {
+    return too_large_for_launch(what());
+  }
+  const CopyPicturesParams params = {args.src, args.dst,  shape.h,
+                                     shape.w,  row_fours, args.layout == Layout::kNCHW};
+  return dispatch(numeric, [&](auto element) {
+    return launch(what, copy_pictures_kernel<decltype(element)>,
+                  {{static_cast<unsigned>(rows), static_cast<unsigned>(blocks)}, kThreads}, stream,
+                  params);
   });
 }
 

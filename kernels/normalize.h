@@ -19,11 +19,22 @@ struct NormalizeArgs {
   std::array<float, 3> std = {};
 };
 
+// `src` is {n, h, w, 3} in either layout, dense float32 on the device, normalised; `dst` as above.
+struct CopyPicturesArgs {
+  const float* src = nullptr;
+  Layout layout = Layout::kNHWC;
+  void* dst = nullptr;
+};
+
 // Enqueues dst = (src / 255 - mean[c]) / std[c] in float32, each step rounded to nearest, which
 // gives to the bit what normalised() of xception/preprocess.h gives; then rounded to the numeric.
 // Fails with kInvalidArgument where `shape` has other than 3 channels, `src` is not aligned or one
 // launch cannot hold it, and with kDevice.
 [[nodiscard]] Status normalize(const Shape& shape, Numeric numeric, const NormalizeArgs& args,
                                Stream stream);
+
+// Enqueues dst = src, rounded to the numeric. Fails as normalize() does.
+[[nodiscard]] Status copy_pictures(const Shape& shape, Numeric numeric,
+                                   const CopyPicturesArgs& args, Stream stream);
 
 }  // namespace xception

@@ -113,37 +113,4 @@ TEST_CASE("an activation comes back from the device's layout, zeros between its 
   }
 }
 
-TEST_CASE("pictures lie in the device's layout, from either of the host's, zeros behind the rows") {
-  XC_RANDOM(random);
-  for (const int width : {1, 5, 6, 16, 37}) {
-    for (const Numeric numeric : {Numeric::kFp32, Numeric::kTf32, Numeric::kFp16, Numeric::kBf16}) {
-      const Shape shape = {2, random.integer(1, 4), width, 3};
-      CAPTURE(width, numeric_name(numeric));
-      const std::vector<float> values = random.integers(shape.elements());  // exact in all
-      std::vector<std::byte> device(picture_bytes(shape, numeric), std::byte{0xFF});
-      to_picture_layout(values.data(), Layout::kNHWC, shape, numeric, device.data());
-      std::vector<float> elements(device.size() / element_bytes(numeric));
-      from_numeric(device.data(), numeric, elements);
-      const int row = picture_row(width);
-      REQUIRE(elements.size() == static_cast<std::size_t>(shape.n * shape.h * row));
-      std::size_t next = 0;
-      for (std::size_t i = 0; i < elements.size(); ++i) {
-        const bool sample = static_cast<int>(i) % row < 3 * width;
-        REQUIRE(elements[i] == (sample ? values[next] : 0.0F));
-        next += sample ? 1 : 0;
-      }
-
-      std::vector<float> nchw(values.size());
-      const std::size_t plane = static_cast<std::size_t>(shape.h * shape.w);
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const std::size_t pixel = i / 3;
-        nchw[(pixel / plane * 3 + i % 3) * plane + pixel % plane] = values[i];
-      }
-      std::vector<std::byte> other(device.size(), std::byte{0xFF});
-      to_picture_layout(nchw.data(), Layout::kNCHW, shape, numeric, other.data());
-      CHECK(other == device);
-    }
-  }
-}
-
 }  // namespace xception

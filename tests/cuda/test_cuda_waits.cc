@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "emulator/control.h"
+#include "engine/cuda_raii.h"
 #include "model_fixture.h"
 #include "needs_emulator.h"
 #include "session_fixture.h"
@@ -76,6 +77,39 @@ TEST_CASE("a session that goes with runs under way waits for them before it free
     CHECK_FALSE(run_before_free->empty());
     CHECK(*run_before_free == control->counters());
   }
+}
+
+TEST_CASE("a session that goes waits for the run that it put on a caller's stream") {
+  const emulator::Control* control = needs_emulator();
+  if (control == nullptr) {
+    return;
+  }
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  std::optional<Session> session =
+      create(load(bytes), {.device = "cuda", .height = 17, .width = 17});
+  const SessionInfo info = session->info();
+  const auto elements = static_cast<std::size_t>(info.input.elements() + info.logits.elements());
+  const auto memory = cuda::allocate_device(elements * sizeof(float), "a buffer of a test");
+  REQUIRE(memory.ok());
+  auto* const images = static_cast<float*>(memory->get());
+  REQUIRE(cudaMemset(images, 0, elements * sizeof(float)) == cudaSuccess);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  const auto stream = cuda::make_stream();
+  REQUIRE(stream.ok());
+  control->seed(0);  // work runs when somebody waits for it
+  control->reset_counters();
+  REQUIRE(session
+              ->enqueue(TensorView<const float>{images, info.input},
+                        {images + info.input.elements(), info.logits}, stream->get())
+              .ok());
+  REQUIRE(std::string(control->counters()).empty());
+  run_before_free.reset();
+  session.reset();
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  REQUIRE(run_before_free);
+  CHECK_FALSE(run_before_free->empty());
+  CHECK(*run_before_free == control->counters());
 }
 
 TEST_CASE("a thread sleeps until its result is there, unless it is to spin") {

@@ -82,6 +82,44 @@ TEST_CASE("pictures of every size around a block's pixels are normalised") {
   }
 }
 
+// From NHWC to NCHW.
+Values to_planes(const Values& values, const Shape& shape) {
+  Values planes(values.size());
+  const std::size_t pixels = static_cast<std::size_t>(shape.h * shape.w);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t pixel = i / 3;
+    planes[(pixel / pixels * 3 + i % 3) * pixels + pixel % pixels] = values[i];
+  }
+  return planes;
+}
+
+TEST_CASE("float32 pictures of either layout are rounded, zeros behind their rows") {
+  XC_NEEDS_DEVICE();
+  XC_RANDOM(random);
+  const std::vector<Shape> shapes = {{1, 1, 1, 3},   {1, 1, 2, 3},   {3, 1, 5, 3},
+                                     {1, 2, 6, 3},   {2, 7, 16, 3},  {3, 17, 29, 3},
+                                     {1, 3, 170, 3}, {2, 2, 1400, 3}};
+  for (const Numeric numeric : kNumerics) {
+    for (const Shape& shape : shapes) {
+      INFO(to_string(shape) << " " << numeric_name(numeric));
+      Values values = random.normals(shape.elements());
+      values.front() = 1e30F;  // infinite in half precision
+      const DeviceBuffer dst(static_cast<std::size_t>(picture_elements(shape)) *
+                             element_bytes(numeric));
+      for (const Layout layout : {Layout::kNHWC, Layout::kNCHW, Layout::kNHWC}) {
+        const Values& as_given = layout == Layout::kNHWC ? values : to_planes(values, shape);
+        const DeviceBuffer src(std::as_bytes(std::span(as_given)));
+        dst.poison();
+        REQUIRE(copy_pictures(shape, numeric, {src.floats(), layout, dst.data()}, nullptr).ok());
+        const std::string error = device_error();
+        INFO(error);
+        REQUIRE(error.empty());
+        CHECK(same_bits(picture_values(dst, shape, numeric), rounded(numeric, values)));
+      }
+    }
+  }
+}
+
 TEST_CASE("normalize says what it cannot do") {
   NormalizeArgs args;
   const Status grey = normalize({1, 4, 4, 1}, Numeric::kFp16, args, nullptr);
@@ -93,6 +131,21 @@ TEST_CASE("normalize says what it cannot do") {
   args.src = nullptr;
   const Shape huge = {1 << 30, 64, 64, 3};
   CHECK(normalize(huge, Numeric::kFp16, args, nullptr).code() == Code::kInvalidArgument);
+}
+
+TEST_CASE("copy_pictures says what it cannot do") {
+  CopyPicturesArgs args;
+  const Status grey = copy_pictures({1, 4, 4, 1}, Numeric::kFp16, args, nullptr);
+  CHECK(grey.code() == Code::kInvalidArgument);
+  CHECK(grey.message().find("1x4x4x1") != std::string::npos);
+  alignas(4) constexpr std::byte kSamples[8] = {};
+  args.src = reinterpret_cast<const float*>(kSamples + 2);
+  CHECK(copy_pictures({1, 4, 4, 3}, Numeric::kFp16, args, nullptr).code() ==
+        Code::kInvalidArgument);
+  args.src = nullptr;
+  for (const Shape& huge : {Shape{1 << 30, 64, 64, 3}, Shape{1, 1, 1 << 27, 3}}) {
+    CHECK(copy_pictures(huge, Numeric::kFp16, args, nullptr).code() == Code::kInvalidArgument);
+  }
 }
 
 }  // namespace

@@ -21,6 +21,8 @@
 #include "xception/status.h"
 #include "xception/tensor.h"
 
+struct CUstream_st;
+
 namespace xception {
 
 struct ModelOptions {
@@ -195,17 +197,37 @@ class Session {
   Status submit(TensorView<const std::uint8_t> images);
   Status collect(TensorView<float> logits);
 
+  // A run of a CUDA device on pictures that are there already, to logits that stay there: `images`
+  // and `logits` are dense in memory of info().device (cudaMalloc, cudaMallocAsync or managed),
+  // images aligned to 4 bytes. Puts the run on `stream`, a cudaStream_t of that device, and returns
+  // without waiting: what the stream did before is seen, and what it does afterwards sees the
+  // logits. Allocates nothing. Runs of one session share its activations, so what it does on
+  // different streams is done in the order of the calls, and only the streams wait for that; the
+  // session's destructor waits for the last. Failures of kernels show when the stream is waited
+  // for.
+  //
+  // The stream may be under capture, into a CUDA graph of the caller's: run it once before, so that
+  // the driver has loaded every kernel. Replays are the caller's to order: none while another run
+  // of the session is under way, and none after it has gone.
+  //
+  // Not while a run is to be collected, nor with a layer callback. Fails with kUnsupported where
+  // the device has no streams, kInvalidArgument where a buffer is no memory of it, and kDevice.
+  Status enqueue(TensorView<const float> images, TensorView<float> logits, CUstream_st* stream);
+  Status enqueue(TensorView<const std::uint8_t> images, TensorView<float> logits,
+                 CUstream_st* stream);
+
   // Mean and std for the 8-bit run, of pixels scaled to 0..1.
   void set_normalisation(const Preprocess& preprocess);
 
   // Called after every step of a run, in order; an error it returns ends the run. Empty: none.
   void set_layer_callback(LayerCallback callback);
 
-  // Runs `runs` times on the last input (before the first, on zeros) and times every step, by the
-  // host's clock or, on a GPU, by the clock of the device. Not while a run is to be collected.
+  // Runs `runs` times on the last input that was submitted (before the first, on zeros) and times
+  // every step, by the host's clock or, on a GPU, by the clock of the device. Not while a run is to
+  // be collected.
   Result<Profile> profile(int runs);
 
-  // Runs the whole network `runs` times on the last input and gives the seconds of each run, by the
+  // Runs the whole network `runs` times on that input and gives the seconds of each run, by the
   // same clock: from the pictures where the first layer reads them to the logits where the last one
   // leaves them, so without what a run copies. No layer callback is called. Not while a run is to
   // be collected.
