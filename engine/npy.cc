@@ -303,6 +303,10 @@ Result<NpyArray> read_npy(const std::string& path) {
 Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape,
                  const float* data) {
   return no_throw(no_memory_for_array, [&]() -> Status {
+    if (path.find('\0') != std::string::npos) {
+      return {Code::kInvalidArgument,
+              std::string("cannot write '") + path.c_str() + "': its name has a zero byte in it"};
+    }
     for (const std::int64_t extent : shape) {
       if (extent < 0) {
         return {Code::kInvalidArgument, "an array cannot have a negative extent"};

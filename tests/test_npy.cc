@@ -116,6 +116,9 @@ TEST_CASE("Writing: what was written is read back, and a failure leaves no file"
   CHECK(missing.code() == Code::kIo);
   CHECK(missing.message().find("none") != std::string::npos);
   CHECK(write_npy(folder.path(), {6}, data.data()).code() == Code::kIo);
+  const Status cut = write_npy(path + '\0' + "b", {6}, data.data());
+  CHECK(cut.code() == Code::kInvalidArgument);
+  CHECK(cut.message() == "cannot write '" + path + "': its name has a zero byte in it");
   CHECK(write_npy(path, {-1}, data.data()).code() == Code::kInvalidArgument);
   CHECK(write_npy(path, std::vector<std::int64_t>(4, 1 << 30), data.data()).code() ==
         Code::kInvalidArgument);
