@@ -3,7 +3,9 @@
 // hold nothing with a destructor.
 #ifdef XCEPTION_HAVE_JPEG
 
+#include <algorithm>
 #include <csetjmp>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -25,8 +27,16 @@ constexpr const char* kDecoderName = "libjpeg-turbo";
 constexpr const char* kDecoderName = "libjpeg";
 #endif
 
-// A progressive file of a few kilobytes can ask for thousands of passes over a large picture.
-constexpr int kMaxScans = 500;
+// A progressive file of a few kilobytes can ask for thousands of passes over a large picture. What
+// writes such files makes about ten; as many as this of the largest picture take seconds.
+constexpr int kScansOfAny = 20;
+constexpr std::int64_t kMaxScans = 500;
+
+std::int64_t most_scans(const jpeg_decompress_struct& info) {
+  const std::int64_t pixels =
+      std::max<std::int64_t>(std::int64_t{info.image_width} * info.image_height, 1);
+  return std::clamp<std::int64_t>(kScansOfAny * kMaxPixels / pixels, kScansOfAny, kMaxScans);
+}
 
 struct Decoder {
   jpeg_decompress_struct info;
@@ -58,8 +68,10 @@ void note_warning(j_common_ptr info, int level) {
 }
 
 void limit_scans(j_common_ptr info) {
-  if (owner(info).info.input_scan_number > kMaxScans) {
-    std::snprintf(owner(info).message, JMSG_LENGTH_MAX, "more than %d scans", kMaxScans);
+  const std::int64_t most = most_scans(owner(info).info);
+  if (owner(info).info.input_scan_number > most) {
+    std::snprintf(owner(info).message, JMSG_LENGTH_MAX, "more than %d scans",
+                  static_cast<int>(most));
     std::longjmp(owner(info).on_error, 1);
   }
 }

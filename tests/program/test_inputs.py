@@ -321,6 +321,19 @@ class InputsTest(program.ProgramTest):
                 got = self.records("-b", batch, "-j", jobs, *arguments, status=1)
                 self.assertEqual(without_times(got), expected)
 
+    def test_a_small_jpeg_that_asks_for_hours(self):
+        """Scans of a progressive file may be repeated, at a few bytes each, and each goes over the whole picture."""
+        made = self.path("made.jpg")
+        Image.new("L", (3000, 3000), 77).save(made, progressive=True)
+        with open(made, "rb") as file:
+            data = file.read()
+        last = data.rindex(b"\xff\xda")
+        path = self.write("scans.jpg", data[:last] + data[last:-2] * 450 + data[-2:])
+        _, err = self.run_demo(made)
+        self.assertEqual(err, "")
+        _, err = self.run_demo(path, status=1)
+        self.assertRegex(err, r"scans\.jpg.*more than 397 scans")
+
     def test_size_is_for_every_picture(self):
         for record in self.records(IMAGES, "--size", "24"):
             self.assertEqual(record["size"], [24, 24])
