@@ -7,6 +7,7 @@
 // strided 1x1 convolution first gathers the pixels it reads into the workspace: oneDNN 2.6 has no
 // AVX2 kernel for the strided case that comes near its 1x1 kernel (77-116 against 180-190 GFLOP/s
 // on two Zen 3 cores at 64 -> 128 and 728 -> 1024 channels).
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "engine/backend_cpu_strips.h"
 #include "engine/backend_host.h"
 #include "engine/openmp.h"
+#include "engine/processors.h"
 #include "engine/wide_values.h"
 
 namespace xception {
@@ -162,6 +164,27 @@ class CpuBackend : public HostBackend {
   std::vector<cpu::Staging> idle_staging_;
 };
 
+// OpenMP ends the process where it cannot start one.
+Result<int> choose_threads(int asked, const OpenMp& omp) {
+  if (asked > 0 && !omp.present()) {
+    return Status(Code::kUnsupported,
+                  "this oneDNN was built without OpenMP, so the number of threads cannot be set; "
+                  "leave --threads out");
+  }
+  if (!omp.present()) {
+    return 1;
+  }
+  const int wanted = asked > 0 ? asked : std::min(omp.get_max_threads(), usable_processors());
+  const int threads = startable_threads(wanted);
+  if (asked > threads) {
+    return Status(Code::kUnsupported, "only " + std::to_string(threads) + " of " +
+                                          std::to_string(asked) +
+                                          " threads can be started; use fewer, or raise the "
+                                          "limits of the process (ulimit -u, -v)");
+  }
+  return threads;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options) {
@@ -178,16 +201,11 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
                   "--precision fp32");
   }
   const OpenMp& omp = OpenMp::find();
-  if (options.threads > 0 && !omp.present()) {
-    return Status(Code::kUnsupported,
-                  "this oneDNN was built without OpenMP, so the number of threads cannot be set; "
-                  "leave --threads out");
-  }
-  const int threads =
-      options.threads > 0 ? options.threads : (omp.present() ? omp.get_max_threads() : 1);
+  const Result<int> threads = choose_threads(options.threads, omp);
+  XC_RETURN_IF_ERROR(threads.status());
   std::unique_ptr<Backend> backend;
   XC_RETURN_IF_ERROR(make_primitives("start oneDNN", [&] {
-    backend = std::make_unique<CpuBackend>(threads,
+    backend = std::make_unique<CpuBackend>(*threads,
                                            bf16 ? memory::data_type::bf16 : memory::data_type::f32);
     return Status();
   }));
