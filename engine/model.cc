@@ -5,6 +5,8 @@
 #include <memory>
 #include <span>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "engine/byte_source.h"
 #include "engine/metadata.h"
@@ -102,6 +104,22 @@ Result<std::shared_ptr<const Model>> Model::load(const std::string& path,
     // Our own files say everything themselves, whatever stands beside them.
     const bool is_ours = (*file)->metadata().count("xception.arch") > 0;
     return load_file(*file, is_ours ? std::string() : read_config_beside(path), options);
+  });
+}
+
+Result<std::shared_ptr<const Model>> Model::load(std::vector<std::byte>&& bytes,
+                                                 const ModelOptions& options) {
+  struct Owner {
+    std::vector<std::byte> bytes;
+    std::shared_ptr<const WeightFile> file;
+  };
+  return guarded("(memory)", [&]() -> Result<std::shared_ptr<const Model>> {
+    const auto owner = std::make_shared<Owner>();
+    owner->bytes = std::move(bytes);
+    Result<std::shared_ptr<const WeightFile>> file = WeightFile::from_memory(owner->bytes);
+    XC_RETURN_IF_ERROR(file.status());
+    owner->file = *std::move(file);
+    return load_file({owner, owner->file.get()}, std::string(), options);
   });
 }
 

@@ -21,17 +21,27 @@ const char* precision_name(Precision precision) {
   return "unknown";
 }
 
-void Session::Impl::set_normalisation(const Preprocess& preprocess) {
+Status Session::Impl::set_normalisation(const Preprocess& preprocess) {
+  for (std::size_t c = 0; c < preprocess.std.size(); ++c) {
+    if (!std::isfinite(preprocess.mean[c]) || !(preprocess.std[c] > 0) ||
+        !std::isfinite(preprocess.std[c])) {
+      return {Code::kInvalidArgument, "pictures cannot be normalised with mean " +
+                                          std::to_string(preprocess.mean[c]) + " and std " +
+                                          std::to_string(preprocess.std[c]) +
+                                          "; both must be finite, and std above 0"};
+    }
+  }
   normalisation.mean = preprocess.mean;
   normalisation.std = preprocess.std;
   normalisation.values = normalisation_table(preprocess);
+  return {};
 }
 
-Status Session::Impl::report_layer(std::size_t step) {
+Status Session::Impl::report_layer(const LayerCallback& report, std::size_t step) {
   const Shape& shape = shapes[step + 1];
   layer_values.resize(static_cast<std::size_t>(shape.elements()));
   XC_RETURN_IF_ERROR(backend->copy_out(at(step + 1), shape, wide[step + 1], layer_values.data()));
-  return callback({&info.layers[step], layer_values});
+  return report({&info.layers[step], layer_values});
 }
 
 // Starts where that does not mean waiting for the result. Layers are reported from collect.
@@ -63,9 +73,10 @@ Status Session::Impl::collect(float* logits) {
   }
   const std::size_t slot = collected++ % slots();
   if (!started[slot]) {
+    const LayerCallback report = callback;  // which may set another one
     Backend::AfterStep after;
-    if (callback) {
-      after = [this](std::size_t step) { return report_layer(step); };
+    if (report) {
+      after = [this, &report](std::size_t step) { return report_layer(report, step); };
     }
     XC_RETURN_IF_ERROR(backend->start(slot, after));
   }
@@ -78,12 +89,6 @@ Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
 const SessionInfo& Session::info() const { return impl_->info; }
-
-void Session::set_normalisation(const Preprocess& preprocess) {
-  impl_->set_normalisation(preprocess);
-}
-
-void Session::set_layer_callback(LayerCallback callback) { impl_->callback = std::move(callback); }
 
 namespace {
 
@@ -100,17 +105,40 @@ Status check_view(const char* what, const void* data, const Shape& shape, const 
   return {};
 }
 
+Status check_runs(int runs) {
+  return runs >= 0
+             ? Status()
+             : Status(Code::kInvalidArgument, std::to_string(runs) + " runs: expected 0 or more");
+}
+
 Status check_logits(const SessionInfo& info, TensorView<float> logits) {
   return check_view("logits", logits.data, logits.shape, "writes", info.logits);
 }
 
+}  // namespace
+
 // A run needs memory for a layer callback, a profile and the text of a failure only.
 template <class Body>
-Status guarded(Body&& body) {
+Status Session::Impl::call(const Body& body) {
+  struct Scope {
+    bool& flag;
+    ~Scope() { flag = false; }
+  };
+  if (in_call) {
+    return {Code::kInvalidArgument,
+            "the session is in a call already; a layer callback may not run it, nor may another "
+            "thread meanwhile"};
+  }
+  in_call = true;
+  const Scope scope{in_call};
   return no_throw([] { return "not enough memory to run the session"; }, body);
 }
 
-}  // namespace
+Status Session::set_normalisation(const Preprocess& preprocess) {
+  return impl_->call([&] { return impl_->set_normalisation(preprocess); });
+}
+
+void Session::set_layer_callback(LayerCallback callback) { impl_->callback = std::move(callback); }
 
 Status Session::Impl::check_run(TensorView<float> logits) const {
   XC_RETURN_IF_ERROR(check_idle("another"));
@@ -132,7 +160,7 @@ Result<Pictures> Session::Impl::check_pictures(TensorView<const std::uint8_t> im
 
 template <class T>
 Status Session::Impl::submit_images(TensorView<const T> images) {
-  return guarded([&]() -> Status {
+  return call([&]() -> Status {
     const Result<Pictures> pictures = check_pictures(images);
     XC_RETURN_IF_ERROR(pictures.status());
     return submit(*pictures);
@@ -148,7 +176,7 @@ Status Session::submit(TensorView<const std::uint8_t> images) {
 template <class T>
 Status Session::Impl::enqueue(TensorView<const T> images, TensorView<float> logits,
                               CUstream_st* stream) {
-  return guarded([&]() -> Status {
+  return call([&]() -> Status {
     XC_RETURN_IF_ERROR(check_run(logits));
     const Result<Pictures> pictures = check_pictures(images);
     XC_RETURN_IF_ERROR(pictures.status());
@@ -171,7 +199,7 @@ Status Session::enqueue(TensorView<const std::uint8_t> images, TensorView<float>
 }
 
 Status Session::collect(TensorView<float> logits) {
-  return guarded([&]() -> Status {
+  return impl_->call([&]() -> Status {
     XC_RETURN_IF_ERROR(check_logits(impl_->info, logits));
     return impl_->collect(logits.data);
   });
@@ -179,9 +207,9 @@ Status Session::collect(TensorView<float> logits) {
 
 template <class T>
 Status Session::Impl::run(TensorView<const T> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(guarded([&] { return check_run(logits); }));
+  XC_RETURN_IF_ERROR(call([&] { return check_run(logits); }));
   XC_RETURN_IF_ERROR(submit_images(images));
-  return guarded([&] { return collect(logits.data); });
+  return call([&] { return collect(logits.data); });
 }
 
 Status Session::run(TensorView<const float> images, TensorView<float> logits) {
@@ -194,7 +222,8 @@ Status Session::run(TensorView<const std::uint8_t> images, TensorView<float> log
 
 Result<Profile> Session::profile(int runs) {
   Profile profile;
-  const Status status = guarded([&]() -> Status {
+  const Status status = impl_->call([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_runs(runs));
     XC_RETURN_IF_ERROR(impl_->check_idle("a profile"));
     for (int run = 0; run < runs; ++run) {
       XC_RETURN_IF_ERROR(impl_->backend->time_steps(impl_->last_slot(),
@@ -208,7 +237,8 @@ Result<Profile> Session::profile(int runs) {
 
 Result<std::vector<double>> Session::time_network(int runs) {
   std::vector<double> times;
-  const Status status = guarded([&]() -> Status {
+  const Status status = impl_->call([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_runs(runs));
     XC_RETURN_IF_ERROR(impl_->check_idle("a measurement"));
     for (int run = 0; run < runs; ++run) {
       const Result<double> seconds = impl_->backend->time_network(impl_->last_slot());
@@ -221,19 +251,36 @@ Result<std::vector<double>> Session::time_network(int runs) {
   return times;
 }
 
-void softmax(TensorView<const float> logits, TensorView<float> probabilities) {
-  const std::int64_t rows = logits.shape.elements() / std::max(logits.shape.c, 1);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const float* src = logits.data + row * logits.shape.c;
-    const float* const end = src + logits.shape.c;
-    const double largest = *std::max_element(src, end);
-    // Each is computed twice, so that none has to be kept.
-    const auto exponential = [largest](float x) { return std::exp(x - largest); };
-    const double sum = std::accumulate(
-        src, end, 0.0, [&](double before, float x) { return before + exponential(x); });
-    std::transform(src, end, probabilities.data + row * logits.shape.c,
-                   [&](float x) { return static_cast<float>(exponential(x) / sum); });
-  }
+namespace {
+
+void softmax_row(std::span<const float> logits, float* probabilities) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  // Each is computed twice, so that none has to be kept.
+  const auto exponential = [largest](float x) { return std::exp(x - largest); };
+  const double sum =
+      std::accumulate(logits.begin(), logits.end(), 0.0,
+                      [&](double before, float x) { return before + exponential(x); });
+  std::transform(logits.begin(), logits.end(), probabilities,
+                 [&](float x) { return static_cast<float>(exponential(x) / sum); });
+}
+
+}  // namespace
+
+Status softmax(TensorView<const float> logits, TensorView<float> probabilities) {
+  const auto no_memory = [] { return "not enough memory for the probabilities"; };
+  return no_throw(no_memory, [&]() -> Status {
+    const Shape& shape = logits.shape;
+    if (shape != probabilities.shape || logits.data == nullptr || probabilities.data == nullptr) {
+      return {Code::kInvalidArgument, "no probabilities " + to_string(probabilities.shape) +
+                                          " of logits " + to_string(shape) +
+                                          ": both need memory, and one shape"};
+    }
+    const auto classes = static_cast<std::size_t>(shape.c);
+    for (std::int64_t at = 0; at < shape.elements(); at += shape.c) {
+      softmax_row({logits.data + at, classes}, probabilities.data + at);
+    }
+    return {};
+  });
 }
 
 }  // namespace xception

@@ -225,7 +225,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
     impl->info.input = *input;
     impl->info.logits = impl->shapes.back();
     impl->describe();
-    impl->set_normalisation(impl->model->info().preprocess);
+    XC_RETURN_IF_ERROR(impl->set_normalisation(impl->model->info().preprocess));
     return Session(std::move(impl));
   });
 }

@@ -34,6 +34,7 @@ struct Session::Impl {
   std::vector<float> layer_values;   // staging of the layer callback
   Normalisation normalisation{};
   LayerCallback callback;
+  bool in_call = false;  // of a public function: a callback may not make another
   SessionInfo info;
   std::size_t submitted = 0;  // runs, since the session began
   std::size_t collected = 0;
@@ -57,8 +58,11 @@ struct Session::Impl {
   Status enqueue(TensorView<const T> images, TensorView<float> logits, CUstream_st* stream);
   Status check_idle(const char* before) const;
   Status check_run(TensorView<float> logits) const;
-  Status report_layer(std::size_t step);
-  void set_normalisation(const Preprocess& preprocess);
+  Status report_layer(const LayerCallback& report, std::size_t step);
+  // The body of a public function.
+  template <class Body>
+  Status call(const Body& body);
+  Status set_normalisation(const Preprocess& preprocess);
 
   std::size_t slots() const { return static_cast<std::size_t>(backend->slots()); }
   std::size_t last_slot() const { return (submitted + slots() - 1) % slots(); }

@@ -1,11 +1,13 @@
 // A session from creation to its last run: arguments, results that may not depend on batch, thread
-// or layout, what sessions share and what they show.
+// or layout, and what sessions share. What they show is in test_session_inside.cc.
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <limits>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -250,7 +252,27 @@ TEST_CASE("views of other shapes are refused, and nothing is written") {
   check_refused(session.run(TensorView<const std::uint8_t>{samples.data(), images, Layout::kNCHW},
                             TensorView<float>{result.data(), logits}),
                 Code::kInvalidArgument, "8-bit images must be NHWC");
+  check_refused(session.run(TensorView<const float>{nullptr, images}, {result.data(), logits}),
+                Code::kInvalidArgument, "images have no memory: their pointer is null");
+  check_refused(session.submit(TensorView<const std::uint8_t>{nullptr, images}),
+                Code::kInvalidArgument, "images have no memory: their pointer is null");
+  check_refused(session.run(TensorView<const float>{data.data(), images}, {nullptr, logits}),
+                Code::kInvalidArgument, "logits have no memory: their pointer is null");
   CHECK(result == Values(1000, 7.0F));
+}
+
+TEST_CASE("a device of the host has no streams to put a run on") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  for (const std::string device : {"cpu", "reference"}) {
+    Session session = create(load(bytes), {.device = device, .threads = 1});
+    const Values images = pictures(random, session.info().input);
+    Values logits(static_cast<std::size_t>(session.info().logits.elements()));
+    check_refused(session.enqueue(TensorView<const float>{images.data(), session.info().input},
+                                  {logits.data(), session.info().logits}, nullptr),
+                  Code::kUnsupported,
+                  "device '" + device + "' has no streams; use run(), or a session on cuda");
+  }
 }
 
 // --- results -----------------------------------------------------------------------------------
@@ -278,8 +300,19 @@ TEST_CASE("8-bit pictures are normalised as the model says") {
   Preprocess other;
   other.mean = {0.1F, 0.2F, 0.3F};
   other.std = {1.0F, 0.5F, 0.25F};
-  session.set_normalisation(other);
-  CHECK(check(other) != first);
+  REQUIRE(session.set_normalisation(other).ok());
+  const Values second = check(other);
+  CHECK(second != first);
+  for (const float bad : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN(),
+                          std::numeric_limits<float>::infinity()}) {
+    Preprocess refused = other;
+    refused.std[1] = bad;
+    CHECK(session.set_normalisation(refused).code() == Code::kInvalidArgument);
+  }
+  Preprocess refused = other;
+  refused.mean[2] = std::numeric_limits<float>::quiet_NaN();
+  check_says(session.set_normalisation(refused), {"cannot be normalised", "mean nan", "std 0.25"});
+  CHECK(same_bits(check(other), second));
 }
 
 TEST_CASE("planes and interleaved pictures give the same bits") {
@@ -455,6 +488,23 @@ TEST_CASE("two sessions on two threads give what one gives") {
   CHECK(equal == std::vector<int>{25, 25});
 }
 
+TEST_CASE("a model keeps the bytes that it is given") {
+  XC_RANDOM(random);
+  const std::string text = seed_fixture(random).bytes();
+  const auto view = std::as_bytes(std::span(text));
+  const auto owned = [&] { return std::vector<std::byte>(view.begin(), view.end()); };
+  auto model = Model::load(owned());  // a temporary
+  REQUIRE(model.ok());
+  Session session = create(*std::move(model), {.device = "cpu", .threads = 1});
+  const Values images = pictures(random, session.info().input);
+  Session other = create(load(text), {.device = "cpu", .threads = 1});
+  CHECK(same_bits(run(session, images), run(other, images)));
+
+  std::vector<std::byte> cut = owned();
+  cut.resize(cut.size() / 2);
+  CHECK(Model::load(std::move(cut)).status().code() == Code::kBadModel);
+}
+
 TEST_CASE("a session keeps its model, and can be moved") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();
@@ -502,94 +552,6 @@ TEST_CASE("a run leaves the caller's OpenMP settings alone") {
     }
   }
   set(before);
-}
-
-// --- looking inside ----------------------------------------------------------------------------
-
-TEST_CASE("the layer callback sees every layer in order") {
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  for (const char* device : {"cpu", "reference"}) {
-    for (const bool fuse : {true, false}) {
-      INFO(device << ", fuse " << fuse);
-      Session session = create(
-          load(bytes), {.device = device, .height = 17, .width = 17, .threads = 1, .fuse = fuse});
-      const Values images = pictures(random, session.info().input);
-      const Values expected = run(session, images);
-      std::vector<std::string> seen;
-      Values last;
-      session.set_layer_callback([&](const LayerOutput& output) {
-        REQUIRE(output.layer == &session.info().layers.at(seen.size()));
-        REQUIRE(output.values.size() == static_cast<std::size_t>(output.layer->output.elements()));
-        seen.push_back(output.layer->name);
-        last.assign(output.values.begin(), output.values.end());
-        return Status();
-      });
-      CHECK(same_bits(run(session, images), expected));
-      CHECK(seen.size() == session.info().layers.size());
-      CHECK(same_bits(last, expected));
-
-      // Its error ends the run, and the next one is whole again.
-      std::size_t left = 10;
-      session.set_layer_callback([&](const LayerOutput&) {
-        return --left == 0 ? Status(Code::kIo, "the disk is full") : Status();
-      });
-      Values logits;
-      check_refused(run(session, images, logits), Code::kIo, "the disk is full");
-      CHECK(left == 0);
-      session.set_layer_callback({});
-      CHECK(same_bits(run(session, images), expected));
-    }
-  }
-}
-
-TEST_CASE("a profile has a row for each run and a time for each layer") {
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  Session session = create(load(bytes), {.device = "cpu", .threads = 1});
-  const Values images = pictures(random, session.info().input);
-  const Values expected = run(session, images);
-  for (const int runs : {0, 1, 3}) {
-    const Result<Profile> profile = session.profile(runs);
-    REQUIRE(profile.ok());
-    CHECK(profile->size() == static_cast<std::size_t>(runs));
-    for (const std::vector<double>& row : *profile) {
-      CHECK(row.size() == session.info().layers.size());
-      CHECK(*std::min_element(row.begin(), row.end()) >= 0);
-      CHECK(*std::max_element(row.begin(), row.end()) > 0);
-    }
-  }
-  CHECK(same_bits(run(session, images), expected));
-}
-
-TEST_CASE("the network is timed as often as asked, and gives what it gave") {
-  XC_RANDOM(random);
-  const std::string bytes = seed_fixture(random).bytes();
-  for (const char* device : {"cpu", "reference"}) {
-    Session session = create(load(bytes), {.device = device, .threads = 1});
-    const Values images = pictures(random, session.info().input);
-    const Values expected = run(session, images);
-    for (const int runs : {0, 1, 3}) {
-      const Result<std::vector<double>> times = session.time_network(runs);
-      REQUIRE(times.ok());
-      CHECK(times->size() == static_cast<std::size_t>(runs));
-      CHECK(std::all_of(times->begin(), times->end(), [](double time) { return time > 0; }));
-    }
-    CHECK(same_bits(run(session, images), expected));
-  }
-}
-
-TEST_CASE("probabilities are those of the logits") {
-  const Values logits = {0, std::log(2.0F), std::log(5.0F), 1000, 1000, -1000};
-  Values probabilities(6);
-  softmax({logits.data(), {2, 1, 1, 3}}, {probabilities.data(), {2, 1, 1, 3}});
-  const Values expected = {0.125F, 0.25F, 0.625F, 0.5F, 0.5F, 0.0F};
-  for (std::size_t i = 0; i < 6; ++i) {
-    CHECK(std::abs(probabilities[i] - expected[i]) < 1e-7F);
-  }
-  Values in_place = logits;
-  softmax({in_place.data(), {2, 1, 1, 3}}, {in_place.data(), {2, 1, 1, 3}});
-  CHECK(same_bits(in_place, probabilities));
 }
 
 }  // namespace xception

@@ -31,9 +31,10 @@ void check_allocates_nothing(Session& session, Random& random) {
     INFO(which << " run");
     const std::uint64_t before = allocations::total_bytes();
     const Status status = session.run(view, result);
-    softmax({logits.data(), session.info().logits}, result);
+    const Status probabilities = softmax({logits.data(), session.info().logits}, result);
     const std::uint64_t after = allocations::total_bytes();
     REQUIRE(status.ok());
+    REQUIRE(probabilities.ok());
     CHECK(after - before == 0);
   }
 }

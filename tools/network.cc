@@ -95,7 +95,7 @@ Result<Session*> Network::session(int batch, int height, int width) {
     session = Session::create(model_, options);
   }
   XC_RETURN_IF_ERROR(as_model_failure(session.status()));
-  session->set_normalisation(preprocess_);
+  XC_RETURN_IF_ERROR(session->set_normalisation(preprocess_));
   sessions_.push_front(*std::move(session));
   return &sessions_.front();
 }

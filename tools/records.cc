@@ -202,7 +202,10 @@ void rank(const std::vector<float>& logits, const Options& options, Record& reco
   const int classes = static_cast<int>(logits.size());
   std::vector<float> probabilities(logits.size());
   const Shape shape = {1, 1, 1, classes};
-  softmax({logits.data(), shape}, {probabilities.data(), shape});
+  record.status = softmax({logits.data(), shape}, {probabilities.data(), shape});
+  if (!record.status.ok()) {
+    return;
+  }
 
   std::vector<int> order(logits.size());
   std::iota(order.begin(), order.end(), 0);

@@ -164,7 +164,7 @@ TEST_CASE("8-bit pictures are normalised on the device as on the host") {
   for (const Precision precision : {Precision::kFp32, Precision::kFp16}) {
     INFO(precision_name(precision));
     Session session = create(model, {.device = "cuda", .precision = precision, .batch = 2});
-    session.set_normalisation(preprocess);
+    REQUIRE(session.set_normalisation(preprocess).ok());
     const std::vector<std::uint8_t> samples = pixels(random, session.info().input);
     Values images;
     for (std::size_t i = 0; i < samples.size(); ++i) {

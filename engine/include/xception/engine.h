@@ -4,7 +4,8 @@
 //   auto session = Session::create(*model, {.batch = 8});
 //   session->run(images, logits);
 //
-// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals.
+// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals;
+// SessionOptions::threads names the one case where what is below it does.
 #pragma once
 
 #include <cstddef>
@@ -62,6 +63,9 @@ class Model {
   // config.json is read.
   static Result<std::shared_ptr<const Model>> load(std::span<const std::byte> bytes,
                                                    const ModelOptions& options = {});
+  // The same, and the model keeps them.
+  static Result<std::shared_ptr<const Model>> load(std::vector<std::byte>&& bytes,
+                                                   const ModelOptions& options = {});
 
   const ModelInfo& info() const;
 
@@ -92,8 +96,8 @@ struct DeviceList {
   std::string no_cuda;  // why no GPU is among them; empty where one is
 };
 
-// The devices of this machine, of which "auto" takes the first usable GPU, else the CPU. Asks the
-// CUDA driver, where the build has CUDA.
+// The devices of this machine, the slow "reference" among them, of which "auto" takes the first
+// usable GPU, else the CPU. Asks the CUDA driver, where the build has CUDA.
 DeviceList list_devices();
 
 enum class Precision { kFp32, kBf16, kFp16, kTf32 };
@@ -116,7 +120,13 @@ struct SessionOptions {
   int batch = 1;   // to kMaxBatch
   int height = 0;  // 0: the model's preprocess.size
   int width = 0;
-  int threads = 0;   // of the CPU backend; 0: as many as OpenMP would take
+  // Of the CPU backend. 0: as many as OpenMP would take, but no more than the processors that the
+  // calling thread may use and that a quota of its control group (version 2) pays for. Each thread
+  // that runs sessions has as many of its own, which OpenMP starts in its first run and keeps.
+  // `create` tries whether they start, for later OpenMP would end the process. A child of fork()
+  // has none of its parent's: where that has run sessions with more than one, run the child's with
+  // one, or start another program.
+  int threads = 0;
   bool fuse = true;  // off: every module of the PyTorch network stays a step of its own
   // Of a CUDA device: the steps are recorded once and a run starts them all with one call.
   bool cuda_graph = true;
@@ -153,19 +163,24 @@ struct SessionInfo {
   std::vector<LayerInfo> layers;    // in the order they run
 };
 
-// A layer's output while it still stands in the arena. `values` are float32 NHWC.
+// A layer's output, copied for the callback: `values`, float32 NHWC, are the next layer's as soon
+// as it returns.
 struct LayerOutput {
   const LayerInfo* layer = nullptr;
   std::span<const float> values;
 };
+// What it throws comes out of the call that made the run. It may set another callback, and may not
+// run the session or profile it, which fails with kInvalidArgument.
 using LayerCallback = std::function<Status(const LayerOutput&)>;
 
 // Seconds a step took, in the order of SessionInfo::layers, one row a run.
 using Profile = std::vector<std::vector<double>>;
 
 // Belongs to one thread at a time. Everything is allocated in create; run allocates nothing but
-// what oneDNN does inside its primitives. Where a run has been submitted and not collected, the
-// destructor waits for it.
+// what oneDNN does inside its primitives, and the copies for a layer callback. On the CPU the pages
+// of the arena are the system's to find in the first run: under a limit of memory, count
+// info().arena_bytes. Where a run has been submitted and not collected, the destructor waits for
+// it. One that was moved from may be destroyed or assigned to, no more.
 class Session {
  public:
   // Plans, allocates and packs. Fails with kInvalidArgument (a size that the network does not
@@ -191,8 +206,9 @@ class Session {
 
   // A run in two halves, so that pictures may be on their way while those before them are computed:
   // `submit` takes the images, which may go afterwards, `collect` waits for the logits of the run
-  // that was submitted first. At most info().runs_in_flight may be between the two. A run that
-  // fails in `collect` is over; logits of a wrong shape leave it to be collected.
+  // that was submitted first; where runs_in_flight is 1, as on the CPU, it computes them. At most
+  // info().runs_in_flight may be between the two. A run that fails in `collect` is over; logits of
+  // a wrong shape leave it to be collected.
   Status submit(TensorView<const float> images);
   Status submit(TensorView<const std::uint8_t> images);
   Status collect(TensorView<float> logits);
@@ -216,8 +232,9 @@ class Session {
   Status enqueue(TensorView<const std::uint8_t> images, TensorView<float> logits,
                  CUstream_st* stream);
 
-  // Mean and std for the 8-bit run, of pixels scaled to 0..1.
-  void set_normalisation(const Preprocess& preprocess);
+  // Mean and std for the 8-bit run, of pixels scaled to 0..1. Fails with kInvalidArgument where
+  // they are not finite or std is not above 0.
+  Status set_normalisation(const Preprocess& preprocess);
 
   // Called after every step of a run, in order; an error it returns ends the run. Empty: none.
   void set_layer_callback(LayerCallback callback);
@@ -239,7 +256,9 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-// Probabilities of each row of logits, computed in double. In place is allowed. Allocates nothing.
-void softmax(TensorView<const float> logits, TensorView<float> probabilities);
+// Probabilities of each row of logits, computed in double; of one that has a NaN or an infinity all
+// are NaN. In place is allowed. Allocates nothing. Fails with kInvalidArgument where the shapes
+// differ or there is no memory.
+Status softmax(TensorView<const float> logits, TensorView<float> probabilities);
 
 }  // namespace xception
