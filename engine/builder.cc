@@ -1,11 +1,10 @@
 #include "engine/builder.h"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <string_view>
 
+#include "engine/decimal.h"
 #include "engine/safetensors_header.h"
 
 namespace xception {
@@ -15,10 +14,7 @@ constexpr int kImageChannels = 3;
 constexpr std::int64_t kMaxClasses = 1 << 24;
 
 Status negative_variance(const std::string& name, float value, std::size_t index) {
-  std::array<char, 32> text{};
-  const std::to_chars_result end = std::to_chars(text.data(), text.data() + text.size(), value);
-  return {Code::kBadModel, "tensor '" + name + "' has the value " +
-                               std::string(text.data(), end.ptr) + " at index " +
+  return {Code::kBadModel, "tensor '" + name + "' has the value " + decimal(value) + " at index " +
                                std::to_string(index) + "; a variance cannot be negative"};
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <string>
 
+#include "decimal.h"
 #include "no_throw.h"
 #include "resample.h"
 
@@ -62,10 +63,9 @@ Extent long_side_to(const Image& image, int side) {
 
 // round(255 * mean) with the decimal number that was meant: 0.3F is above 0.3, and 76.5 is a tie.
 std::uint8_t border_colour(float mean) {
-  std::array<char, 64> text{};
+  const std::string text = decimal(mean);
   double meant = static_cast<double>(mean);
-  const std::to_chars_result written = std::to_chars(text.data(), text.data() + text.size(), mean);
-  std::from_chars(text.data(), written.ptr, meant);
+  std::from_chars(text.data(), text.data() + text.size(), meant);
   return static_cast<std::uint8_t>(round_half_even(std::clamp(255.0 * meant, 0.0, 255.0)));
 }
 
@@ -78,7 +78,7 @@ Status check_preprocess(const Preprocess& preprocess) {
   const double side = std::floor(preprocess.size / preprocess.crop_pct);
   if (preprocess.mode == ResizeMode::kCenter && !(side >= 1 && side <= kMaxShortSide)) {
     return Status(Code::kInvalidArgument,
-                  "crop_pct " + std::to_string(preprocess.crop_pct) +
+                  "crop_pct " + decimal(preprocess.crop_pct) +
                       " is not possible; it is the share of the short side that is kept, such as "
                       "0.875");
   }

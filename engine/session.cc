@@ -2,6 +2,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine/decimal.h"
 #include "engine/no_throw.h"
 #include "engine/session_impl.h"
 
@@ -26,8 +27,8 @@ Status Session::Impl::set_normalisation(const Preprocess& preprocess) {
     if (!std::isfinite(preprocess.mean[c]) || !(preprocess.std[c] > 0) ||
         !std::isfinite(preprocess.std[c])) {
       return {Code::kInvalidArgument, "pictures cannot be normalised with mean " +
-                                          std::to_string(preprocess.mean[c]) + " and std " +
-                                          std::to_string(preprocess.std[c]) +
+                                          decimal(preprocess.mean[c]) + " and std " +
+                                          decimal(preprocess.std[c]) +
                                           "; both must be finite, and std above 0"};
     }
   }
