@@ -9,7 +9,13 @@ namespace xception::decoders {
 namespace {
 
 constexpr unsigned kOrientationTag = 0x0112;
-constexpr unsigned kShort = 3;
+
+// Bytes of an integer of that TIFF type; 0 of other types, and of unsigned bytes, which Pillow does
+// not take for a number.
+constexpr std::size_t integer_bytes(unsigned type) {
+  constexpr std::array<std::uint8_t, 14> kBytes = {0, 0, 0, 2, 4, 0, 1, 0, 2, 4, 0, 0, 0, 4};
+  return type < kBytes.size() ? kBytes[type] : 0;
+}
 
 // The TIFF structure of the first Exif segment; empty where there is none before the pixels.
 Bytes find_in_jpeg(Bytes file) {
@@ -55,7 +61,8 @@ int orientation_of(Bytes tiff) {
     return 1;
   }
   const auto get16 = [&](std::size_t at) { return little ? le16(tiff, at) : be16(tiff, at); };
-  const std::size_t directory = little ? le32(tiff, 4) : be32(tiff, 4);
+  const auto get32 = [&](std::size_t at) { return little ? le32(tiff, at) : be32(tiff, at); };
+  const std::size_t directory = get32(4);
   if (directory > tiff.size() - 2) {
     return 1;
   }
@@ -66,8 +73,13 @@ int orientation_of(Bytes tiff) {
     if (at + kEntry > tiff.size()) {
       break;
     }
-    if (get16(at) == kOrientationTag && get16(at + 2) == kShort) {
-      const unsigned value = get16(at + 8);
+    const std::size_t bytes = integer_bytes(get16(at + 2));
+    const std::size_t count = get32(at + 4);
+    // Values that together take more than four bytes stand elsewhere.
+    if (get16(at) == kOrientationTag && bytes > 0 && count > 0 && bytes * count <= 4) {
+      const std::size_t value = bytes == 1   ? u8(tiff, at + 8)
+                                : bytes == 2 ? get16(at + 8)
+                                             : get32(at + 8);
       return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
     }
   }

@@ -79,10 +79,13 @@ def packed_rows(values, depth):
     return [np.packbits(row.reshape(-1)).tobytes() for row in bits]
 
 
-def exif_bytes(orientation, big_endian):
+def exif_bytes(orientation, big_endian, kind="short"):
+    """`kind`: the TIFF type that the orientation is written as."""
     order = ">" if big_endian else "<"
+    number, code = {"byte": (1, "B3x"), "short": (3, "H2x"), "long": (4, "I"), "signed byte": (6, "b3x"),
+                    "signed short": (8, "h2x"), "signed long": (9, "i")}[kind]
     return (b"Exif\0\0" + (b"MM\0*" if big_endian else b"II*\0")
-            + struct.pack(order + "IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0))
+            + struct.pack(order + "IHHHI" + code + "I", 8, 1, 0x0112, number, 1, orientation, 0))
 
 
 def make_pictures(rng, folder):
@@ -123,6 +126,11 @@ def make_pictures(rng, folder):
     for orientation in range(1, 9):
         save(f"exif{orientation}.jpg", rgb(70, 45), "420", format="JPEG",
              exif=exif_bytes(orientation, orientation % 2 == 0))
+    upright = Image.fromarray(mixed(np.random.default_rng(6), 20, 30))
+    for kind in ("byte", "long", "signed byte", "signed short", "signed long"):
+        for big_endian in (False, True):
+            save(f"exif_{kind.replace(' ', '_')}{int(big_endian)}.jpg", upright, "420", format="JPEG",
+                 exif=exif_bytes(6, big_endian, kind))
 
     # PNG
     save("rgb.png", rgb(123, 87), format="PNG")
