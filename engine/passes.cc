@@ -87,7 +87,7 @@ std::shared_ptr<const Affine> compose(const Affine* first, const Affine& second)
 std::optional<Op> fold_batch_norm_rule(const Op& producer, const Op& consumer) {
   const auto* conv = std::get_if<Conv2d>(&producer);
   const auto* norm = std::get_if<BatchNorm>(&consumer);
-  if (conv == nullptr || norm == nullptr || conv->relu || conv->second_affine || conv->add) {
+  if (conv == nullptr || norm == nullptr || conv->relu || conv->add) {
     return std::nullopt;
   }
   Conv2d merged = *conv;
