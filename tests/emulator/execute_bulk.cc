@@ -20,7 +20,7 @@ constexpr std::size_t kBoxAlignment = 128;
 // Checks reads of global memory that are of any length, as loads of up to 16 bytes.
 class SourceReader {
  public:
-  explicit SourceReader(Warp* warp) : warp_(*warp) {}
+  SourceReader(Warp* warp, int lane) : warp_(*warp), early_((warp->early() >> lane & 1) != 0) {}
 
   std::optional<Fault> read(Address address, std::size_t bytes) {
     LaunchCounters& counters = warp_.block().count();
@@ -46,9 +46,11 @@ class SourceReader {
     if (count_ != 0) {
       Block& block = warp_.block();
       int lane = 0;
-      fault =
-          block.memory().access(Access::kRead, {kAllLanes >> (kLanes - count_), addresses_, step_},
-                                block.accessor(), &lane);
+      const WarpRequest request = {kAllLanes >> (kLanes - count_), addresses_, step_};
+      fault = block.memory().access(Access::kRead, request, block.accessor(), &lane);
+      if (!fault && early_) {
+        fault = read_of_earlier_kernel(warp_, request, kBeforeWait, &lane);
+      }
     }
     count_ = 0;
     return fault;
@@ -67,6 +69,7 @@ class SourceReader {
   }
 
   Warp& warp_;
+  bool early_;  // the lane that copies has not waited for the kernel before
   std::array<Address, kLanes> addresses_{};
   int count_ = 0;
   std::size_t step_ = 0;
@@ -107,7 +110,7 @@ Flow copy_run(Warp& warp, const Instruction& in, LaneMask mask) {
                            ": all three must be multiples of 16",
                        lane);
     }
-    SourceReader reader(&warp);
+    SourceReader reader(&warp, lane);
     std::optional<Fault> fault = reader.read(sources[lane], bytes);
     fault = fault ? fault : reader.flush();
     if (!fault) {
@@ -156,10 +159,10 @@ std::optional<Fault> read_map(Warp& warp, Address address, TensorMap* map) {
 }
 
 // The pieces of a box, row by row; what lies outside the tensor is left out.
-std::optional<Fault> box_pieces(Warp& warp, const TensorMap& map,
+std::optional<Fault> box_pieces(Warp& warp, int lane, const TensorMap& map,
                                 const std::array<std::int32_t, kMostTensorRank>& corner,
                                 Address target, std::vector<BulkPiece>* pieces) {
-  SourceReader reader(&warp);
+  SourceReader reader(&warp, lane);
   const auto extent = static_cast<std::int64_t>(map.extents[0]);
   const std::int64_t first = std::max<std::int64_t>(corner[0], 0);
   const std::int64_t last = std::min<std::int64_t>(std::int64_t{corner[0]} + map.box[0], extent);
@@ -236,7 +239,7 @@ Flow copy_box(Warp& warp, const Instruction& in, LaneMask mask) {
       corner[i] = lanes_of<std::int32_t>(warp, in.slots[3 + i])[lane];
     }
     std::vector<BulkPiece> pieces;
-    fault = box_pieces(warp, map, corner, targets[lane], &pieces);
+    fault = box_pieces(warp, lane, map, corner, targets[lane], &pieces);
     if (!fault) {
       fault = warp.block().shared().mbarriers().copy(warp.index(), lane, targets[lane],
                                                      map.rows() * map.row_bytes(), mbarriers[lane],

@@ -12,6 +12,25 @@ namespace {
 
 Flow execute_nothing(Warp&, const Instruction&, LaneMask) { return Flow::kNext; }
 
+// An mbarrier's init is known to bulk copies behind it.
+Flow execute_mbarrier_fence(Warp& warp, const Instruction& in, LaneMask mask) {
+  const Flow flow = execute_nothing_sm90(warp, in, mask);
+  if (flow == Flow::kNext) {
+    warp.block().shared().mbarriers().publish(warp.index(), mask);
+  }
+  return flow;
+}
+
+// When the next kernel starts shows nowhere: it always finds this one at its end. On a GPU it could
+// fill caches with what the kernel before this one has not written yet.
+Flow execute_launch_dependents(Warp& warp, const Instruction&, LaneMask mask) {
+  const LaneMask early = mask & warp.early();
+  return early == 0 ? Flow::kNext
+                    : warp.fail(FaultKind::kDependentLaunch,
+                                "griddepcontrol.launch_dependents before griddepcontrol.wait",
+                                std::countr_zero(early));
+}
+
 Flow execute_grid_wait(Warp& warp, const Instruction&, LaneMask mask) {
   warp.await_previous_kernel(mask);
   return Flow::kNext;
@@ -232,7 +251,7 @@ Handler decode_control(Statement* s) {
       s->take(modifier);
     }
     if (op == "fence" && s->take("mbarrier_init")) {
-      return execute_nothing_sm90;
+      return execute_mbarrier_fence;
     }
     return execute_nothing;
   }
@@ -249,8 +268,7 @@ Handler decode_control(Statement* s) {
     if (s->take("wait")) {
       return execute_grid_wait;
     }
-    // When the next kernel starts shows nowhere: it always finds this one at its end.
-    return s->take("launch_dependents") ? execute_nothing : nullptr;
+    return s->take("launch_dependents") ? execute_launch_dependents : nullptr;
   }
   return nullptr;
 }

@@ -30,23 +30,15 @@ Space space_of(Address* address) {
 
 // A read by a dependent launch of what an earlier kernel has written, which `how` says is wrong.
 Flow check_written_before(Warp& warp, const WarpRequest& request, const std::string& how) {
-  const DeviceMemory& memory = warp.block().memory();
-  const auto found = memory.find_written_before(request);
-  if (!found) {
-    return Flow::kNext;
-  }
-  return warp.fail(FaultKind::kDependentLaunch,
-                   std::to_string(request.bytes) + "-byte read at " +
-                       hex(request.addresses[static_cast<std::size_t>(found->lane)]) + " " + how +
-                       ": " + memory.describe(found->address) +
-                       ", which an earlier kernel has written, perhaps not before this one began",
-                   found->lane);
+  int lane = 0;
+  const auto fault = read_of_earlier_kernel(warp, request, how, &lane);
+  return fault ? warp.fail(*fault, lane) : Flow::kNext;
 }
 
 // What lanes of a dependent launch do before they have waited for the kernel before it.
 Flow check_early(Warp& warp, Access access, const WarpRequest& request) {
   if (access == Access::kRead) {
-    return check_written_before(warp, request, "before griddepcontrol.wait");
+    return check_written_before(warp, request, kBeforeWait);
   }
   const int lane = std::countr_zero(request.active);
   const Address address = request.addresses[static_cast<std::size_t>(lane)];
@@ -135,6 +127,21 @@ Flow touch_local(Warp& warp, Address address, std::size_t bytes, int lane, std::
 }
 
 }  // namespace
+
+std::optional<Fault> read_of_earlier_kernel(Warp& warp, const WarpRequest& request,
+                                            const std::string& how, int* lane) {
+  const DeviceMemory& memory = warp.block().memory();
+  const auto found = memory.find_written_before(request);
+  if (!found) {
+    return std::nullopt;
+  }
+  *lane = found->lane;
+  return Fault{FaultKind::kDependentLaunch,
+               std::to_string(request.bytes) + "-byte read at " +
+                   hex(request.addresses[static_cast<std::size_t>(found->lane)]) + " " + how +
+                   ": " + memory.describe(found->address) +
+                   ", which an earlier kernel has written, perhaps not before this one began"};
+}
 
 void read_addresses(Warp& warp, const Slot& slot, std::int64_t displacement, Address* addresses) {
   const auto offset = static_cast<Address>(displacement);

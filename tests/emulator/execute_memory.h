@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include "tests/emulator/block.h"
 #include "tests/emulator/ptx_statement.h"
@@ -20,6 +22,13 @@ Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask m
 
 // Addresses of shared memory, or generic ones that lie there, as offsets in it.
 Flow to_shared_offsets(Warp& warp, Space space, LaneMask mask, Address* addresses);
+
+constexpr const char* kBeforeWait = "before griddepcontrol.wait";
+
+// What is wrong about a read by a dependent launch, `how` it is done, where an earlier kernel has
+// written what it reads; if so, `lane` is that of the request.
+std::optional<Fault> read_of_earlier_kernel(Warp& warp, const WarpRequest& request,
+                                            const std::string& how, int* lane);
 
 Space take_space(Statement* statement);
 // Cache operators, eviction and prefetch hints, scopes and orders, which change nothing here. True

@@ -170,6 +170,7 @@ void SharedMemory::warp_sync(int warp, std::uint32_t mask) {
 
 void SharedMemory::proxy_fence(int warp, std::uint32_t mask) {
   impl_->cells.proxy_fence(warp, mask);
+  impl_->mbarriers.publish(warp, mask);
 }
 
 std::optional<Fault> SharedMemory::begin_wgmma(int warp, std::span<const std::uint32_t> chunks) {

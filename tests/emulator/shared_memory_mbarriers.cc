@@ -1,6 +1,7 @@
 #include "tests/emulator/shared_memory_mbarriers.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -215,11 +216,25 @@ void Mbarriers::waited(int warp, std::uint32_t lanes, Address offset) {
   }
 }
 
+void Mbarriers::publish(int warp, std::uint32_t lanes) {
+  for (auto& [offset, object] : objects_) {
+    if (object.begun.stamp.warp() == warp && (object.begun.lanes & ~lanes) == 0) {
+      object.published = true;
+    }
+  }
+}
+
 std::optional<Fault> Mbarriers::copy(int warp, int lane, Address offset, std::size_t bytes,
                                      Address mbarrier, std::vector<BulkPiece> pieces) {
   Object* object = nullptr;
   if (auto fault = find("cp.async.bulk's mbarrier", warp, lane, mbarrier, &object)) {
     return fault;
+  }
+  if (!object->published) {
+    return fault_at(FaultKind::kMissingFence, "cp.async.bulk's mbarrier", mbarrier,
+                    thread_text(object->begun.stamp.warp(), std::countr_zero(object->begun.lanes)) +
+                        " initialised it, and has executed no fence.mbarrier_init or "
+                        "fence.proxy.async since");
   }
   // To the other threads it is this thread's write, until it lands.
   for (std::size_t at = 0; at < bytes; at += kChunkBytes) {

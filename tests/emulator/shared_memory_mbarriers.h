@@ -49,6 +49,8 @@ class Mbarriers {
   // `lanes` have successfully waited at the object.
   void waited(int warp, std::uint32_t lanes, Address offset);
 
+  // Bulk copies may count from now on at what these lanes have initialised.
+  void publish(int warp, std::uint32_t lanes);
   // A bulk copy of one lane to [offset, offset + bytes), all of which counts at `mbarrier`.
   std::optional<Fault> copy(int warp, int lane, Address offset, std::size_t bytes, Address mbarrier,
                             std::vector<BulkPiece> pieces);
@@ -76,6 +78,7 @@ class Mbarriers {
     std::uint64_t phase = 0;
     std::uint32_t copies_stamp = 0;  // of the last phase in which a copy counted, 0: none
     AccessRecord begun;
+    bool published = false;  // `begun` is known to the proxy of bulk copies
     std::array<AccessRecord, kMostWarps> uses{};
   };
   struct Copy {

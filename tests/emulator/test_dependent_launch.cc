@@ -5,7 +5,7 @@ namespace xception::emulator {
 namespace {
 
 constexpr std::size_t kCount = 64;
-const char* const kWait = "griddepcontrol.launch_dependents;\ngriddepcontrol.wait;\n";
+const char* const kWait = "griddepcontrol.wait;\ngriddepcontrol.launch_dependents;\n";
 const char* const kEarly = "before griddepcontrol.wait";
 
 // A kernel of two pointers: %rd1 and %rd2, and %rd3 and %rd4 to the thread's own word behind them.
@@ -76,6 +76,15 @@ TEST_CASE("before its wait a dependent launch writes nothing") {
   m.machine.run(kernel(std::string("st.shared.u32 [%r4], %r1;\n") + kWait), {m.host, m.host});
 }
 
+TEST_CASE("a dependent launch lets the next one start only when it has waited itself") {
+  Behind m;
+  const std::string first = "griddepcontrol.launch_dependents;\ngriddepcontrol.wait;\n";
+  m.expect_fault(kernel(first), "launch_dependents before griddepcontrol.wait", m.host, m.host);
+  m.expect_fault(kernel("setp.eq.u32 %p1, %r1, 37;\n@!%p1 griddepcontrol.wait;\n"
+                        "griddepcontrol.launch_dependents;\ngriddepcontrol.wait;\n"),
+                 "thread 37,0,0", m.host, m.host);
+}
+
 TEST_CASE("each lane waits for itself") {
   Behind m;
   const std::string half = std::string("setp.lt.u32 %p1, %r1, 48;\n@!%p1 bra late;\n") + kWait +
@@ -109,6 +118,24 @@ TEST_CASE("a copy reads only the bytes that its source size says") {
   m.expect_fault(copy("16"), kEarly, mixed, mixed);
 }
 
+TEST_CASE("a bulk copy before the wait reads what no kernel has written") {
+  Behind m;
+  m.machine.profile.arch = 90;
+  const std::string copy =
+      "setp.eq.u32 %p1, %r1, 0;\n@%p1 mbarrier.init.shared::cta.b64 [%r4+512], 1;\n"
+      "@%p1 fence.mbarrier_init.release.cluster;\n"
+      "@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r4+512], 48;\n"
+      "@%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r4], [%rd1], 48, "
+      "[%r4+512];\n@!%p1 bra DONE;\nW:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r4+512], 0;\n@!%p2 bra W;\nDONE:\n";
+  m.machine.run(kernel(copy + kWait), {m.host, m.host});
+  m.machine.run(kernel(kWait + copy), {m.device, m.device});
+  m.expect_fault(kernel(copy + kWait), kEarly, m.device, m.device);
+  // Every thread but the one that copies has waited.
+  m.expect_fault(kernel("setp.eq.u32 %p3, %r1, 0;\n@!%p3 griddepcontrol.wait;\n" + copy + kWait),
+                 kEarly, m.device, m.device);
+}
+
 TEST_CASE("a dependent launch loads nothing as unchanging that a kernel has written") {
   Behind m;
   const std::string load = "ld.global.nc.v2.u32 {%r2, %r3}, [%rd5];\n";
@@ -135,7 +162,6 @@ TEST_CASE("no lane of a dependent launch exits before it has waited") {
   Behind m;
   const std::string some = "setp.eq.u32 %p1, %r1, 37;\n";
   m.expect_fault(kernel(""), "exits without griddepcontrol.wait", m.host, m.host);
-  m.expect_fault(kernel("griddepcontrol.launch_dependents;"), "exits", m.host, m.host);
   m.expect_fault(kernel(some + "@%p1 exit;\n" + kWait), "thread 37,0,0", m.host, m.host);
   m.expect_fault(kernel(some + "@%p1 bra over;\n" + kWait + "over:"), "thread 37,0,0", m.host,
                  m.host);

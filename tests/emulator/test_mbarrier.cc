@@ -319,6 +319,21 @@ TEST_CASE("bulk copies with a fault in them") {
       {FaultKind::kSharedRace, ""}, 64);
 }
 
+TEST_CASE("a bulk copy counts at an mbarrier that its thread has published") {
+  const std::string good = bulk(256, 256);
+  const std::string fence = "fence.proxy.async.shared::cta;\n";
+  const auto fenced = [&](const std::string& other) { return replaced(good, fence, other); };
+  Hopper machine(64);
+  const Address from = machine.upload(iota(64, 100));
+  machine.run(kernel(fenced("@%p1 fence.mbarrier_init.release.cluster;\n")),
+              {from, machine.allocate(256)});
+  const Expected missing = {FaultKind::kMissingFence, "no fence.mbarrier_init"};
+  check_fault(fenced(""), missing, 64);
+  check_fault(fenced("fence.acq_rel.gpu;\n"), missing, 64);
+  check_fault(fenced("@!%p1 fence.mbarrier_init.release.cluster;\n"), missing, 64);
+  check_fault("fence.mbarrier_init.release.cluster;\n" + fenced(""), missing, 64);
+}
+
 // A ring of 3 slots of 256 bytes over 20 tiles: warp 0 fills, warps 1 and 2 add up.
 std::string ring() {
   return "@!%p1 bra BEGUN;\n"
@@ -426,8 +441,9 @@ std::string box_kernel(const std::array<int, 5>& corner, int rank, u64 bytes,
     moves += "mov.b32 %r" + std::to_string(20 + i) + ", " + std::to_string(corner[i]) + ";\n";
     coordinates += (i == 0 ? "%r" : ", %r") + std::to_string(20 + i);
   }
-  return "@%p1 mbarrier.init.shared::cta.b64 [%r0], 1;\nbar.sync 0;\n" + moves +
-         "@!%p1 bra WAIT;\nprefetch.tensormap [" + map + "];\n" +
+  return "@%p1 mbarrier.init.shared::cta.b64 [%r0], 1;\nfence.mbarrier_init.release.cluster;\n"
+         "bar.sync 0;\n" +
+         moves + "@!%p1 bra WAIT;\nprefetch.tensormap [" + map + "];\n" +
          "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r0], " + text_of(bytes) +
          ";\ncp.async.bulk.tensor." + std::to_string(rank) + "d.shared::cluster.global" + mode +
          ".mbarrier::complete_tx::bytes [%r0+1024], [" + map + ", {" + coordinates +
@@ -577,7 +593,7 @@ TEST_CASE("copies of boxes with a fault in them") {
         })).kind == FaultKind::kUnsupported);
 }
 
-TEST_CASE("setmaxnreg and fences do nothing") {
+TEST_CASE("setmaxnreg does nothing, nor do fences of what is not there") {
   Hopper machine(64);
   machine.run(kernel("setmaxnreg.dec.sync.aligned.u32 24;\nsetmaxnreg.inc.sync.aligned.u32 240;\n"
                      "fence.proxy.async;\nfence.proxy.async.global;\n"

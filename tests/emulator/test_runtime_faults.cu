@@ -542,8 +542,8 @@ __global__ void starts_early(const int* weights, const int* input, int* dst) {
   if (kFault == EarlyFault::kNoWait && i % 32 == 5) {
     return;
   }
-  asm volatile("griddepcontrol.launch_dependents;");
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
   wait_group<0>();
 #else
   tile[4 * i] = 0;
