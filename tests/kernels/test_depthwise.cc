@@ -154,12 +154,17 @@ TEST_CASE("depthwise convolutions of small maps, computed as a whole") {
 TEST_CASE("depthwise convolutions that pad more than their window, or on one side") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
-  for (const Padding& pad : {Padding{5, 0, 0, 7}, Padding{0, 6, 5, 0}, Padding{3, 3, 3, 3}}) {
-    for (const int stride : {1, 2}) {
-      for (const auto& [h, w] : {std::pair(1, 1), std::pair(4, 2), std::pair(2, 9)}) {
-        const ConvProblem problem = {{2, h, w, 17}, 17, {3, stride, pad}, true};
-        if (runs(problem)) {
-          check(random, problem, Numeric::kFp16, {});
+  const std::vector<Padding> pads = {
+      {5, 0, 0, 7}, {0, 6, 5, 0}, {3, 3, 3, 3}, {2, 1, 1, 1}, {1, 1, 2, 1}};
+  for (const Numeric numeric : kNumerics) {
+    for (const Padding& pad : pads) {
+      for (const int stride : {1, 2}) {
+        for (const auto& [h, w] :
+             {std::pair(1, 1), std::pair(4, 2), std::pair(2, 9), std::pair(13, 6)}) {
+          const ConvProblem problem = {{2, h, w, 17}, 17, {3, stride, pad}, true};
+          if (runs(problem)) {
+            check(random, problem, numeric, {});
+          }
         }
       }
     }

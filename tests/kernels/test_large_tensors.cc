@@ -15,6 +15,8 @@
 #include "kernels/depthwise.h"
 #include "kernels/linear.h"
 #include "kernels/normalize.h"
+#include "kernels/picture_conv.h"
+#include "kernels/pointwise.h"
 #include "kernels/pool.h"
 #include "kernels/softmax.h"
 #include "random.h"
@@ -56,7 +58,9 @@ void check_end(const Bytes& src, std::size_t dst_bytes, std::size_t element_byte
                const Launch& launch, int many = kMany) {
   const emulator::Control* control = emulator::emulator_control();
   REQUIRE(control != nullptr);
-  REQUIRE(dst_bytes / kThere / element_bytes * static_cast<std::size_t>(many) >
+  // Of the larger of the two; elements of src have at most four bytes.
+  const std::size_t elements = std::max(dst_bytes / element_bytes, src.size() / sizeof(float));
+  REQUIRE(elements / kThere * static_cast<std::size_t>(many) >
           std::size_t{std::numeric_limits<std::int32_t>::max()});
   const DeviceBuffer there(src);
   const DeviceBuffer alone(dst_bytes);
@@ -165,6 +169,109 @@ TEST_CASE("the end of a large tensor: pools") {
   };
   check(kSame, max_pool);
   check({2, 1, {}}, avg_pool);
+}
+
+TEST_CASE("the end of a large tensor: global average pool") {
+  XC_RANDOM(random);
+  constexpr int kMore = 400'000;
+  check_end(
+      draw_activation(random, kShape, Numeric::kFp16),
+      activation_bytes({kThere, 1, 1, kShape.c}, Numeric::kFp32), 4,
+      [&](int n, const void* src, void* dst) {
+        return global_avg_pool(of_pictures(n), Numeric::kFp16, {src, dst, true}, nullptr);
+      },
+      kMore);
+}
+
+TEST_CASE("the end of a large tensor: what is added") {
+  XC_RANDOM(random);
+  const Bytes src = draw_activation(random, kShape, Numeric::kFp16);
+  const DeviceBuffer added(draw_activation(random, kShape, Numeric::kFp16));
+  const auto residual = [&](int n) { return n == kThere ? added.data() : begin_of(added, n); };
+  check_end(
+      src, activation_bytes(kShape, Numeric::kFp16), 2, [&](int n, const void* from, void* to) {
+        return max_pool({of_pictures(n), kSame}, Numeric::kFp16, {from, to, residual(n)}, nullptr);
+      });
+  GpuInfo gpu = device_under_test();
+  gpu.multiprocessors = 1'000'000;  // as above
+  check_end(src, activation_bytes(kShape, Numeric::kFp16), 2,
+            [&](int n, const void* from, void* to) {
+              DeviceEpilogue epilogue;
+              epilogue.residual = residual(n);
+              return bn_relu(of_pictures(n), Numeric::kFp16, gpu, {from, to, epilogue}, nullptr);
+            });
+}
+
+// In the largest tiles and the smallest, which one multiprocessor and very many make chosen.
+TEST_CASE("the end of a large tensor: dense 1x1 convolutions, and what is added") {
+  XC_RANDOM(random);
+  const Values weights = random.normals(std::int64_t{kShape.c} * kShape.c);
+  const Bytes src = draw_activation(random, kShape, Numeric::kFp16);
+  for (const bool wgmma : {true, false}) {
+    GpuInfo gpu = device_under_test();
+    if (wgmma && !gpu.has_wgmma) {
+      continue;
+    }
+    gpu.has_wgmma = wgmma;
+    for (const int multiprocessors : {1, 1'000'000}) {
+      gpu.multiprocessors = multiprocessors;
+      for (const auto& [stride, many] : {std::pair(1, kMany), std::pair(2, 120'000)}) {
+        CAPTURE(wgmma, multiprocessors, stride);
+        const Window window = {1, stride, {}};
+        const ConvProblem problem = {kShape, kShape.c, window};
+        const DeviceBuffer packed(pack_pointwise(problem, Numeric::kFp16, gpu, weights.data()));
+        const DeviceBuffer added(draw_activation(random, problem.dst(), Numeric::kFp16));
+        check_end(
+            src, activation_bytes(problem.dst(), Numeric::kFp16), 2,
+            [&, &window = window](int n, const void* from, void* to) {
+              DenseArgs args = {from, packed.data(), to, {}};
+              args.epilogue.residual = n == kThere ? added.data() : begin_of(added, n);
+              return pointwise({of_pictures(n), kShape.c, window}, Numeric::kFp16, gpu, args,
+                               nullptr);
+            },
+            many);
+      }
+    }
+  }
+}
+
+TEST_CASE("the end of many pictures: their convolution") {
+  XC_RANDOM(random);
+  constexpr int kPictures = 800'000;
+  constexpr int kChannels = 32;
+  const auto shape = [](int n) { return Shape{n, 31, 31, kPictureColours}; };
+  const GpuInfo gpu = device_under_test();
+  const ConvProblem problem = {shape(kThere), kChannels, kSame};
+  const Values weights = random.normals(kChannels * 27);
+  const DeviceBuffer packed(pack_picture(problem, Numeric::kFp16, weights.data()));
+  const Values values = rounded(Numeric::kFp16, random.normals(shape(kThere).elements()));
+  check_end(
+      device_pictures(shape(kThere), Numeric::kFp16, values).download(),
+      activation_bytes(problem.dst(), Numeric::kFp16), 2,
+      [&](int n, const void* from, void* to) {
+        return picture_conv({shape(n), kChannels, kSame}, Numeric::kFp16, gpu,
+                            {from, packed.data(), to, {}}, nullptr);
+      },
+      kPictures);
+}
+
+TEST_CASE("the end of many pictures: float32 ones are rounded") {
+  XC_RANDOM(random);
+  constexpr int kPictures = 9000;
+  const auto shape = [](int n) { return Shape{n, 299, 299, kPictureColours}; };
+  const Values values = random.normals(shape(kThere).elements());
+  const auto bytes = std::as_bytes(std::span(values));
+  for (const Layout layout : {Layout::kNHWC, Layout::kNCHW}) {
+    check_end(
+        {bytes.begin(), bytes.end()},
+        static_cast<std::size_t>(picture_elements(shape(kThere))) * element_bytes(Numeric::kFp16),
+        2,
+        [&](int n, const void* from, void* to) {
+          return copy_pictures(shape(n), Numeric::kFp16,
+                               {static_cast<const float*>(from), layout, to}, nullptr);
+        },
+        kPictures);
+  }
 }
 
 TEST_CASE("the end of many vectors: linear and softmax") {

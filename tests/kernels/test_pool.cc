@@ -164,6 +164,15 @@ TEST_CASE("max_pool of a window in the padding alone is minus infinity") {
   }
 }
 
+TEST_CASE("avg_pool of a window in the padding alone is zero") {
+  XC_NEEDS_DEVICE();
+  const PoolProblem problem = {{1, 2, 2, 3}, {2, 2, {2, 0, 0, 0}}};
+  for (const Numeric numeric : kNumerics) {
+    const Values src(12, 1.0F);
+    CHECK(run_mean(problem, numeric, src) == expected_mean(problem, src));
+  }
+}
+
 TEST_CASE("max_pool may add over its residual") {
   XC_NEEDS_DEVICE();
   XC_RANDOM(random);
