@@ -112,6 +112,29 @@ TEST_CASE("a session that goes waits for the run that it put on a caller's strea
   CHECK(*run_before_free == control->counters());
 }
 
+// It would be overwritten where the next pictures are staged.
+TEST_CASE("nothing of a run that failed is under way afterwards") {
+  const emulator::Control* control = needs_emulator();
+  if (control == nullptr) {
+    return;
+  }
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  Session session =
+      create(load(bytes), {.device = "cuda", .height = 17, .width = 17, .cuda_graph = false});
+  const Values images = pictures(random, session.info().input);
+  const Values expected = run(session, images);
+  control->seed(0);  // work runs when somebody waits for it
+  control->reset_counters();
+  control->fail_call(30);
+  const Status status =
+      session.submit(TensorView<const float>{images.data(), session.info().input});
+  control->fail_call(0);
+  CHECK(status.code() == Code::kDevice);
+  CHECK_FALSE(std::string(control->counters()).empty());  // what had been launched before has run
+  CHECK(same_bits(run(session, images), expected));
+}
+
 TEST_CASE("a thread sleeps until its result is there, unless it is to spin") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();

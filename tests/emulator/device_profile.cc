@@ -25,13 +25,14 @@ struct Board {
 // Limits of a multiprocessor: the CUDA C++ Programming Guide, "Technical Specifications per Compute
 // Capability", and cuda_occupancy.h, which agree. Multiprocessors, memory and L2: NVIDIA's data
 // sheets and architecture white papers of these boards.
-constexpr std::array<Board, 7> kBoards = {{
+constexpr std::array<Board, 8> kBoards = {{
     {"sm_70", "V100", 70, 80, 16 * kGiB, 6 * kMiB, 96 * kKiB, 0, 2048, 32},
     {"sm_75", "T4", 75, 40, 15 * kGiB, 4 * kMiB, 64 * kKiB, 0, 1024, 16},
     {"sm_80", "A100", 80, 108, 40 * kGiB, 40 * kMiB, 164 * kKiB, kKiB, 2048, 32},
     {"sm_86", "GeForce RTX 3090", 86, 82, 24 * kGiB, 6 * kMiB, 100 * kKiB, kKiB, 1536, 16},
     {"sm_89", "GeForce RTX 4090", 89, 128, 24 * kGiB, 72 * kMiB, 100 * kKiB, kKiB, 1536, 24},
     {"sm_90", "H100", 90, 132, 80 * kGiB, 50 * kMiB, 228 * kKiB, kKiB, 2048, 32},
+    {"sm_100", "B200", 100, 148, 180 * kGiB, 126 * kMiB, 228 * kKiB, kKiB, 2048, 32},
     {"sm_120", "GeForce RTX 5090", 120, 170, 32 * kGiB, 96 * kMiB, 100 * kKiB, kKiB, 1536, 24},
 }};
 

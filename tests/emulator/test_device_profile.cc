@@ -7,7 +7,7 @@ namespace xception::emulator {
 namespace {
 
 TEST_CASE("every profile is found by its name and holds together") {
-  REQUIRE(profile_names().size() == 7);
+  REQUIRE(profile_names().size() == 8);
   for (const std::string& name : profile_names()) {
     CAPTURE(name);
     const auto profile = find_profile(name);
@@ -31,6 +31,7 @@ TEST_CASE("limits are those of NVIDIA's table") {
   CHECK(find_profile("sm_89")->blocks_per_multiprocessor == 24);
   CHECK(find_profile("sm_90")->shared_bytes_per_block_optin == 227 << 10);
   CHECK(find_profile("sm_90")->multiprocessors == 132);
+  CHECK(find_profile("sm_100")->shared_bytes_per_block_optin == 227 * 1024);
   CHECK(find_profile("sm_120")->threads_per_multiprocessor == 1536);
 }
 
