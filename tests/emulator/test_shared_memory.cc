@@ -521,6 +521,56 @@ TEST_CASE("cp.async fills with zeros, and reads its source at either end", "[emu
   REQUIRE(seen == std::set<std::uint32_t>{1, 77});
 }
 
+// With barriers of which a part of the warps waits, as a kernel with an mbarrier has them.
+SharedMemory::Options partial_barriers(int threads) {
+  SharedMemory::Options options;
+  options.bytes = 64;
+  options.threads = threads;
+  options.partial_barriers = true;
+  return options;
+}
+
+TEST_CASE("lanes that read are known on both sides of an arrival", "[emulator]") {
+  SharedMemory memory;
+  memory.begin_block(partial_barriers(64));
+  const std::array<Address, kWarpLanes> addresses{};
+  const auto access = [&](Access kind, int lane) {
+    int faulty = 0;
+    return memory.access(kind, WarpRequest{1U << lane, addresses, 4}, 0, &faulty, nullptr);
+  };
+  REQUIRE(!access(Access::kWrite, 0));
+  memory.warp_sync(0, ~0U);
+  REQUIRE(!access(Access::kRead, 0));
+  memory.arrive(1, 0);
+  REQUIRE(!access(Access::kRead, 1));
+  CHECK(access(Access::kWrite, 1));  // lane 0 has read it
+}
+
+TEST_CASE("wgmma reads until it is waited for, whatever arrives meanwhile", "[emulator]") {
+  SharedMemory memory;
+  memory.begin_block(partial_barriers(64));
+  const std::array<Address, kWarpLanes> addresses{};
+  const auto write = [&](int warp) {
+    int faulty = 0;
+    return memory.access(Access::kWrite, WarpRequest{1U, addresses, 16}, warp, &faulty, nullptr);
+  };
+  REQUIRE(!write(0));
+  memory.proxy_fence(0, 1U);
+  memory.arrive(0, 0);
+  memory.arrive(0, 1);
+  const std::array both = {0, 1};
+  memory.release(0, both);
+  const std::array<std::uint32_t, 1> chunks = {0};
+  const Stamp begin = memory.now(0);
+  REQUIRE(!memory.begin_wgmma(0, chunks));
+  memory.arrive(1, 0);  // too early: it still reads
+  memory.arrive(1, 1);
+  const std::array other = {1};
+  memory.release(1, other);
+  memory.end_wgmma(0, chunks, begin);
+  CHECK(write(1));
+}
+
 TEST_CASE("a new block knows nothing of the last", "[emulator]") {
   const Source source;
   Block block(64);
