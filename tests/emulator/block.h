@@ -27,7 +27,7 @@ struct LaunchContext {
   const Function* kernel = nullptr;
   std::size_t parameters_total = 0;
   std::size_t static_shared_bytes = 0;
-  std::size_t shared_bytes = 0;  // static and dynamic
+  std::size_t shared_bytes = 0;  // to the end of the dynamic ones
   bool partial_barriers = false;
   std::uint64_t most_instructions = 0;            // of a warp: more are taken for an endless loop
   std::vector<std::vector<std::byte>> constants;  // by function, addresses filled in

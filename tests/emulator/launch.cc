@@ -65,7 +65,7 @@ std::size_t parameters_total(const Function& kernel) {
 class SymbolAddresses {
  public:
   SymbolAddresses(const Program& program, const LaunchRequest& request, int kernel)
-      : program_(program), shared_(program.shared_layout(kernel).first) {
+      : program_(program), shared_(program.shared_layout(kernel).offsets) {
     for (const GlobalAddress& global : request.globals) {
       globals_[global.name] = global.address;
     }
@@ -190,8 +190,7 @@ std::vector<int> Program::reachable(int function) const {
   return order;
 }
 
-std::pair<std::unordered_map<std::uint32_t, std::uint64_t>, std::size_t> Program::shared_layout(
-    int function) const {
+SharedLayout Program::shared_layout(int function) const {
   std::set<std::uint32_t> used;
   for (const int index : reachable(function)) {
     for (const std::uint32_t symbol : functions[static_cast<std::size_t>(index)].symbols) {
@@ -200,29 +199,34 @@ std::pair<std::unordered_map<std::uint32_t, std::uint64_t>, std::size_t> Program
       }
     }
   }
-  std::unordered_map<std::uint32_t, std::uint64_t> offsets;
-  std::size_t bytes = 0;
+  SharedLayout layout;
+  std::size_t& bytes = layout.static_bytes;
   for (const std::uint32_t symbol : used) {
     if (!symbols[symbol].dynamic) {
       bytes = round_up(bytes, symbols[symbol].alignment);
-      offsets[symbol] = bytes;
+      layout.offsets[symbol] = bytes;
       bytes += symbols[symbol].bytes;
     }
   }
   // All dynamic arrays are one, behind the static variables.
-  std::size_t begin = bytes;
+  std::size_t alignment = 0;
   for (const std::uint32_t symbol : used) {
     if (symbols[symbol].dynamic) {
-      begin =
-          std::max(begin, round_up(bytes, std::max<std::size_t>(symbols[symbol].alignment, 16)));
+      alignment = std::max<std::size_t>({alignment, symbols[symbol].alignment, 16});
     }
   }
+  if (alignment == 0) {
+    layout.dynamic_begin = bytes;
+    return layout;
+  }
+  bytes = round_up(bytes, alignment);
+  layout.dynamic_begin = bytes % (2 * alignment) == 0 ? bytes + alignment : bytes;
   for (const std::uint32_t symbol : used) {
     if (symbols[symbol].dynamic) {
-      offsets[symbol] = begin;
+      layout.offsets[symbol] = layout.dynamic_begin;
     }
   }
-  return {std::move(offsets), begin};
+  return layout;
 }
 
 std::vector<KernelInfo> kernels(const Program& program) {
@@ -236,7 +240,7 @@ std::vector<KernelInfo> kernels(const Program& program) {
       info.parameter_bytes.push_back(parameter.bytes);
     }
     info.parameters_total = parameters_total(kernel);
-    info.static_shared_bytes = program.shared_layout(index).second;
+    info.static_shared_bytes = program.shared_layout(index).static_bytes;
     info.max_threads = kernel.max_threads != 0 ? kernel.max_threads : kMostThreads;
     for (const int reached : program.reachable(index)) {
       const Function& function = program.functions[static_cast<std::size_t>(reached)];
@@ -281,8 +285,9 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
                   " bytes, the kernel takes " + std::to_string(context.parameters_total)};
     return result;
   }
-  context.static_shared_bytes = request.program->shared_layout(entry->second).second;
-  context.shared_bytes = context.static_shared_bytes + request.dynamic_shared_bytes;
+  const SharedLayout shared = request.program->shared_layout(entry->second);
+  context.static_shared_bytes = shared.static_bytes;
+  context.shared_bytes = shared.dynamic_begin + request.dynamic_shared_bytes;
   context.partial_barriers = has_partial_barriers(*request.program, entry->second);
   context.most_instructions = most_instructions();
   const SymbolAddresses addresses(*request.program, request, entry->second);

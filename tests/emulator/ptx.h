@@ -218,6 +218,15 @@ struct SourceLine {
   int inlined_line = 0;
 };
 
+// Where the shared variables stand that a kernel and what it calls use.
+struct SharedLayout {
+  std::unordered_map<std::uint32_t, std::uint64_t> offsets;  // by symbol index
+  std::size_t static_bytes = 0;
+  // Of the dynamic array: as aligned as it asks to be, and no more, if it can be helped. A kernel
+  // that wants more has to see to it.
+  std::size_t dynamic_begin = 0;
+};
+
 class Program {
  public:
   std::vector<Function> functions;
@@ -231,10 +240,7 @@ class Program {
 
   // Functions that a kernel may reach, itself first.
   std::vector<int> reachable(int function) const;
-  // Offsets of shared variables that those functions use, by symbol index; the static bytes, at
-  // which the dynamic ones begin.
-  std::pair<std::unordered_map<std::uint32_t, std::uint64_t>, std::size_t> shared_layout(
-      int function) const;
+  SharedLayout shared_layout(int function) const;
 };
 
 }  // namespace xception::emulator

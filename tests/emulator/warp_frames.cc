@@ -78,7 +78,7 @@ void Warp::fill_specials() {
     put(Special::kMaskGt, lane, ~(own | (own - 1)));
     put(Special::kMaskGe, lane, ~(own - 1));
     put(Special::kDynamicShared, lane, request.dynamic_shared_bytes);
-    put(Special::kTotalShared, lane, context.shared_bytes);
+    put(Special::kTotalShared, lane, context.static_shared_bytes + request.dynamic_shared_bytes);
     put(Special::kZero, lane, 0);
     put(Special::kOne, lane, 1);
     std::memcpy(word(Special::kGridId) + static_cast<std::size_t>(lane) * 8, &grid_id, 8);
