@@ -122,6 +122,21 @@ inline ByteVector jpeg(const ByteVector& segments = {}, unsigned width = 16, uns
   return file;
 }
 
+// The same picture as a progressive file of that many scans: the last has the end of every block,
+// the others all that is before.
+inline ByteVector progressive_jpeg(int scans) {
+  ByteVector file = jpeg();
+  file.resize(file.size() - 14);  // up to the scan
+  file[72] = 0xC2;                // the marker of the frame
+  for (int i = 1; i < scans; ++i) {
+    append(&file, {0xFF, 0xDA, 0, 8, 1, 1, 0x00, 0, 0, 0});
+    append(&file, {0b01011001, 0b00111111});  // 0 | 10 1100100 | 111111
+  }
+  append(&file, {0xFF, 0xDA, 0, 8, 1, 1, 0x00, 1, 63, 0});
+  append(&file, {0b00111111, 0xFF, 0xD9});
+  return file;
+}
+
 // An APP1 segment with an orientation, its directory at `directory`.
 inline ByteVector exif(std::uint8_t orientation, std::uint8_t directory = 8) {
   return {0xFF, 0xE1, 0,         34, 'E',         'x', 'i', 'f', 0,    0, 'I', 'I',

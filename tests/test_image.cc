@@ -2,12 +2,19 @@
 // JPEG. Pillow judges whole pictures in image_judge.
 #include "xception/image.h"
 
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <limits>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "decoding.h"
 #include "image_bytes.h"
@@ -38,6 +45,51 @@ TEST_CASE("Too many pixels are refused by the header alone") {
   }
   CHECK(contains(error_of(from_text("P6 1048576 1048576 255\n"), options), "truncated"));
   CHECK(bytes == std::int64_t{3} << 40);
+  // A side that no int holds, below the limit of pixels.
+  for (const char* sides : {"1 4294967297", "4294967297 1"}) {
+    CHECK(contains(error_of(from_text("P6 " + std::string(sides) + " 255\nabc"), options),
+                   "limit 1099511627776 pixels"));
+  }
+}
+
+TEST_CASE("A file of more than 1 GiB is refused whatever it holds") {
+  const std::size_t size = (std::size_t{1} << 30) + 1;
+  // Of which one page is ever touched.
+  void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  std::memcpy(memory, "P6 1 1 255\nabc", 14);
+  const Result<DecodedImage> decoded = decode_image({static_cast<const std::byte*>(memory), size});
+  CHECK(::munmap(memory, size) == 0);
+  REQUIRE_FALSE(decoded.ok());
+  CHECK(contains(decoded.status().message(), "more than 1 GiB"));
+}
+
+TEST_CASE("The memory that a picture takes is told before it is taken") {
+  std::vector<std::int64_t> told;
+  DecodeOptions options;
+  options.before_allocating = [&told](std::int64_t bytes) { told.push_back(bytes); };
+  pixels_of(png(16, 8, 1, 0, ByteVector(24, 0)), options);
+  CHECK(told == std::vector<std::int64_t>{12 * 16 * 8});
+  for (const bool apply_exif : {false, true}) {
+    told.clear();
+    options.apply_exif = apply_exif;
+    pixels_of(jpeg(exif(6)), options);
+    REQUIRE(told.size() == (apply_exif ? 2 : 1));
+    CHECK(told[0] >= 3 * 16 * 8);
+    CHECK(told.back() == (apply_exif ? 2 * 3 * 16 * 8 : told[0]));  // both, while it is turned
+  }
+  const TempDir folder;
+  const std::string text = "P6 200 200 255\n" + std::string(3 * 200 * 200, 'x');
+  std::ofstream(folder.path("x"), std::ios::binary) << text;
+  told.clear();
+  CHECK(decode_image_file(folder.path("x"), options).ok());
+  CHECK(told == std::vector<std::int64_t>{static_cast<std::int64_t>(text.size()) + 1, 120'000});
+#ifdef XCEPTION_HAVE_JPEG
+  told.clear();
+  pixels_of(progressive_jpeg(2), options);
+  CHECK(told == std::vector<std::int64_t>{(3 + 2) * 16 * 8});  // and its coefficients
+#endif
 }
 
 TEST_CASE("JPEG: blocks, truncation, missing data under an end marker") {
@@ -52,6 +104,36 @@ TEST_CASE("JPEG: blocks, truncation, missing data under an end marker") {
   CHECK(contains(error_of(half), "truncated"));
 #endif
 }
+
+#ifdef XCEPTION_HAVE_JPEG
+TEST_CASE("JPEG: damage that leaves a picture is a warning") {
+  CHECK(decode_image(as_bytes(jpeg()))->warnings.empty());
+  ByteVector damaged = jpeg();
+  damaged.resize(damaged.size() - 4);
+  append(&damaged, {0b11101110, 0b11101110, 0b10001111, 0xFF, 0xD9});  // 17 bits | 0 | 0 | 0
+  const Result<DecodedImage> decoded = decode_image(as_bytes(damaged));
+  REQUIRE(decoded.ok());
+  REQUIRE(decoded->warnings.size() == 1);
+  CHECK(contains(decoded->warnings[0], "the JPEG data is damaged ("));
+  CHECK(contains(decoded->warnings[0], "some pixels may be wrong"));
+}
+
+TEST_CASE("JPEG: two colours are refused") {
+  ByteVector file = jpeg();
+  const ByteVector begin = {0xFF, 0xC0, 0, 11};
+  const auto header = std::search(file.begin(), file.end(), begin.begin(), begin.end());
+  header[3] = 14;
+  header[9] = 2;
+  const ByteVector second = {2, 0x11, 0};
+  file.insert(header + 13, second.begin(), second.end());
+  CHECK(error_of(file) == "the JPEG file has 2 colour components; 1, 3 or 4 are read");
+}
+
+TEST_CASE("JPEG: a small picture may have 500 scans") {
+  CHECK(pixels_of(progressive_jpeg(500)) == pixels_of(jpeg()));
+  CHECK(contains(error_of(progressive_jpeg(501)), "more than 500 scans"));
+}
+#endif
 
 TEST_CASE("JPEG: a picture takes the memory of another where it suffices") {
   const ByteVector pixels = pixels_of(jpeg());
@@ -92,6 +174,9 @@ TEST_CASE("JPEG: the EXIF orientation is applied when asked for") {
     CHECK(turned->image.pixels.front() == e.top_left);
     CHECK(turned->image.pixels.back() == e.bottom_right);
     CHECK(decode_image(as_bytes(file))->image.width == 16);
+    ByteVector filled = {0xFF, 0xFF};  // before the marker
+    append(&filled, exif(e.orientation));
+    CHECK(pixels_of(jpeg(filled), apply) == turned->image.pixels);
   }
   for (const std::uint8_t directory : {std::uint8_t{0}, std::uint8_t{9}, std::uint8_t{255}}) {
     CHECK(decode_image(as_bytes(jpeg(exif(6, directory))), apply)->image.width == 16);
@@ -104,6 +189,11 @@ TEST_CASE("Files that are no pictures are named as such") {
   CHECK(contains(error_of({'R', 'I', 'F', 'F', 1, 2, 3, 4, 'W', 'E', 'B', 'P', 0}), "WebP"));
   CHECK(contains(error_of({0, 1, 2, 3, 250, 251}), "no picture"));
   CHECK(contains(error_of(from_text("%PDF-1.4")), "PDF"));
+  CHECK(contains(error_of(from_text("1234ftypavif")), "AVIF"));
+  CHECK(contains(error_of(from_text("1234ftypheic")), "HEIC"));
+  CHECK(contains(error_of(from_text("1234ftypmif1")), "HEIC"));
+  CHECK(contains(error_of(from_text("II*zzzzz")), "TIFF"));
+  CHECK(contains(error_of(from_text("MMzzzzzz")), "TIFF"));
   CHECK(contains(error_of(from_text("\x93NUMPY\x01")), "--raw-input"));
 }
 
@@ -130,6 +220,22 @@ TEST_CASE("Reading files: what is wrong with them is said") {
   CHECK(contains(text.message(), "text.png"));
 }
 
+TEST_CASE("Reading files: no descriptor is left open") {
+  const TempDir folder;
+  const std::string path = folder.path("a.jpg");
+  const ByteVector bytes = jpeg();
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(folder.path("text.png")) << "hello";
+  const int before = ::dup(0);
+  ::close(before);  // the lowest number that is free
+  CHECK(decode_image_file(path).ok());
+  CHECK_FALSE(decode_image_file(folder.path("text.png")).ok());
+  CHECK_FALSE(decode_image_file(folder.path("")).ok());
+  CHECK(::fcntl(before, F_GETFD) == -1);
+}
+
 TEST_CASE("Reading a pipe: whole, and closed without a byte") {
   const TempDir folder;
   for (const bool empty : {false, true}) {
@@ -146,4 +252,27 @@ TEST_CASE("Reading a pipe: whole, and closed without a byte") {
     CHECK(decoded.ok() != empty);
     CHECK((!empty || contains(decoded.status().message(), "empty")));
   }
+}
+
+TEST_CASE("Reading a pipe: what comes bit by bit is told by all of its head") {
+  const TempDir folder;
+  const std::string path = folder.path("slow");
+  REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  bool written = false;
+  std::thread writer([&] {
+    // Read and write, for no signal to end the tests where nobody reads on.
+    const int pipe = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    const ByteVector bytes = jpeg();
+    written = ::write(pipe, bytes.data(), 1) == 1;
+    for (int waiting = 1; written && waiting > 0; std::this_thread::yield()) {
+      written = ::ioctl(pipe, FIONREAD, &waiting) == 0;  // until that byte was read alone
+    }
+    written = written && ::write(pipe, bytes.data() + 1, bytes.size() - 1) > 0;
+    ::close(pipe);
+  });
+  const Result<DecodedImage> decoded = decode_image_file(path);
+  writer.join();
+  CHECK(written);
+  INFO(decoded.status().message());
+  CHECK(decoded.ok());
 }

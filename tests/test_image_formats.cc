@@ -1,4 +1,6 @@
-// PNG, PNM, BMP, TGA and GIF, rule by rule, on files made byte by byte.
+// PNG, PNM, BMP, TGA, PSD and GIF, rule by rule, on files made byte by byte.
+#include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "decoding.h"
@@ -20,6 +22,34 @@ TEST_CASE("PNG: a palette is expanded, its transparency ignored, what it lacks i
   append(&extra, png_chunk("tRNS", {0, 9}));
   CHECK(pixels_of(png(3, 1, 8, 3, {0, 1, 0, 200}, extra)) ==
         ByteVector{4, 5, 6, 1, 2, 3, 200, 200, 200});
+}
+
+TEST_CASE("PNG: a palette of more than 256 colours, or of part of one, is refused") {
+  const auto with_palette = [](std::size_t bytes) {
+    return png(1, 1, 8, 3, {0, 255}, png_chunk("PLTE", ByteVector(bytes, 9)));
+  };
+  CHECK(pixels_of(with_palette(256 * 3)) == ByteVector{9, 9, 9});
+  for (const unsigned bytes : {1U, 4U, 257U * 3}) {
+    INFO(bytes << " bytes");
+    CHECK(contains(error_of(with_palette(bytes)), "its palette has an impossible size"));
+  }
+}
+
+TEST_CASE("PNG: the average filter rounds down") {
+  CHECK(pixels_of(png(2, 2, 8, 0, {3, 11, 20, 3, 10, 20})) ==
+        ByteVector{11, 11, 11, 25, 25, 25, 15, 15, 15, 40, 40, 40});
+}
+
+TEST_CASE("PNG: methods that are not in the standard are refused") {
+  // Of compression, of filters, of interlacing.
+  for (const ByteVector& methods : {ByteVector{1, 0, 0}, {0, 1, 0}, {0, 0, 2}}) {
+    ByteVector header = {0, 0, 0, 1, 0, 0, 0, 1, 8, 0};
+    append(&header, methods);
+    const ByteVector chunk = png_chunk("IHDR", header);
+    ByteVector file = png(1, 1, 8, 0, {0, 7});
+    std::copy(chunk.begin(), chunk.end(), file.begin() + 8);
+    CHECK_FALSE(error_of(file).empty());
+  }
 }
 
 TEST_CASE("PNG: gray of 1, 2 and 4 bits is scaled to 255") {
@@ -60,6 +90,8 @@ TEST_CASE("PNM: maximum value, comments and 16 bits") {
   CHECK(pixels_of(from_text("P5 2 1 255\nAz")) == ByteVector{'A', 'A', 'A', 'z', 'z', 'z'});
   CHECK(pixels_of({'P', '6', '\n', '#', 'x', '\n', '1', ' ', '1', ' ', '9', '\n', 9, 3, 0}) ==
         ByteVector{255, 85, 0});
+  CHECK(pixels_of({'P', '5', ' ', '1', ' ', '1', ' ', '9', '\n', 200}) ==
+        ByteVector{255, 255, 255});  // above the maximum
   const ByteVector deep = {'P', '5', ' ', '1', ' ',  '1',  ' ', '6',
                            '5', '5', '3', '5', '\n', 0x12, 0xFF};
   CHECK(pixels_of(deep) == ByteVector{0x12, 0x12, 0x12});
@@ -95,11 +127,32 @@ TEST_CASE("BMP: rows from the bottom, palettes shorter than their indices") {
   append(&palette, {1, 0, 0, 0, 0, 0, 0, 0, 7, 8, 9, 0});
   append(&palette, {0, 99, 0, 0});
   CHECK(pixels_of(palette) == ByteVector{9, 8, 7, 99, 99, 99});
-  palette[30] = 1;  // run-length coding
-  CHECK(contains(error_of(palette), "run-length"));
+  for (const std::uint8_t coding : ByteVector{1, 2}) {  // of 8 bits and of 4
+    palette[30] = coding;
+    CHECK(contains(error_of(palette), "run-length"));
+  }
+  palette[30] = 0;
+  palette[10] = 255;  // where the pixels are
+  CHECK(contains(error_of(palette), "truncated"));
+  palette[46] = 1;  // 257 colours
+  palette[47] = 1;
+  palette.insert(palette.end(), 1024, 0);
+  CHECK(contains(error_of(palette), "its palette has an impossible size"));
   file[22] = 0;  // height INT_MIN
   file[25] = 0x80;
   CHECK(contains(error_of(file), "claims"));
+}
+
+TEST_CASE("BMP: the shortest and the longest header") {
+  // Entries of three bytes behind it.
+  ByteVector shortest = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 12, 0, 0, 0};
+  append(&shortest, {1, 0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 4, 5, 6, 0x80, 0, 0, 0});
+  CHECK(pixels_of(shortest) == ByteVector{6, 5, 4});
+  ByteVector longest = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 138, 0, 0, 0, 124, 0, 0, 0};
+  append(&longest, {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 24, 0});
+  longest.resize(138);
+  append(&longest, {1, 2, 3, 0});
+  CHECK(pixels_of(longest) == ByteVector{3, 2, 1});
 }
 
 TEST_CASE("TGA: rows from the bottom, both codings, nothing for random bytes") {
@@ -115,6 +168,86 @@ TEST_CASE("TGA: rows from the bottom, both codings, nothing for random bytes") {
   check_truncations(packed);
 }
 
+TEST_CASE("TGA: a palette whose entries are no whole bytes") {
+  const ByteVector file = {0, 1, 1, 0, 0, 2, 0, 15, 0, 0, 0, 0, 1, 0, 1, 0, 8, 0, 1, 2, 3, 4, 1};
+  check_truncations(file);
+}
+
+TEST_CASE("TGA: what is stored in ways that are not read is refused") {
+  ByteVector file = {0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 24, 0, 1, 2, 3};
+  CHECK(pixels_of(file) == ByteVector{3, 2, 1});
+  file[17] = 0x10;
+  CHECK(contains(error_of(file), "right to left"));
+  for (const std::uint8_t interleaved : ByteVector{0x40, 0x80}) {
+    file[17] = interleaved;
+    CHECK(contains(error_of(file), "no picture"));
+  }
+  const ByteVector palette = {0, 1, 1, 1, 0, 1, 0, 24, 0, 0, 0, 0, 1, 0, 1, 0, 8, 0, 1, 2, 3, 0};
+  CHECK(contains(error_of(palette), "part of a palette"));
+}
+
+namespace {
+
+struct Psd {
+  std::uint8_t channels, depth, mode;
+  bool packed;
+};
+
+// A PSD of 2 x 2 pixels and no sections.
+ByteVector psd(const Psd& kind, const ByteVector& data) {
+  ByteVector file = from_text("8BPS");
+  append(&file, {0, 1, 0, 0, 0, 0, 0, 0, 0, kind.channels, 0, 0, 0, 2, 0, 0, 0, 2});
+  append(&file, {0, kind.depth, 0, kind.mode});
+  file.insert(file.end(), 12, 0);
+  append(&file, {0, static_cast<std::uint8_t>(kind.packed ? 1 : 0)});
+  append(&file, data);
+  return file;
+}
+
+constexpr std::uint8_t kRgb = 3;
+constexpr std::uint8_t kCmyk = 4;
+
+}  // namespace
+
+TEST_CASE("PSD: three channels of 8 or 16 bits, plain or packed, and all of the others there") {
+  const ByteVector expected = {1, 5, 9, 2, 6, 10, 3, 7, 11, 4, 8, 12};
+  const ByteVector plain = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0};
+  CHECK(pixels_of(psd({3, 8, kRgb, false}, plain)) == expected);
+  CHECK(pixels_of(psd({4, 8, kRgb, false}, plain)) == expected);
+  check_truncations(psd({4, 8, kRgb, false}, plain));
+
+  ByteVector deep;
+  ByteVector packed;
+  for (std::size_t row = 0; row < 8; ++row) {
+    append(&packed, {0, 3});
+  }
+  for (std::size_t i = 0; i < plain.size(); ++i) {
+    append(&deep, {plain[i], 99});
+    if (i % 2 == 0) {
+      append(&packed, {1, plain[i], plain[i + 1]});  // two bytes as they are
+    }
+  }
+  CHECK(pixels_of(psd({4, 16, kRgb, false}, deep)) == expected);
+  check_truncations(psd({4, 16, kRgb, false}, deep));
+  CHECK(pixels_of(psd({4, 8, kRgb, true}, packed)) == expected);
+  check_truncations(psd({4, 8, kRgb, true}, packed));
+}
+
+TEST_CASE("PSD: other colours and samples are refused") {
+  struct Case {
+    Psd kind;
+    const char* words;
+  };
+  for (const Case& c : {Case{{4, 8, kCmyk, false}, "not in RGB colours"},
+                        Case{{2, 8, kRgb, false}, "not in RGB colours"},
+                        Case{{3, 16, kRgb, true}, "packs 16-bit samples"},
+                        Case{{3, 32, kRgb, false}, "samples of neither 8 nor 16 bits"},
+                        Case{{3, 1, kRgb, false}, "samples of neither 8 nor 16 bits"}}) {
+    INFO(c.words);
+    CHECK(contains(error_of(psd(c.kind, ByteVector(64, 7))), c.words));
+  }
+}
+
 TEST_CASE("GIF: the first frame, with the colour of transparent pixels") {
   // 2 x 1 screen, a frame of one pixel at the right: codes clear, 1, end of two bits and more.
   ByteVector file = from_text("GIF89a");
@@ -127,4 +260,23 @@ TEST_CASE("GIF: the first frame, with the colour of transparent pixels") {
   ByteVector none(file.begin(), file.begin() + 27);  // up to the frame
   append(&none, {0x3B});
   CHECK(contains(error_of(none), "holds no picture"));
+}
+
+TEST_CASE("GIF: a frame of its own place, palette and no transparency") {
+  ByteVector screen = from_text("GIF89a");
+  append(&screen, {2, 0, 1, 0, 0x80, 0, 0, 10, 20, 30, 40, 50, 60});
+  append(&screen, {0x21, 0xF9, 4, 0, 0, 0, 1, 0});  // an index that the flags do not speak of
+  const auto with_frame = [&](std::uint8_t left, std::uint8_t top, const ByteVector& palette) {
+    ByteVector file = screen;
+    append(&file, {0x2C, left, 0, top, 0, 1, 0, 1, 0});
+    append(&file, {static_cast<std::uint8_t>(palette.empty() ? 0 : 0x80)});
+    append(&file, palette);
+    append(&file, {2, 2, 0b01001100, 0b00000001, 0, 0x3B});
+    return file;
+  };
+  CHECK(pixels_of(with_frame(1, 0, {})) == ByteVector{10, 20, 30, 40, 50, 60});
+  CHECK(pixels_of(with_frame(0, 0, {})) == ByteVector{40, 50, 60, 10, 20, 30});
+  CHECK(pixels_of(with_frame(1, 0, {1, 2, 3, 4, 5, 6})) == ByteVector{1, 2, 3, 4, 5, 6});
+  CHECK(contains(error_of(with_frame(2, 0, {})), "outside the screen"));
+  CHECK(contains(error_of(with_frame(0, 1, {})), "outside the screen"));
 }
