@@ -16,11 +16,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string npy(const std::string& dict, const std::string& data, char major = 1) {
+std::string npy(const std::string& dict, const std::string& data, char major = 1, char minor = 0) {
   std::string file("\x93NUMPY", 6);
-  file += {major, '\0', static_cast<char>(dict.size() & 0xFF), static_cast<char>(dict.size() >> 8)};
-  if (major > 1) {
-    file += std::string(2, '\0');
+  file += {major, minor};
+  for (int byte = 0; byte < (major > 1 ? 4 : 2); ++byte) {
+    file += static_cast<char>(dict.size() >> 8 * byte & 0xFF);
   }
   return file + dict + data;
 }
@@ -64,6 +64,18 @@ TEST_CASE("uint8 and float32 arrays of all three versions") {
   CHECK(empty->data.empty());
 }
 
+TEST_CASE("A header of version 2 may be longer than 64 KiB, and none longer than 1 MiB") {
+  const auto padded = [](std::size_t size) {
+    const std::string dict = "{'descr': '|u1', 'fortran_order': False, 'shape': ()}";
+    return npy(dict + std::string(size - dict.size(), ' '), "a", 2);
+  };
+  CHECK(parse(padded(70'000)).ok());
+  CHECK(parse(padded(1 << 20)).ok());
+  const Status status = parse(padded((1 << 20) + 1)).status();
+  CHECK(status.code() == Code::kBadImage);
+  CHECK_THAT(status.message(), containing("a header of more than 1 MiB"));
+}
+
 TEST_CASE("Every beginning of a file is refused, and so is every byte more") {
   const std::string file = npy(kU8, "abcdef");
   for (std::size_t size = 0; size < file.size(); ++size) {
@@ -94,6 +106,7 @@ TEST_CASE("Headers that are not what NumPy writes are refused") {
   check_refused(npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", "abcdef"),
                 "Fortran");
   check_refused(npy(kU8, "abcdef", 4), "version 4.0");
+  check_refused(npy(kU8, "abcdef", 1, 1), "version 1.1");
   check_refused("PK\x03\x04 an .npz", "numpy.save");
 }
 
@@ -122,6 +135,9 @@ TEST_CASE("Writing: what was written is read back, and a failure leaves no file"
   CHECK(write_npy(path, {-1}, data.data()).code() == Code::kInvalidArgument);
   CHECK(write_npy(path, std::vector<std::int64_t>(4, 1 << 30), data.data()).code() ==
         Code::kInvalidArgument);
+  CHECK(write_npy(path, std::vector<std::int64_t>(65, 1), data.data()).code() ==
+        Code::kInvalidArgument);
+  CHECK(write_npy(path, std::vector<std::int64_t>(64, 1), data.data()).ok());
   CHECK(folder.entries() == 1);
 }
 

@@ -141,6 +141,16 @@ TEST_CASE("A window holds the bytes of resizing and then cropping") {
       CHECK(part.pixels == crop(*whole, x, y, window.width, window.height).pixels);
     }
   }
+  const auto check_end = [](const Image& row, int width, int end, Interpolation interpolation) {
+    const Result<Image> whole = resize(row, width, 1, interpolation);
+    REQUIRE(whole.ok());
+    const Image part = resize_window(row, {width, 1, width - end, 0, end, 1}, interpolation);
+    CHECK(part.pixels == crop(*whole, width - end, 0, end, 1).pixels);
+  };
+  // Pillow adds up steps to the nearest pixels, and their rounding shows in the middle of these.
+  check_end(Image{2, 1, {0, 0, 0, 255, 255, 255}}, 29, 15, Interpolation::kNearest);
+  // The weights of so many columns are made part by part: the second begins in the middle of this.
+  check_end(crop(image, 0, 0, 5, 1), 3'400'000, 90'000, Interpolation::kBicubic);
 }
 
 TEST_CASE("A resize to the same size changes nothing, and a flat picture stays flat") {
@@ -201,6 +211,12 @@ TEST_CASE("Borders have the colour of the mean") {
   CHECK(at(*fitted, 0, 1) == std::array{9, 9, 9});
   CHECK(at(*fitted, 5, 3) == std::array{9, 9, 9});
   CHECK(at(*fitted, 5, 4) == std::array{128, 76, 0});
+  // That of a mean beyond the colours is the nearest; a side is never rounded away.
+  p.mean = {2.0F, -1.0F, 0.0F};
+  const Result<Image> thin = fit(Image{1, 100, std::vector<std::uint8_t>(300, 9)}, p);
+  CHECK(at(*thin, 0, 0) == std::array{255, 0, 0});
+  CHECK(at(*thin, 2, 0) == std::array{9, 9, 9});
+  CHECK(at(*thin, 3, 5) == std::array{255, 0, 0});
 }
 
 TEST_CASE("Pictures inside keep_min..keep_max are kept") {
