@@ -17,7 +17,8 @@ namespace {
 constexpr int kChannels = 3;
 constexpr Shape kInput = {1, 6, 5, kChannels};
 
-// Short names for the nodes of the structural cases; all values have kInput's shape.
+// Short names for the nodes of the structural cases; all values but padded ones have kInput's
+// shape.
 class Chain {
  public:
   explicit Chain(Random& random) : random_(random), maker_(kInput) {}
@@ -35,6 +36,12 @@ class Chain {
     op.pad = 1;
     op.depthwise = true;
     return maker_.conv(name, op, random_.normals(kChannels * 9), {src});
+  }
+  ValueId padded(const std::string& name, ValueId src) {
+    Conv2d op;
+    op.out_channels = kChannels;
+    op.pad = 1;
+    return maker_.conv(name, op, random_.normals(kChannels * kChannels), {src});
   }
   ValueId norm(const std::string& name, ValueId src) {
     return maker_.append(name, BatchNorm{random_norm(random_, kChannels)}, {src});
@@ -341,8 +348,16 @@ TEST_CASE("what is no depthwise convolution with one 1x1 convolution behind it s
   SECTION("something between") {
     chain.conv("pointwise", chain.pool("pool", chain.depthwise("depthwise", 0)));
   }
+  SECTION("a 1x1 convolution with a frame of zeros") {
+    chain.padded("pointwise", chain.depthwise("depthwise", 0));
+  }
+  SECTION("a depthwise convolution that adds") {
+    chain.conv("pointwise", chain.add("add", chain.depthwise("depthwise", 0), 0));
+  }
   const TestGraph made = chain.finish();
-  CHECK(chains(made.graph, always) == listing(made.graph));
+  for (const Graph& graph : {made.graph, fuse(made.graph)}) {
+    CHECK(chains(graph, always) == listing(graph));
+  }
 }
 
 TEST_CASE("nothing but a ReLU follows an add into a convolution") {
@@ -411,6 +426,14 @@ TEST_CASE("no pass reaches behind what another one has fused") {
     const Graph graph = fuse_add(fuse(made.graph));
     CHECK(listing(graph) ==
           Listing{"relu2: conv1x1 +relu +bn +relu (input)", "add: add (relu2, input)"});
+    check_same_values(random, made, graph);
+  }
+  SECTION("no second norm ahead of a fused add") {
+    chain.norm("bn", chain.add("add", chain.relu("relu", chain.conv("conv", 0)), 0));
+    const TestGraph made = chain.finish();
+    const Graph graph = fuse_second_batch_norm(fuse_add(fuse_relu(made.graph)));
+    CHECK(listing(graph) ==
+          Listing{"add: conv1x1 +relu +add (input, input)", "bn: batch_norm (add)"});
     check_same_values(random, made, graph);
   }
 }

@@ -158,7 +158,7 @@ TEST_CASE("without a GPU, CUDA is refused and 'auto' is the CPU") {
   }
   CHECK(list.devices.size() == 2);
   CHECK(create(model, {.device = "auto"}).info().device == "cpu");
-  for (const std::string device : {"cuda", "cuda:0", "cudnn"}) {
+  for (const std::string device : {"cuda", "cuda:0", "cudnn", "cudnn:0"}) {
 #ifdef XCEPTION_HAVE_CUDA
     CHECK(list.no_cuda.starts_with("no CUDA device: "));
     check_refused(create_status(model, {.device = device}), Code::kDevice,
@@ -189,6 +189,8 @@ TEST_CASE("a run may be submitted and collected by itself") {
                 "collect the logits of an earlier run before submitting more");
   check_refused(session.profile(1).status(), Code::kInvalidArgument,
                 "collect the logits of an earlier run before a profile");
+  check_refused(session.time_network(1).status(), Code::kInvalidArgument,
+                "collect the logits of an earlier run before a measurement");
   check_refused(session.run(view, result), Code::kInvalidArgument,
                 "collect the logits of an earlier run before another");
   REQUIRE(session.collect(result).ok());

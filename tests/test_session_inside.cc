@@ -1,8 +1,10 @@
 // What a session shows of its runs: layers, times, and the probabilities of its logits.
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -103,14 +105,19 @@ TEST_CASE("a profile has a row for each run and a time for each layer") {
   const Values images = pictures(random, session.info().input);
   const Values expected = run(session, images);
   for (const int runs : {0, 1, 3}) {
+    const auto start = std::chrono::steady_clock::now();
     const Result<Profile> profile = session.profile(runs);
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
     REQUIRE(profile.ok());
+    double sum = 0;
     CHECK(profile->size() == static_cast<std::size_t>(runs));
     for (const std::vector<double>& row : *profile) {
       CHECK(row.size() == session.info().layers.size());
       CHECK(*std::min_element(row.begin(), row.end()) >= 0);
       CHECK(*std::max_element(row.begin(), row.end()) > 0);
+      sum = std::accumulate(row.begin(), row.end(), sum);
     }
+    CHECK(sum <= wall.count());  // no time is counted twice
   }
   CHECK(same_bits(run(session, images), expected));
 }
