@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "network_fixture.h"
 #include "random.h"
@@ -28,6 +29,21 @@ TEST_CASE("a config.json beside the file names the network") {
   REQUIRE(model.ok());
   CHECK((*model)->info().preprocess.size == 32);
   CHECK((*model)->info().labels.empty());
+  using List = std::vector<std::string>;
+  const std::string own_config = R"({
+      "architecture": "seed_depthwise", "label_names": ["1", "2", "3", "4", "5", "6", "7"]})";
+  model = load_file(fixture, own_config);
+  REQUIRE(model.ok());
+  CHECK((*model)->info().labels.empty());
+  // Labels in the metadata come first without that, too.
+  fixture.metadata.erase("xception.arch");
+  model = load_file(fixture, own_config);
+  REQUIRE(model.ok());
+  CHECK((*model)->info().labels == List{"1", "2", "3", "4", "5", "6", "7"});
+  fixture.metadata["xception.labels"] = R"(["a", "b", "c", "d", "e", "f", "g"])";
+  model = load_file(fixture, own_config);
+  REQUIRE(model.ok());
+  CHECK((*model)->info().labels == List{"a", "b", "c", "d", "e", "f", "g"});
 }
 
 TEST_CASE("a config.json gives preprocessing and labels") {

@@ -19,6 +19,8 @@ TEST_CASE("without a head the result is features") {
   CHECK(loaded.info().classes == 128);
   CHECK_FALSE(loaded.info().has_head);
   CHECK(loaded.node_names().back() == "block6.6");
+  fixture.metadata["xception.num_classes"] = "0";  // as an exporter counts them then
+  CHECK(load(fixture).info().classes == 128);
 
   ModelFixture paper = xception_fixture();
   paper.remove("fc.weight");
@@ -203,6 +205,8 @@ TEST_CASE("a head that fits nothing is refused") {
         "tensor 'fc.x.bias' [7] is no parameter of this network; is it another --arch?");
   check("fc.x.weight", {7, 128},
         "tensor 'fc.x.weight' [7, 128] is no parameter of this network; is it another --arch?");
+  check("fc..weight", {7, 128},
+        "tensor 'fc..weight' [7, 128] is no parameter of this network; is it another --arch?");
   check("fc.12345.weight", {7, 128},
         "tensor 'fc.12345.weight' [7, 128] is no parameter of this network; is it another --arch?");
   // A Linear of one output makes one column, which a vector must not pass for.

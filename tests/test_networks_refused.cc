@@ -1,13 +1,17 @@
 // The sentence for every file that holds no network of ours, or one that cannot be.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "network_fixture.h"
 #include "random.h"
 #include "safetensors_bytes.h"
+#include "temp_dir.h"
 #include "testing.h"
 
 namespace xception {
@@ -172,6 +176,61 @@ TEST_CASE("the file's own SHA-256 is checked") {
             "'; the file is damaged, fetch it again");
   fixture.metadata["xception.sha256"] = status.message().substr(before.size(), 64);
   CHECK(load(fixture).info().classes == 7);
+}
+
+namespace {
+
+// A file of `bytes` and zeros behind them, which take no room on the disk.
+void write_zeros(const std::string& path, const std::string& bytes, std::size_t zeros) {
+  std::ofstream(path, std::ios::binary) << bytes;
+  std::filesystem::resize_file(path, bytes.size() + zeros);
+}
+
+}  // namespace
+
+TEST_CASE("the SHA-256 of a large file is checked where that is asked for") {
+  const TempDir folder;
+  const std::string path = folder.path("m");
+  constexpr std::size_t kLarge = std::size_t{64} << 20;
+  const std::string none = "no network of ours has tensors named like these";
+  const std::string wrong = ": its data have SHA-256 ";
+  struct Case {
+    std::size_t bytes;
+    bool verify;
+    std::string words;
+  };
+  for (const Case& c :
+       {Case{kLarge, false, none}, Case{kLarge, true, wrong}, Case{kLarge - 2, false, wrong}}) {
+    INFO(c.bytes << " bytes, verify " << c.verify);
+    const std::string header =
+        "{\"__metadata__\":{\"xception.sha256\":\"0\"}," +
+        entry_json("x", "F16", "[" + std::to_string(c.bytes / 2) + "]", 0, c.bytes) + "}";
+    write_zeros(path, safetensors_bytes(header, ""), c.bytes);
+    const Status status = Model::load(path, {.arch = "", .verify = c.verify}).status();
+    CHECK(status.code() == Code::kBadModel);
+    CHECK_THAT(status.message(), containing(c.words));
+  }
+}
+
+TEST_CASE("a head of more outputs than there may be classes is refused") {
+  XC_RANDOM(random);
+  const TempDir folder;
+  ModelFixture fixture = seed_fixture(random);
+  fixture.remove("fc.weight");
+  fixture.remove("fc.bias");
+  fixture.add("fc.0.weight", {1, 128}, std::vector<float>(128));
+  const std::string bytes = fixture.bytes();
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof(length));
+  std::string header = bytes.substr(sizeof(length), length);
+  const std::string data = bytes.substr(sizeof(length) + length);
+  constexpr std::size_t kZeros = 2 * 16'777'217;
+  header.back() = ',';
+  header += entry_json("fc.1.weight", "F16", "[16777217,1]", data.size(), data.size() + kZeros);
+  write_zeros(folder.path("m"), safetensors_bytes(header + "}", data), kZeros);
+  check_ends(Model::load(folder.path("m")).status(),
+             "as network 'seed_depthwise': tensor 'fc.1.weight' has shape [16777217, 1], expected "
+             "[outputs, 1]");
 }
 
 }  // namespace xception

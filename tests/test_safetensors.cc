@@ -177,6 +177,8 @@ TEST_CASE("each rule of the header is refused in its own words") {
       {"{\"a\\u0000\":{}}", 0, "the name of tensor 'a?' has control characters"},
       {"{\"a\\u007f\":{}}", 0, "the name of tensor 'a?' has control characters"},
       {"{\"a\\u0085b\":{}}", 0, "the name of tensor 'a?b' has control characters"},
+      {"{\"a\\u009f\":{}}", 0, "the name of tensor 'a?' has control characters"},
+      {"{\"a\\u00a0b\":1}", 0, "tensor 'a\u00a0b' must be an object"},
       {"{" + entry("F32", "[1]", 4, 0) + "}", 4, "ends at byte 0, before it begins at byte 4"},
       {"{" + entry("F32", "[2]", 0, 4) + "}", 4, "takes 8 bytes as F32, but its data_offsets give"},
       {"{" + entry("F16", "[]", 0, 4) + "}", 4, "of shape [] takes 2 bytes as F16"},

@@ -73,11 +73,17 @@ TEST_CASE("each thing that is no file has its own sentence") {
   check_refused(model, Code::kIo, cannot + "it is a pipe, expected a .safetensors file");
   std::filesystem::remove(model);
 
+  REQUIRE(::mknod(model.c_str(), S_IFSOCK | 0600, 0) == 0);
+  check_refused(model, Code::kIo, cannot + "it is no regular file, expected a .safetensors file");
+  std::filesystem::remove(model);
+
   std::filesystem::create_symlink("m", model);
   CHECK(WeightFile::open(model).status().code() == Code::kIo);  // a loop
   std::filesystem::remove(model);
 
   write(dir, "m", "{}");
+  check_refused(model + "/n", Code::kNotFound,
+                "cannot open model '" + model + "/n': there is no such file");
   REQUIRE(::chmod(model.c_str(), 0) == 0);
   const uid_t user = ::geteuid();
   REQUIRE((user != 0 || ::seteuid(65534) == 0));  // root may read anything
@@ -106,6 +112,7 @@ TEST_CASE("files of other formats are told by name") {
       "no safetensors file: it looks like a PyTorch checkpoint; convert it with weights/export.py";
   check(std::string("PK\x03\x04\0\0\x08\x08\0\0", 10), pytorch);
   check("\x80\x02\x8a\nl\xfc\x9c\x46\xf9", pytorch);
+  check("\x80\x05\x95 and more", pytorch);  // the newest protocol
   check("\x89HDF\r\n\x1a\n",
         "no safetensors file: it looks like Keras weights in HDF5, which are not read; load them "
         "into the network in PyTorch, and convert what that saves with weights/export.py");
@@ -128,6 +135,13 @@ TEST_CASE("a file that changes after open is an error, not a crash") {
       dir,
       [](const std::string& path) {
         std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << 'x';
+      },
+      "was changed after it was loaded");
+  check_changed(
+      dir,
+      [](const std::string& path) {  // within the second
+        const timespec times[2] = {{1'000'000'000, 500'000'000}, {1'000'000'000, 500'000'000}};
+        REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
       },
       "was changed after it was loaded");
 }
