@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import zlib
 
@@ -47,6 +48,14 @@ class ProgramTest(unittest.TestCase):
         with open(self.path(name), "rb") as f:
             return f.read()
 
+    def changed_demo(self, change):
+        """The path of the demo model after change(tensors, metadata)."""
+        tensors, metadata = safetensors_io.read(DEMO)
+        change(tensors, metadata)
+        path = self.path("changed.safetensors")
+        safetensors_io.write(path, tensors, metadata)
+        return path
+
     def run_bare(self, *arguments, stdin=b"", **options):
         """The finished process, its streams as bytes."""
         command = [BINARY, *map(str, arguments)]
@@ -60,6 +69,37 @@ class ProgramTest(unittest.TestCase):
         out, err = done.stdout.decode(), done.stderr.decode()
         self.assertEqual(done.returncode, status, f"{arguments}\n{out}\n{err}")
         return out, err
+
+    def start(self, *arguments, **options):
+        """A run with the demo model, under way, which ends with the test at the latest."""
+        process = subprocess.Popen(
+            [BINARY, "-m", DEMO, *map(str, arguments)],
+            bufsize=0,  # communicate() knows nothing of what readline() has buffered
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
+        )
+        self.addCleanup(process.kill)
+        return process
+
+    def start_long(self, *arguments):
+        """A run on 20,000 pictures, far longer than a pipe holds."""
+        names = self.write("names", (pictures()[0] + "\n") * 20_000)
+        return self.start("-k1", "--files-from", names, *arguments)
+
+    def run_measured(self, *arguments, **options):
+        """(exit status, lines of output, peak memory in KiB) of a run with the demo model."""
+        with open(self.path("out"), "wb") as out:
+            command = [BINARY, "-m", DEMO, *arguments]
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL, **options)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        with open(self.path("out")) as f:
+            return process.returncode, f.readlines(), usage.ru_maxrss
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + TIMEOUT
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, "what was waited for does not come")
+            time.sleep(0.01)
 
     def records(self, *arguments, status=0, **options):
         """What a run with the demo model prints as JSON lines."""

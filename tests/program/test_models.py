@@ -17,14 +17,6 @@ class ModelsTest(program.ProgramTest):
         for word in words:
             self.assertIn(word, message)
 
-    def changed(self, change):
-        """The path of the demo model after change(tensors, metadata)."""
-        tensors, metadata = safetensors_io.read(DEMO)
-        change(tensors, metadata)
-        path = self.path("changed.safetensors")
-        safetensors_io.write(path, tensors, metadata)
-        return path
-
     def raw(self, header, data=b"", length=None):
         """The path of a file with this header, which may lie about its length."""
         text = header if isinstance(header, bytes) else json.dumps(header).encode()
@@ -32,7 +24,7 @@ class ModelsTest(program.ProgramTest):
         return self.write("raw.safetensors", struct.pack("<Q", length) + text + data)
 
     def test_rewritten_demo_model_is_accepted(self):
-        done = self.run_bare("-m", self.changed(lambda tensors, metadata: None), pictures()[0])
+        done = self.run_bare("-m", self.changed_demo(lambda tensors, metadata: None), pictures()[0])
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_parameters_are_counted_as_pytorch_counts_them(self):
@@ -40,7 +32,7 @@ class ModelsTest(program.ProgramTest):
         self.assertRegex(out, r"parameters +164202\n")
 
     def test_pipe_beside_the_model_is_not_waited_for(self):
-        model = self.changed(lambda tensors, metadata: metadata.clear())
+        model = self.changed_demo(lambda tensors, metadata: metadata.clear())
         os.mkfifo(self.path("config.json"))
         done = self.run_bare("-m", model, pictures()[0])
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -86,13 +78,13 @@ class ModelsTest(program.ProgramTest):
         def reshape(tensors, _):
             tensors["feature.0.weight"] = tensors["feature.0.weight"].reshape(-1)
 
-        self.refused_model(self.changed(remove), "conv3.weight")
-        self.refused_model(self.changed(add), "stray.weight")
-        self.refused_model(self.changed(reshape), "feature.0.weight")
+        self.refused_model(self.changed_demo(remove), "conv3.weight")
+        self.refused_model(self.changed_demo(add), "stray.weight")
+        self.refused_model(self.changed_demo(reshape), "feature.0.weight")
 
     def test_unknown_metadata_are_named(self):
         for key in ("xception.bn_epsilon", "xception.sep_order"):
-            path = self.changed(lambda tensors, metadata, key=key: metadata.update({key: "1"}))
+            path = self.changed_demo(lambda tensors, metadata, key=key: metadata.update({key: "1"}))
             self.refused_model(path, key, "xception.bn_eps,")
 
     def test_preprocessing_that_the_network_does_not_take(self):
@@ -107,7 +99,7 @@ class ModelsTest(program.ProgramTest):
                     preprocess = json.loads(metadata["xception.preprocess"]) | values
                     metadata["xception.preprocess"] = json.dumps(preprocess)
 
-                self.refused_model(self.changed(prescribe), *words)
+                self.refused_model(self.changed_demo(prescribe), *words)
 
     def test_without_a_head_there_are_no_classes(self):
         def behead(tensors, metadata):
@@ -115,7 +107,7 @@ class ModelsTest(program.ProgramTest):
             metadata.pop("xception.num_classes")
             metadata.pop("xception.labels")
 
-        path = self.changed(behead)
+        path = self.changed_demo(behead)
         self.refused_model(path, "has no head", "fc.weight", "features")
         done = self.run_bare("-m", path, "--info")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -128,7 +120,7 @@ class ModelsTest(program.ProgramTest):
             metadata["xception.num_classes"] = "1"
             metadata["xception.labels"] = '["no coat", "coat"]'
 
-        path = self.changed(narrow)
+        path = self.changed_demo(narrow)
         for picture in pictures():
             done = self.run_bare("-m", path, "-f", "jsonl", "-k", "2", picture)
             self.assertEqual(done.returncode, 0, done.stderr)
@@ -143,7 +135,7 @@ class ModelsTest(program.ProgramTest):
             tensors["conv3.weight"] = tensors["conv3.weight"].copy()
             tensors["conv3.weight"].flat[5] = np.nan
 
-        self.refused_model(self.changed(spoil), "conv3.weight", "5")
+        self.refused_model(self.changed_demo(spoil), "conv3.weight", "5")
 
     def test_damaged_data_are_found_by_their_sum(self):
         with open(DEMO, "rb") as f:
@@ -152,7 +144,7 @@ class ModelsTest(program.ProgramTest):
         self.refused_model(self.write("flipped", data), "SHA-256")
 
     def test_verify_needs_a_sum(self):
-        path = self.changed(lambda tensors, metadata: metadata.pop("xception.sha256"))
+        path = self.changed_demo(lambda tensors, metadata: metadata.pop("xception.sha256"))
         self.assertEqual(self.run_bare("-m", path, pictures()[0]).returncode, 0)
         self.assertIn("sha256", self.refused(3, "-m", path, "--verify", pictures()[0]))
 

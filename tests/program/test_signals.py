@@ -1,0 +1,135 @@
+"""Runs that end early: by a signal, or because nobody reads any more."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+import program
+from program import DEMO, black_png, pictures
+
+
+class SignalsTest(program.ProgramTest):
+    def has_file(self, condition):
+        return any(condition(name) for name in os.listdir(self.folder))
+
+    def test_signals_write_what_is_done(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start_long("-f", "json")
+            first = process.stdout.readline()
+            process.send_signal(number)
+            out, err = process.communicate(timeout=program.TIMEOUT)
+            self.assertEqual(process.returncode, 128 + number)
+            records = json.loads(first + out)
+            self.assertTrue(0 < len(records) < 20_000)
+            self.assertIn(f"interrupted after {len(records)} inputs", err.decode())
+
+    def test_signal_leaves_the_older_file(self):
+        target = self.write("results.txt", "older")
+        process = self.start_long("-o", target)
+        self.wait_until(lambda: self.has_file(lambda name: name.endswith(".part")))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=program.TIMEOUT)
+        self.assertEqual(process.returncode, 130, err)
+        with open(target) as f:
+            self.assertEqual(f.read(), "older")
+        (part,) = [name for name in os.listdir(self.folder) if name.endswith(".part")]
+        self.assertIn(part, err.decode())
+
+    def test_signal_does_not_wait_for_a_large_picture(self):
+        picture = self.write("large.png", black_png(13_000))
+        for options in ([], ["-j1"]):
+            target = "results" + "".join(options)
+            process = self.start(*options, "-o", self.path(target), picture)
+            self.wait_until(lambda: self.has_file(lambda name: name.startswith(target + ".")))
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=program.TIMEOUT)
+            self.assertEqual(process.returncode, 130, err)
+            self.assertIn(b"interrupted after 0 inputs", err)
+
+    def test_signal_while_a_pipe_stays_silent(self):
+        path = self.path("pipe")
+        os.mkfifo(path)
+        keep_open = os.open(path, os.O_RDWR)
+        self.addCleanup(os.close, keep_open)
+        process = self.start("-k1", "-j2", "-b1", pictures()[0], path)
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=program.TIMEOUT)
+        self.assertEqual(process.returncode, 130)
+        self.assertTrue(first.startswith(pictures()[0].encode()))
+
+    def test_signal_ends_whatever_waits_for_input(self):
+        """One signal is enough, whether the program dies of it or ends as a shell would say it."""
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        keep_open = os.open(fifo, os.O_RDWR)
+        self.addCleanup(os.close, keep_open)
+        cases = [
+            ["-"],
+            [fifo],
+            [fifo, "-j1"],
+            ["--raw-input", fifo],
+            ["--raw-input", "-"],
+            ["--files-from", fifo],
+            ["--files-from", "-"],
+            ["--labels", fifo, pictures()[0]],
+            ["--compare", DEMO, "-"],
+            ["--profile", fifo],
+            ["--profile=1000000"],
+        ]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for case in cases:
+                with self.subTest(case=case, number=number):
+                    process = self.start(*case, stdin=subprocess.PIPE)
+                    time.sleep(0.4)
+                    self.assertIsNone(process.poll())
+                    process.send_signal(number)
+                    # Not communicate(): it would close standard input, and that ends a wait too.
+                    status = process.wait(timeout=10)
+                    self.assertIn(status, (-number, 128 + number))
+                    self.assertEqual(process.stdout.read(), b"")
+                    for stream in (process.stdin, process.stdout, process.stderr):
+                        stream.close()
+
+    def test_signal_while_reading_names_leaves_the_older_file(self):
+        target = self.write("results.txt", "older")
+        process = self.start("--files-from", "-", "-o", target, stdin=subprocess.PIPE)
+        time.sleep(0.4)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(timeout=10), -signal.SIGINT)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()
+        self.assertEqual(os.listdir(self.folder), ["results.txt"])
+        with open(target) as f:
+            self.assertEqual(f.read(), "older")
+
+    def test_closed_pipe_ends_quietly(self):
+        process = self.start_long("-f", "jsonl")
+        json.loads(process.stdout.readline())
+        process.stdout.close()
+        self.assertEqual(process.stderr.read(), b"")
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=program.TIMEOUT), 0)
+
+    def test_closed_pipe_and_a_file_that_is_lost(self):
+        older = self.write("x.npy", "older")
+        process = self.start_long("-f", "jsonl", "--dump-input", older)
+        json.loads(process.stdout.readline())
+        process.stdout.close()
+        self.assertIn(b"x.npy' is not written: nobody reads", process.stderr.read())
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=program.TIMEOUT), 1)
+        self.assertEqual(self.content("x.npy"), b"older")
+        process = self.start_long("-f", "jsonl", "--dump-input", older, self.path("none"))
+        process.stdout.readline()
+        process.stdout.close()
+        self.assertIn(b"x.npy' is not written: nobody reads", process.stderr.read())
+        process.stderr.close()
+        self.assertEqual(process.wait(timeout=program.TIMEOUT), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
