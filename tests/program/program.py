@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -71,10 +72,11 @@ class ProgramTest(unittest.TestCase):
         return out, err
 
     def start(self, *arguments, **options):
-        """A run with the demo model, under way, which ends with the test at the latest."""
+        """A run with the demo model, under way: it dies of SIGINT, and at the end of the test."""
         process = subprocess.Popen(
             [BINARY, "-m", DEMO, *map(str, arguments)],
             bufsize=0,  # communicate() knows nothing of what readline() has buffered
+            preexec_fn=heed_interrupts,
             **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
         )
         self.addCleanup(process.kill)
@@ -115,6 +117,12 @@ class ProgramTest(unittest.TestCase):
         self.assertTrue(err.startswith("xception-infer: "), err)
         self.assertEqual(err.count("\n"), 1, err)
         return err
+
+
+def heed_interrupts():
+    """For preexec_fn: a shell starts what it puts in the background with SIGINT ignored, and every
+    process inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def without_times(records):
