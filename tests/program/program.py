@@ -1,12 +1,15 @@
 """What the tests of the command line share: how to run it, and files to run it on."""
 
+import fcntl
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import zlib
@@ -48,6 +51,12 @@ class ProgramTest(unittest.TestCase):
     def content(self, name):
         with open(self.path(name), "rb") as f:
             return f.read()
+
+    def noise(self, name, height, width):
+        """The path of a new PNG file of random pixels."""
+        generator = random.Random(height * width)
+        rows = [b"\0" + generator.randbytes(3 * width) for _ in range(height)]
+        return self.write(name, png(width, height, b"".join(rows)))
 
     def changed_demo(self, change):
         """The path of the demo model after change(tensors, metadata)."""
@@ -123,6 +132,12 @@ def heed_interrupts():
     """For preexec_fn: a shell starts what it puts in the background with SIGINT ignored, and every
     process inherits that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def unread(pipe):
+    """The bytes that a pipe holds."""
+    count = struct.pack("i", 0)
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, count))[0]
 
 
 def without_times(records):

@@ -49,6 +49,7 @@ class CompareTest(program.ProgramTest):
         self.assertIn("1 of the reference are not in the plan", out)
         images = len(tensors["logits"])
         self.assertIn(f"\ntop-1 is equal in {images} of {images} images\n", out)
+        self.assertNotIn("--fusion", out)
         fused, _ = self.compare(0, self.golden)
         rows = len(fused.split("\n\n")[0].splitlines()) - 2  # without titles and logits
         self.assertLess(rows, layers)
@@ -73,6 +74,10 @@ class CompareTest(program.ProgramTest):
             self.assertEqual(done.returncode, status, done.stderr)
             verdict = "FAIL" if change else "ok"
             self.assertRegex(done.stdout.decode(), rf"(?m)^logits .* {verdict}$")
+
+    def test_a_layer_without_a_reference_is_counted(self):
+        out, _ = self.compare(0, self.changed(lambda tensors: tensors.pop("layer.conv3")))
+        self.assertIn("1 layers of the plan have no reference", out)
 
     def test_another_top1_is_counted(self):
         def spoil(tensors):
@@ -114,10 +119,14 @@ class CompareTest(program.ProgramTest):
         def drop_input(tensors):
             del tensors["input"]
 
+        def flatten(tensors):
+            tensors["input"] = tensors["input"][:, :1]
+
         for change, word in (
             (strip, "nothing to compare"),
             (shorten, "logits"),
             (drop_input, "input"),
+            (flatten, "expected [N, 3, H, W]"),
         ):
             _, err = self.compare(2, self.changed(change))
             self.assertIn(word, err)
@@ -163,10 +172,17 @@ class CompareTest(program.ProgramTest):
             self.assertLessEqual(abs(got.reshape(expected.shape) - expected).max(), limit, name)
 
     def test_dump_takes_one_batch(self):
-        message = self.refused(
-            2, "-m", self.model, IMAGES, "-b3", "--dump-layers", self.path("layers")
-        )
+        layers = self.path("layers")
+        message = self.refused(2, "-m", self.model, IMAGES, "-b3", "--dump-layers", layers)
         self.assertIn("one batch", message)
+        self.run_demo(IMAGES, "--dump-layers", layers)  # more than are a batch otherwise
+        self.assertEqual(len(np.load(os.path.join(layers, "fc.npy"))), len(pictures()))
+
+    def test_layers_that_are_compared_can_be_dumped(self):
+        layers = self.path("layers")
+        self.compare(0, self.golden, "--dump-layers", layers)
+        images = len(safetensors_io.read(self.golden)[0]["logits"])
+        self.assertEqual(len(np.load(os.path.join(layers, "fc.npy"))), images)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import threading
 import unittest
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import program
-from program import DEMO, pictures, safetensors_io, without_times
+from program import DEMO, pictures, safetensors_io, unread, without_times
 
 
 class InputsTest(program.ProgramTest):
@@ -40,6 +41,14 @@ class InputsTest(program.ProgramTest):
         last = os.path.join(root, "c.PNG")
         self.assertEqual(self.names(last, os.path.join(root, "b")), ["tree/c.PNG", *every[1:3]])
 
+    def test_a_link_to_nothing_in_a_folder_is_a_record(self):
+        os.mkdir(self.path("d"))
+        shutil.copy(pictures()[0], self.path("d/a.jfif"))
+        os.symlink("nothing", self.path("d/b.png"))
+        good, bad = self.records(self.path("d") + "/", status=1)
+        self.assertEqual((good["input"], good["status"]), (self.path("d/a.jfif"), "ok"))
+        self.assertEqual((bad["input"], bad["code"]), (self.path("d/b.png"), "not_found"))
+
     def test_empty_folder_beside_pictures_is_a_warning(self):
         os.mkdir(self.path("empty"))
         _, err = self.run_demo(self.path("empty"), pictures()[0])
@@ -63,6 +72,15 @@ class InputsTest(program.ProgramTest):
         zero = ("\0".join(names) + "\0").encode()
         got = self.records("--files-from", "-", "-0", stdin=zero)
         self.assertEqual([r["input"] for r in got], names)
+        odd = self.path("a.png\r")  # which is no end of a line here
+        shutil.copy(names[0], odd)
+        self.records("--files-from", "-", "-0", stdin=odd.encode() + b"\0")
+
+    def test_files_are_closed_again(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+        self.assertEqual(len(self.records("-d", "cpu", *pictures() * 6, preexec_fn=limit)), 60)
 
     def test_a_list_that_repeats_a_folder_is_bounded(self):
         folder = os.path.join(self.folder, *["d" * 250] * 14)
@@ -156,6 +174,17 @@ class InputsTest(program.ProgramTest):
         writer.join()
         self.assertEqual([first["status"], piped["status"], last["status"]], ["ok", "error", "ok"])
 
+    def test_pipe_whose_first_bytes_come_alone(self):
+        path = self.path("pipe.png")
+        os.mkfifo(path)
+        process = self.start("-f", "jsonl", path, stderr=None)
+        with open(pictures()[0], "rb") as f, open(path, "wb", buffering=0) as pipe:
+            pipe.write(f.read(3))
+            self.wait_until(lambda: unread(pipe) == 0)
+            pipe.write(f.read())
+        out, _ = process.communicate(timeout=program.TIMEOUT)
+        self.assertEqual(json.loads(out)["status"], "ok")
+
     def test_arrays_give_what_files_give(self):
         from_files = self.records(*pictures(), "--dump-input", self.path("fed.npy"))
         stack = np.stack([np.asarray(Image.open(p).convert("RGB")) for p in pictures()])
@@ -170,6 +199,12 @@ class InputsTest(program.ProgramTest):
             got = self.records("--raw-input", self.path(name))
             self.assertEqual([r["topk"] for r in got], [r["topk"] for r in from_files])
         self.assertEqual(got[3]["input"], self.path("fed.npy") + "[3]")
+
+    def test_height_comes_before_width_in_an_array(self):
+        name = self.noise("p.png", 20, 29)
+        np.save(self.path("x.npy"), np.asarray(Image.open(name))[None])
+        (file,), (array,) = self.records(name), self.records("--raw-input", self.path("x.npy"))
+        self.assertEqual((array["size"], array["topk"]), ([20, 29], file["topk"]))
 
     def test_arrays_that_cannot_be_fed(self):
         def message(array, *options):

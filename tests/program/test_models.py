@@ -37,8 +37,27 @@ class ModelsTest(program.ProgramTest):
         done = self.run_bare("-m", model, pictures()[0])
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_network_that_is_named(self):
+        message = self.refused(3, "-m", DEMO, "--arch", "xception", pictures()[0])
+        self.assertIn("as network 'xception'", message)
+
+    def test_config_beside_the_model_fills_no_gaps_of_our_own_files(self):
+        names = list("abcdefghij")
+        self.write("config.json", json.dumps({"architecture": "seed_depthwise", "label_names": names}))
+        for key, label in (("xception.labels", b"class 9"), ("xception.arch", b"ankle_boot")):
+            model = self.changed_demo(lambda _, metadata, key=key: metadata.pop(key))
+            done = self.run_bare("-m", model, "-k1", pictures()[0])
+            self.assertTrue(done.stdout.endswith(b"  " + label + b"\n"), done)
+
+    def test_number_of_classes_that_is_none_is_passed_over(self):
+        self.write("config.json", '{"architecture": "seed_depthwise", "num_classes": "ten"}')
+        model = self.changed_demo(lambda _, metadata: metadata.clear())
+        done = self.run_bare("-m", model, pictures()[0])
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_missing_empty_and_directory(self):
         self.refused_model(self.path("none"), "there is no such file")
+        self.refused_model(os.path.join(DEMO, "below"), "there is no such file")
         self.refused_model(self.write("empty", b""), "empty")
         self.refused_model(self.folder, "directory")
         self.refused_model(self.write("text.safetensors", "no model at all"), "text.safetensors")
@@ -107,11 +126,16 @@ class ModelsTest(program.ProgramTest):
             metadata.pop("xception.num_classes")
             metadata.pop("xception.labels")
 
-        path = self.changed_demo(behead)
-        self.refused_model(path, "has no head", "fc.weight", "features")
-        done = self.run_bare("-m", path, "--info")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(b"256 features and no classes", done.stdout)
+        def behead_and_say_so(tensors, metadata):
+            behead(tensors, metadata)
+            metadata["xception.num_classes"] = "0"
+
+        for change in (behead, behead_and_say_so):
+            path = self.changed_demo(change)
+            self.refused_model(path, "has no head", "fc.weight", "features")
+            done = self.run_bare("-m", path, "--info")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(b"256 features and no classes", done.stdout)
 
     def test_head_of_one_output_is_a_sigmoid(self):
         def narrow(tensors, metadata):

@@ -14,6 +14,7 @@ from program import DEMO, pictures
 class OptionsTest(program.ProgramTest):
     def test_usage_errors(self):
         picture = pictures()[0]
+        small, other = self.noise("small.png", 20, 20), self.noise("other.png", 31, 28)
         cases = [
             ([], "no model"),
             (["-m", DEMO], "no inputs"),
@@ -43,6 +44,8 @@ class OptionsTest(program.ProgramTest):
             (["-m", DEMO, picture, "--resize-mode", "border", "--crop-pct", "0.9"], "--crop-pct"),
             (["-m", DEMO, picture, "--arch", "vgg"], "vgg"),
             (["-m", DEMO, picture, "-d", "gpu"], "'gpu'"),
+            (["-m", DEMO, picture, "-d", "cuda:12345"], "'cuda:12345' is none of auto"),
+            (["-m", DEMO, picture, "-d", "cpu:0"], "'cpu:0' is none of auto"),
             (["-m", DEMO, picture, "--labels", self.path("none")], "none"),
             (["-m", DEMO, picture, "--labels", self.write("two", "a\nb\n")], "10"),
             (["-m", DEMO, picture, "--labels", DEMO], "no text"),
@@ -56,11 +59,22 @@ class OptionsTest(program.ProgramTest):
             (["-m", DEMO, picture, "-q", "-v"], "--verbose"),
             (["-m", DEMO, picture, "--info"], "--info"),
             (["-m", DEMO, "--info", "--profile"], "--profile"),
+            (["-m", DEMO, "--info", "--compare", DEMO], "excludes"),
+            (["-m", DEMO, "--info", "--dump-layers", "d"], "excludes"),
             (["-m", DEMO, "--info", "-f", "json"], "--format"),
+            (["-m", DEMO, "--profile", "--compare", DEMO], "excludes"),
+            (["-m", DEMO, "--profile", "--dump-layers", "d"], "excludes"),
+            (["-m", DEMO, "--profile", "-f", "json"], "excludes"),
+            (["-m", DEMO, "--profile=1", small, other], "other.png' has another size"),
+            (["-m", DEMO, "--profile=1", small, small, "-b", "3"], "--batch 3 contradicts"),
+            (["-m", DEMO, "--compare", DEMO, "-k", "3"], "excludes"),
+            (["-m", DEMO, "--compare", DEMO, "-b", "2"], "excludes"),
             (["-m", DEMO, picture, "--rtol", "1"], "--compare"),
             (["-m", DEMO, picture, "-0"], "--files-from"),
             (["-m", DEMO, picture, "--raw-input", "x.npy"], "--raw-input"),
             (["-m", DEMO, "--raw-input", "x.npy", "--size", "20"], "--size"),
+            (["-m", DEMO, "--raw-input", "x.npy", "--files-from", "names"], "excludes"),
+            (["-m", DEMO, "--raw-input", "x.npy", "-r"], "excludes"),
             (["-m", DEMO, "-", "-"], "standard input"),
             (["-m", DEMO, "-", "--files-from", "-"], "standard input"),
             (["-m", DEMO, "-", "--labels", "-"], "standard input"),
@@ -150,12 +164,41 @@ class OptionsTest(program.ProgramTest):
             self.assertEqual(int(np.prod([int(x) for x in shape.split("x")])) * 4, int(size))
             self.assertLessEqual(int(offset) + int(size), int(arena))
 
+    def test_info_says_what_is_fed_to_the_network(self):
+        out, _ = self.run_demo("--info", "--mean", "0.1,0.2,0.3", "--std", "1,2,3")
+        fitting = "32 x 32, bilinear, squashed; sides of 17 to 32 are taken as they are"
+        for name, value in (
+            ("network", "seed_depthwise, 10 classes, with names"),
+            ("input", fitting),
+            ("mean", "0.1000, 0.2000, 0.3000"),
+            ("std", "1.0000, 2.0000, 3.0000"),
+        ):
+            self.assertRegex(out, rf"(?m)^{name} +{value}$")
+
     def test_profile_has_a_row_a_layer(self):
-        out, _ = self.run_demo("--profile=3", "-d", "cpu")
+        out, _ = self.run_demo("--profile=3", "-d", "cpu", "-b", "4")
         shares = [float(x) for x in re.findall(r"(?m)^ *\d+  \S+ .* ([\d.]+) +(?:[\d.]+|-)$", out)]
         self.assertGreater(len(shares), 50)
         self.assertAlmostEqual(sum(shares), 100, delta=0.05 * len(shares))
         self.assertIn("median of 3", out)
+        # Rates follow from times and from what --info counts, as far as they are printed.
+        info, _ = self.run_demo("--info", "-d", "cpu", "-b", "4")
+        mmacs = re.findall(r"(?m)^ *\d+  \S+ .* \d+x\d+x\d+x\d+ +([\d.]+) ", info)
+        rows = re.findall(r"(?m)^ *\d+  \S+ .* ([\d.]+) +[\d.]+ +([\d.]+|-)$", out)
+        self.assertEqual(len(rows), len(mmacs))
+        for mmac, (ms, rate) in zip(map(float, mmacs), rows):
+            if rate != "-" and float(ms) > 0.001:
+                self.check_rate(float(rate), mmac, 5e-4, float(ms), 5e-5)
+        numbers = r"whole run ([\d.]+) ms .*, ([\d.]+) ms a picture, ([\d.]+) GFLOP/s"
+        whole, each, rate = map(float, re.search(numbers, out).groups())
+        self.assertAlmostEqual(each, whole / 4, delta=7e-4)
+        self.check_rate(rate, sum(map(float, mmacs)), 5e-4 * len(mmacs), whole, 5e-4)
+
+    def check_rate(self, rate, mmac, mmac_error, ms, ms_error):
+        """That `rate`, which has one decimal, may be 2 * mmac / ms."""
+        least = 2 * (mmac - mmac_error) / (ms + ms_error)
+        most = 2 * (mmac + mmac_error) / (ms - ms_error)
+        self.assertTrue(least - 0.051 < rate < most + 0.051, (least, rate, most))
 
 
 if __name__ == "__main__":

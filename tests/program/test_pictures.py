@@ -114,9 +114,75 @@ class PicturesTest(program.ProgramTest):
         _, err = self.run_demo(path, status=1)
         self.assertRegex(err, r"scans\.jpg.*more than 397 scans")
 
+    def test_a_jpeg_of_any_size_has_a_limit_of_scans(self):
+        Image.new("L", (24, 24), 77).save(self.path("made.jpg"), progressive=True)
+        data = self.content("made.jpg")
+        last = data.rindex(b"\xff\xda")
+        path = self.write("scans.jpg", data[:last] + data[last:-2] * 600 + data[-2:])
+        (record,) = self.records(path, status=1)
+        self.assertIn("more than 500 scans", record["message"])
+
+    def test_warnings_name_the_picture(self):
+        deep = self.write("deep.png", png(20, 20, (b"\0" + b"\1\2" * 20) * 20, depth=16, colour=0))
+        Image.new("RGB", (30, 20)).save(self.path("made.jpg"))
+        spoilt = self.write("spoilt.jpg", self.content("made.jpg").replace(b"\xff\xda", b"\0\xff\xda"))
+        _, err = self.run_demo(deep, spoilt)
+        self.assertIn(f"warning: '{deep}': 16-bit gray", err)
+        self.assertRegex(err, "warning: '.*spoilt.jpg': .* some pixels may be wrong")
+        _, err = self.run_demo(deep, spoilt, "-q")
+        self.assertEqual(err, "")
+
+    def test_fill_bytes_before_the_orientation(self):
+        exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+        Image.new("RGB", (30, 20)).save(self.path("made.jpg"), exif=exif)
+        data = self.content("made.jpg")
+        at = data.index(b"\xff\xe1")
+        filled = self.write("filled.jpg", data[:at] + b"\xff\xff" + data[at:])
+        (record,) = self.records(filled, "--exif", "apply")
+        self.assertEqual(record["size"], [30, 20])
+
+    def test_threads_take_turns_at_large_pictures(self):
+        """At one whose pixels are many, which are not kept for the next, and at one whose scans are
+        collected in twice the memory of its pixels."""
+        Image.new("L", (4800, 4800)).save(self.path("large.jpg"))  # 66 MiB of pixels
+        Image.new("RGB", (2740, 2740)).save(self.path("scans.jpg"), progressive=True, subsampling=0)
+        for name, threads, mebibytes in (("large.jpg", 6, 240), ("scans.jpg", 8, 400)):
+            with self.subTest(name=name):
+                names = self.write("names", (self.path(name) + "\n") * 2 * threads)
+                arguments = ["-d", "cpu", "-f", "jsonl", f"-j{threads}", "--files-from", names]
+                status, lines, peak = self.run_measured(*arguments)
+                self.assertEqual((status, len(lines)), (0, 2 * threads), lines)
+                _, _, inherited = self.run_measured("--version")  # from this process
+                self.assertLess(peak, max(mebibytes << 10, 1.1 * inherited))
+
     def test_size_is_for_every_picture(self):
         for record in self.records(IMAGES, "--size", "24"):
             self.assertEqual(record["size"], [24, 24])
+
+    def test_every_option_that_fits_pictures_changes_what_is_fed(self):
+        name = self.noise("p.png", 60, 44)
+        centre = ["--resize-mode", "center"]
+        cases = [
+            [],
+            ["--interp", "nearest"],
+            centre,
+            [*centre, "--crop-pct", "0.5"],
+            ["--mean", "0,0,0"],
+            ["--std", "1,1,1"],
+        ]
+        fed = set()
+        for case in cases:
+            self.run_demo(name, "--dump-input", self.path("x.npy"), *case)
+            fed.add(np.load(self.path("x.npy")).tobytes())
+        self.assertEqual(len(fed), len(cases))
+
+    def test_mean_and_std_are_those_of_the_dumped_input(self):
+        x = self.path("x.npy")
+        (file,) = self.records(
+            pictures()[0], "--mean", "0.1,0.2,0.3", "--std", "1,2,3", "--dump-input", x
+        )
+        (array,) = self.records("--raw-input", x)
+        self.assertEqual(file["topk"], array["topk"])
 
 
 if __name__ == "__main__":

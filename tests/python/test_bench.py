@@ -130,6 +130,10 @@ class Model(Bench):
         self.assertGreater(total, 49.99)
         self.assertTrue(row["runs"] == 3 or before_the_last < 50.01)
 
+    def test_the_median_of_two_runs_lies_between_them(self):
+        latency = self.report("-r", 2, "--percentiles", "50,100")["rows"][0]["latency_ms"]
+        self.assertAlmostEqual(latency["p50"], (latency["min"] + latency["p100"]) / 2, 6)
+
     def test_csv(self):
         result = self.bench("model", "-m", self.model, "-b", "1,2", "-r", 1, "-o", "csv")
         rows = list(csv.DictReader(io.StringIO(result.stdout)))
