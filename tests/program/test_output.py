@@ -1,9 +1,13 @@
 """Where results go: files, streams, and what is said beside them."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import resource
 import subprocess
+import time
 import unittest
 
 import program
@@ -117,8 +121,62 @@ class OutputTest(program.ProgramTest):
         _, err = self.run_demo(IMAGES, "-v")
         self.assertRegex(err, r"network 'seed\w*' on \w+, fp32")
         self.assertRegex(err, r"10 pictures in .* decode .* compute .* idle")
+        _, err = self.run_demo(IMAGES, "-v", "-d", "cpu", "--threads", 1, "-j", 3)
+        self.assertIn("on cpu, fp32, 1 threads", err)
+        self.assertIn("on 3 threads", err)
         _, err = self.run_demo(self.path("none"), pictures()[0], "-q", status=1)
         self.assertEqual(err.count("\n"), 1)
+
+    def test_times_of_pictures_add_up(self):
+        out, err = self.run_demo(*[IMAGES] * 20, "-f", "jsonl", "-v")
+        total = float(re.search(r"compute ([\d.]+) s", err)[1])
+        each = [json.loads(line)["time_ms"]["compute"] for line in out.splitlines()]
+        self.assertEqual(len(each), 200)
+        self.assertAlmostEqual(sum(each) / 1000, total, delta=0.006)  # as it is rounded
+
+    def test_both_streams_tell_it_in_the_same_order(self):
+        good, bad = pictures()[0], self.write("bad.png", "bad")
+        for options in ([], ["-b1", "--fail-fast"]):
+            process = self.start("-k1", *options, good, bad, good, stderr=subprocess.STDOUT)
+            out, _ = process.communicate(timeout=program.TIMEOUT)
+            lines = out.decode().splitlines()
+            self.assertTrue(lines[0].startswith(good), lines)
+            self.assertIn("bad.png", lines[1])
+            stopped = "1 of 2 inputs failed; stopped at the first (--fail-fast)"
+            self.assertIn(stopped if options else "1 of 3 inputs failed", lines[-1])
+
+    def test_input_that_is_not_dumped(self):
+        x = self.path("x.npy")
+        sizes = [self.noise("a.png", 20, 20), self.noise("b.png", 31, 28)]
+        for names, words in ((sizes, "different sizes"), ([self.path("none")], "nothing was fed")):
+            _, err = self.run_demo(*names, "--dump-input", x, status=1)
+            self.assertIn(words, err)
+            self.assertFalse(os.path.exists(x))
+
+    def test_progress_is_for_a_terminal(self):
+        """The second picture comes when a second is over, which is when progress is first shown."""
+        cases = [([], True, True), (["-q"], True, False), (["--no-progress"], True, False)]
+        runs = []
+        for i, (options, terminal, shown) in enumerate([*cases, ([], False, False)]):
+            fifo = self.path(f"fifo{i}")
+            os.mkfifo(fifo)
+            read, write = pty.openpty() if terminal else os.pipe()
+            with open(write, "wb") as stderr:
+                process = self.start(*options, "-k1", "-b1", pictures()[0], fifo, stderr=stderr)
+            runs.append((process, fifo, open(read, "rb", buffering=0), shown))
+        for process, *_ in runs:
+            self.assertIn(b"ankle_boot", process.stdout.readline())
+        time.sleep(1.1)
+        for process, fifo, stderr, shown in runs:
+            with open(pictures()[1], "rb") as picture, open(fifo, "wb") as pipe:
+                pipe.write(picture.read())
+            self.assertEqual(process.wait(timeout=program.TIMEOUT), 0)
+            text = b""
+            with stderr, contextlib.suppress(OSError):  # how a terminal ends
+                while more := stderr.read(4096):
+                    text += more
+            self.assertEqual(b"2 of 2 pictures" in text, shown, (process.args, text))
+            process.stdout.close()
 
 
 if __name__ == "__main__":

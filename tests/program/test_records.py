@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import unittest
 
@@ -54,6 +55,11 @@ class RecordsTest(program.ProgramTest):
         record = self.records(name, "-k1")[0]["topk"][0]
         self.assertEqual(float(rows[0]["logit"]), record["logit"])
         self.assertEqual(rows[0]["label"], record["label"])
+        noise = self.noise("p.png", 20, 29)
+        out, _ = self.run_demo(noise, "-f", "csv", "--threshold", "2")  # which no class reaches
+        (row,) = csv.DictReader(io.StringIO(out, newline=""))
+        self.assertEqual((row["input"], row["status"], row["rank"]), (noise, "ok", ""))
+        self.assertEqual((row["height"], row["width"]), ("20", "29"))
 
     def test_text(self):
         out, err = self.run_demo(*pictures()[:2], "-k3")
@@ -65,12 +71,42 @@ class RecordsTest(program.ProgramTest):
         self.assertEqual(name, pictures()[0])
         record = self.records(pictures()[0])[0]["topk"][0]
         self.assertEqual((f"{record['prob']:.4f}", record["label"]), (prob, label))
+        out, _ = self.run_demo(pictures()[0], "-k1", "--scores", "logit")
+        self.assertEqual(float(out.split()[1]), record["logit"])
         # A name cannot break the line or paint on the terminal.
         odd = self.path("a\n\x1b[31m.png")
         os.symlink(pictures()[0], odd)
         out, _ = self.run_demo(odd, "-k1")
         self.assertEqual(out.count("\n"), 1)
         self.assertIn("a\\x0a\\x1b[31m.png", out)
+
+    def test_columns_of_text_are_as_wide_as_the_names_look(self):
+        names = ["\x7f.png", "ää.png", "a" * 200 + ".png"]
+        for name in names:
+            os.symlink(pictures()[0], self.path(name))
+        out, _ = self.run_demo(*names, "-k1", cwd=self.folder)
+        end = r" {3}0\.\d{4}  ankle_boot"
+        for line, name in zip(out.splitlines(), [r"\x7f.png", *names[1:]], strict=True):
+            self.assertRegex(line, "^" + re.escape(name.ljust(60)) + end + "$")
+
+    def test_equal_scores_are_in_the_order_of_the_classes(self):
+        def tie(tensors, _):
+            for name in ("fc.weight", "fc.bias"):
+                tensors[name] = tensors[name].copy()
+                tensors[name][7] = tensors[name][3]
+
+        model = self.changed_demo(tie)
+        done = self.run_bare("-m", model, "-f", "jsonl", "-k10", pictures()[0])
+        order = [entry["index"] for entry in json.loads(done.stdout)["topk"]]
+        self.assertEqual(order.index(7), order.index(3) + 1)
+
+    def test_classes_without_names(self):
+        model = self.changed_demo(lambda _, metadata: metadata.pop("xception.labels"))
+        done = self.run_bare("-m", model, "-f", "jsonl", "-k1", pictures()[0])
+        (entry,) = json.loads(done.stdout)["topk"]
+        self.assertIsNone(entry["label"])
+        done = self.run_bare("-m", model, "-k1", pictures()[0])
+        self.assertTrue(done.stdout.endswith(f"  class {entry['index']}\n".encode()), done)
 
     def test_name_that_is_no_utf8(self):
         name = os.fsencode(self.folder) + b"/\xff.png"

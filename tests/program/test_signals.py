@@ -8,7 +8,24 @@ import time
 import unittest
 
 import program
-from program import DEMO, black_png, pictures
+from program import DEMO, black_png, pictures, unread
+
+
+def sleeps(pid):
+    """Whether every thread of the process has been found asleep for a third of a second."""
+    for _ in range(10):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as f:
+                if f.read().rsplit(")", 1)[1].split()[0] != "S":
+                    return False
+        time.sleep(0.03)
+    return True
+
+
+def catches(pid, number):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        caught = next(line.split()[1] for line in f if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 class SignalsTest(program.ProgramTest):
@@ -17,7 +34,7 @@ class SignalsTest(program.ProgramTest):
 
     def test_signals_write_what_is_done(self):
         for number in (signal.SIGINT, signal.SIGTERM):
-            process = self.start_long("-f", "json")
+            process = self.start_long("-f", "json", "--dump-input", self.path("x.npy"))
             first = process.stdout.readline()
             process.send_signal(number)
             out, err = process.communicate(timeout=program.TIMEOUT)
@@ -25,6 +42,29 @@ class SignalsTest(program.ProgramTest):
             records = json.loads(first + out)
             self.assertTrue(0 < len(records) < 20_000)
             self.assertIn(f"interrupted after {len(records)} inputs", err.decode())
+            self.assertIn(b"x.npy' is not written: the run was interrupted", err)
+
+    def start_blocked(self):
+        """A run that waits because nobody reads, and has then seen a signal."""
+        process = self.start_long("-f", "json")
+        self.wait_until(lambda: unread(process.stdout) > 0 and sleeps(process.pid))
+        process.send_signal(signal.SIGINT)
+        self.wait_until(lambda: not catches(process.pid, signal.SIGINT))  # the second one
+        return process
+
+    def test_signal_while_nobody_reads(self):
+        process = self.start_blocked()
+        out, err = process.communicate(timeout=program.TIMEOUT)
+        self.assertEqual(process.returncode, 130, err)
+        json.loads(out)
+
+    def test_second_signal_ends_what_nobody_reads(self):
+        process = self.start_blocked()
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(timeout=program.TIMEOUT), -signal.SIGINT)
+        process.stdout.close()
+        process.stderr.close()
 
     def test_signal_leaves_the_older_file(self):
         target = self.write("results.txt", "older")
@@ -107,8 +147,14 @@ class SignalsTest(program.ProgramTest):
             self.assertEqual(f.read(), "older")
 
     def test_closed_pipe_ends_quietly(self):
-        process = self.start_long("-f", "jsonl")
-        json.loads(process.stdout.readline())
+        for failing, status in (([], 0), ([self.path("none")], 1)):
+            process = self.start_long("-f", "jsonl", *failing)
+            json.loads(process.stdout.readline())
+            process.stdout.close()
+            self.assertEqual(process.stderr.read(), b"")
+            process.stderr.close()
+            self.assertEqual(process.wait(timeout=program.TIMEOUT), status)
+        process = self.start("--help")
         process.stdout.close()
         self.assertEqual(process.stderr.read(), b"")
         process.stderr.close()
