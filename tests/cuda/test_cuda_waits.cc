@@ -50,6 +50,21 @@ cudaError_t __wrap_cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) 
 
 namespace xception {
 
+namespace {
+
+// Lets go of a session whose runs are under way.
+void check_waits_before_free(const emulator::Control& control, std::optional<Session>& session) {
+  REQUIRE(std::string(control.counters()).empty());
+  run_before_free.reset();
+  session.reset();
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  REQUIRE(run_before_free);
+  CHECK_FALSE(run_before_free->empty());
+  CHECK(*run_before_free == control.counters());
+}
+
+}  // namespace
+
 // cudaFree waits too, but not so that it could be relied upon: a stream-ordered one does not.
 TEST_CASE("a session that goes with runs under way waits for them before it frees anything") {
   const emulator::Control* control = needs_emulator();
@@ -69,13 +84,7 @@ TEST_CASE("a session that goes with runs under way waits for them before it free
     for (int i = 0; i < session->info().runs_in_flight; ++i) {
       REQUIRE(session->submit(TensorView<const float>{images.data(), session->info().input}).ok());
     }
-    REQUIRE(std::string(control->counters()).empty());
-    run_before_free.reset();
-    session.reset();
-    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
-    REQUIRE(run_before_free);
-    CHECK_FALSE(run_before_free->empty());
-    CHECK(*run_before_free == control->counters());
+    check_waits_before_free(*control, session);
   }
 }
 
@@ -103,13 +112,7 @@ TEST_CASE("a session that goes waits for the run that it put on a caller's strea
               ->enqueue(TensorView<const float>{images, info.input},
                         {images + info.input.elements(), info.logits}, stream->get())
               .ok());
-  REQUIRE(std::string(control->counters()).empty());
-  run_before_free.reset();
-  session.reset();
-  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
-  REQUIRE(run_before_free);
-  CHECK_FALSE(run_before_free->empty());
-  CHECK(*run_before_free == control->counters());
+  check_waits_before_free(*control, session);
 }
 
 // It would be overwritten where the next pictures are staged.
