@@ -30,7 +30,8 @@ CudaBackend::~CudaBackend() {
   compute_.reset();
 }
 
-// Leaves nothing of a failed call under way, and finds out whether the device still answers.
+// Leaves nothing of a failed call under way but what is on a caller's stream, which an event tells
+// of, and finds out whether the device still answers.
 Status CudaBackend::after_failure(Status status) {
   static_cast<void>(cudaGetLastError());
   const cudaError_t copies = cudaStreamSynchronize(copies_.get());

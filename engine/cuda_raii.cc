@@ -20,6 +20,9 @@ DeviceScope::DeviceScope(int device) noexcept : device_(device), error_(cudaGetD
     error_ = cudaSetDevice(device);
   }
   ignore(error_);
+  const cudaError_t exchanged = cudaThreadExchangeStreamCaptureMode(&capture_mode_);
+  relaxed_ = exchanged == cudaSuccess;
+  ignore(exchanged);
 }
 
 Status DeviceScope::status() const {

@@ -27,17 +27,21 @@ inline void ignore(cudaError_t error) {
   }
 }
 
-// Makes a device the calling thread's for a while. Putting the former one back opens a context on
-// it where there was none (cudaSetDevice, CUDA 12). Not to put it back would leave the caller's
-// later calls on another GPU than before, and the runtime has neither a way to ask whether a
-// context is open nor one to choose a device without; both are the driver API's, which we do not
-// link.
+// Makes a device the calling thread's for a while, and lets the thread wait and allocate there
+// though somebody captures a stream: of those who do, none of what is done here is a part. Putting
+// the former one back opens a context on it where there was none (cudaSetDevice, CUDA 12). Not to
+// put it back would leave the caller's later calls on another GPU than before, and the runtime has
+// neither a way to ask whether a context is open nor one to choose a device without; both are the
+// driver API's, which we do not link.
 //
 // Neither end throws: destructors use it.
 class DeviceScope {
  public:
   explicit DeviceScope(int device) noexcept;
   ~DeviceScope() {
+    if (relaxed_) {
+      ignore(cudaThreadExchangeStreamCaptureMode(&capture_mode_));
+    }
     if (left_) {
       ignore(cudaSetDevice(previous_));
     }
@@ -52,6 +56,8 @@ class DeviceScope {
   int device_;
   int previous_ = 0;
   bool left_ = false;  // the previous one
+  bool relaxed_ = false;
+  cudaStreamCaptureMode capture_mode_ = cudaStreamCaptureModeRelaxed;  // outside: the thread's own
   cudaError_t error_ = cudaSuccess;
 };
 

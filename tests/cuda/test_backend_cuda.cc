@@ -127,7 +127,7 @@ TEST_CASE("a picture's logits are the same to the bit, however it is run") {
   }
 }
 
-TEST_CASE("with a CUDA graph a run is a dozen calls, whatever the number of layers") {
+TEST_CASE("with a CUDA graph a run is a few calls, whatever the number of layers") {
   const emulator::Control* control = needs_emulator();
   if (control == nullptr) {
     return;
@@ -147,7 +147,7 @@ TEST_CASE("with a CUDA graph a run is a dozen calls, whatever the number of laye
     const std::uint64_t calls = control->calls() - before;
     CHECK(control->allocations() == allocations);
     if (graph) {
-      CHECK(calls <= 12);
+      CHECK(calls <= 20);
     } else {
       CHECK(calls > session.info().layers.size());
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "allocations.h"
@@ -208,18 +209,63 @@ TEST_CASE("enqueue allocates nothing") {
   for (const bool graph : {true, false}) {
     CAPTURE(graph);
     Fixture f(random, {.cuda_graph = graph});
+    const OwnedStream other = make_stream();
     const Buffers<float> buffers(f.session.info());
     buffers.put(pictures(random, f.session.info().input), f.stream.get());
     allocations::leave_out("libcudart");
     const std::uint64_t bytes = allocations::total_bytes();
     const std::uint64_t device = control->allocations();
     const Status status = buffers.enqueue(f.session, f.stream.get());
+    const Status behind = buffers.enqueue(f.session, other.get());
     const std::uint64_t asked = allocations::total_bytes() - bytes;
     allocations::leave_out(nullptr);
-    REQUIRE(status.ok());
+    REQUIRE((status.ok() && behind.ok()));
     CHECK(asked == 0);
     CHECK(control->allocations() == device);
+    REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  }
+}
+
+// What a session waits for and allocates is no part of a capture, whoever makes it.
+TEST_CASE("a session goes on beside a capture, and leaves it whole where it refuses to be a part") {
+  XC_RANDOM(random);
+  for (const cudaStreamCaptureMode mode :
+       {cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal}) {
+    CAPTURE(static_cast<int>(mode));
+    Fixture f(random, {});
+    const SessionInfo& info = f.session.info();
+    const Buffers<float> buffers(info);
+    const Values images = pictures(random, info.input);
+    const Values expected = run(f.session, images);
+    const auto model = load(f.bytes);
+    buffers.put(images, f.stream.get());
     REQUIRE(cudaStreamSynchronize(f.stream.get()) == cudaSuccess);
+    REQUIRE(cudaStreamBeginCapture(f.stream.get(), mode) == cudaSuccess);
+    const Status refused = f.session.enqueue(TensorView<const float>{images.data(), info.input},
+                                             buffers.logits(), f.stream.get());
+    Values beside;
+    const Status ran = run(f.session, images, beside);
+    Status elsewhere;
+    std::thread([&] {
+      const auto session =
+          Session::create(model, {.device = "cuda", .batch = 2, .height = 17, .width = 19});
+      elsewhere = session.status();
+    }).join();
+    const Status part = buffers.enqueue(f.session, f.stream.get());
+    cudaGraph_t captured = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(f.stream.get(), &captured);
+    const OwnedGraph graph = captured != nullptr ? OwnedGraph(captured) : OwnedGraph();
+    CHECK(ended == cudaSuccess);
+    CHECK(refused.code() == Code::kInvalidArgument);
+    INFO(ran.message() << elsewhere.message() << part.message());
+    REQUIRE((ran.ok() && elsewhere.ok() && part.ok()));
+    CHECK(same_bits(beside, expected));
+
+    cudaGraphExec_t ready = nullptr;
+    REQUIRE(cudaGraphInstantiate(&ready, graph.get(), 0) == cudaSuccess);
+    const OwnedGraphExec replayed(ready);
+    REQUIRE(cudaGraphLaunch(ready, f.stream.get()) == cudaSuccess);
+    CHECK(same_bits(buffers.fetch(f.stream.get()), expected));
   }
 }
 
