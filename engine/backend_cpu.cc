@@ -164,27 +164,6 @@ class CpuBackend : public HostBackend {
   std::vector<cpu::Staging> idle_staging_;
 };
 
-// OpenMP ends the process where it cannot start one.
-Result<int> choose_threads(int asked, const OpenMp& omp) {
-  if (asked > 0 && !omp.present()) {
-    return Status(Code::kUnsupported,
-                  "this oneDNN was built without OpenMP, so the number of threads cannot be set; "
-                  "leave --threads out");
-  }
-  if (!omp.present()) {
-    return 1;
-  }
-  const int wanted = asked > 0 ? asked : std::min(omp.get_max_threads(), usable_processors());
-  const int threads = startable_threads(wanted);
-  if (asked > threads) {
-    return Status(Code::kUnsupported, "only " + std::to_string(threads) + " of " +
-                                          std::to_string(asked) +
-                                          " threads can be started; use fewer, or raise the "
-                                          "limits of the process (ulimit -u, -v)");
-  }
-  return threads;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options) {
@@ -201,11 +180,16 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
                   "--precision fp32");
   }
   const OpenMp& omp = OpenMp::find();
-  const Result<int> threads = choose_threads(options.threads, omp);
-  XC_RETURN_IF_ERROR(threads.status());
+  if (options.threads > 0 && !omp.present()) {
+    return Status(Code::kUnsupported,
+                  "this oneDNN was built without OpenMP, so the number of threads cannot be set; "
+                  "leave --threads out");
+  }
+  const int most = omp.present() ? std::min(omp.get_max_threads(), usable_processors()) : 1;
+  const int threads = options.threads > 0 ? options.threads : most;
   std::unique_ptr<Backend> backend;
   XC_RETURN_IF_ERROR(make_primitives("start oneDNN", [&] {
-    backend = std::make_unique<CpuBackend>(*threads,
+    backend = std::make_unique<CpuBackend>(threads,
                                            bf16 ? memory::data_type::bf16 : memory::data_type::f32);
     return Status();
   }));

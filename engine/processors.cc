@@ -4,14 +4,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <latch>
 #include <limits>
 #include <string>
 #include <system_error>
-#include <thread>
-#include <vector>
 
 namespace xception {
 namespace {
@@ -77,20 +75,6 @@ std::optional<int> processors_of_quota(std::string_view cpu_max) {
 
 int usable_processors() {
   return std::max(1, std::min(processors_of_affinity(), processors_of_control_groups()));
-}
-
-int startable_threads(int wanted) {
-  std::latch counted(1);
-  std::vector<std::jthread> others;
-  others.reserve(static_cast<std::size_t>(std::max(wanted, 1)));
-  try {
-    while (static_cast<int>(others.size()) + 1 < wanted) {
-      others.emplace_back([&counted] { counted.wait(); });
-    }
-  } catch (const std::system_error&) {  // the system's limit of threads, or of memory
-  }
-  counted.count_down();
-  return static_cast<int>(others.size()) + 1;
 }
 
 }  // namespace xception

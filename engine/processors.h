@@ -14,8 +14,4 @@ int usable_processors();
 // "max 100000" for all, which is none here.
 std::optional<int> processors_of_quota(std::string_view cpu_max);
 
-// How many of `wanted` threads run at once, this one among them: others are started, and end. At
-// least 1.
-int startable_threads(int wanted);
-
 }  // namespace xception

@@ -1,4 +1,4 @@
-// How many threads a session of the CPU takes, and is told that it may not have.
+// How many threads a session of the CPU takes.
 #include "engine/processors.h"
 
 #include <sched.h>
@@ -46,12 +46,6 @@ TEST_CASE("a session takes no more threads than its thread has processors") {
       .join();
   CHECK(usable == 1);
   CHECK(threads == 1);
-}
-
-TEST_CASE("as many threads are tried as are wanted") {
-  CHECK(startable_threads(0) == 1);
-  CHECK(startable_threads(1) == 1);
-  CHECK(startable_threads(7) == 7);
 }
 
 }  // namespace xception
