@@ -10,8 +10,8 @@ namespace {
 
 constexpr unsigned kOrientationTag = 0x0112;
 
-// Bytes of an integer of that TIFF type; 0 of other types, and of unsigned bytes, which Pillow does
-// not take for a number.
+// Bytes of an integer of that TIFF type; 0 of other types, of those of eight bytes, and of unsigned
+// bytes, which Pillow does not take for a number.
 constexpr std::size_t integer_bytes(unsigned type) {
   constexpr std::array<std::uint8_t, 14> kBytes = {0, 0, 0, 2, 4, 0, 1, 0, 2, 4, 0, 0, 0, 4};
   return type < kBytes.size() ? kBytes[type] : 0;

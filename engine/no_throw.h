@@ -21,7 +21,7 @@ Status out_of_memory(const Text& text) noexcept {
 }
 
 // What `body` returns; where memory is lacking in it, out_of_memory(text). What a callback of the
-// caller's throws is the caller's.
+// caller's throws else is the caller's.
 template <class Text, class Body>
 std::invoke_result_t<Body> no_throw(const Text& text, Body&& body) {
   try {

@@ -125,14 +125,16 @@ Status Session::Impl::call(const Body& body) {
     bool& flag;
     ~Scope() { flag = false; }
   };
+  const auto no_memory = [] { return "not enough memory to run the session"; };
   if (in_call) {
-    return {Code::kInvalidArgument,
-            "the session is in a call already; a layer callback may not run it, nor may another "
-            "thread meanwhile"};
+    return no_throw(no_memory, [] {
+      return Status(Code::kInvalidArgument,
+                    "the session is in a call already; a layer callback may not run it");
+    });
   }
   in_call = true;
   const Scope scope{in_call};
-  return no_throw([] { return "not enough memory to run the session"; }, body);
+  return no_throw(no_memory, body);
 }
 
 Status Session::set_normalisation(const Preprocess& preprocess) {
@@ -271,7 +273,9 @@ Status softmax(TensorView<const float> logits, TensorView<float> probabilities) 
   const auto no_memory = [] { return "not enough memory for the probabilities"; };
   return no_throw(no_memory, [&]() -> Status {
     const Shape& shape = logits.shape;
-    if (shape != probabilities.shape || logits.data == nullptr || probabilities.data == nullptr) {
+    const bool possible = shape.n >= 0 && shape.h >= 0 && shape.w >= 0 && shape.c >= 0;
+    if (shape != probabilities.shape || !possible || logits.data == nullptr ||
+        probabilities.data == nullptr) {
       return {Code::kInvalidArgument, "no probabilities " + to_string(probabilities.shape) +
                                           " of logits " + to_string(shape) +
                                           ": both need memory, and one shape"};

@@ -229,6 +229,7 @@ TEST_CASE("Reading files: no descriptor is left open") {
              static_cast<std::streamsize>(bytes.size()));
   std::ofstream(folder.path("text.png")) << "hello";
   const int before = ::dup(0);
+  REQUIRE(before >= 0);
   ::close(before);  // the lowest number that is free
   CHECK(decode_image_file(path).ok());
   CHECK_FALSE(decode_image_file(folder.path("text.png")).ok());

@@ -60,9 +60,7 @@ TEST_CASE("a layer callback may not run its session, and may set another callbac
   const SessionInfo& info = session.info();
   const Values images = pictures(random, info.input);
   const Values expected = run(session, images);
-  const std::string refusal =
-      "the session is in a call already; a layer callback may not run it, nor may another thread "
-      "meanwhile";
+  const std::string refusal = "the session is in a call already; a layer callback may not run it";
   std::size_t calls = 0;
   session.set_layer_callback([&](const LayerOutput&) {
     ++calls;
@@ -175,6 +173,11 @@ TEST_CASE("probabilities are those of the logits") {
   REQUIRE(softmax({strange.data(), {2, 1, 1, 3}}, {strange.data(), {2, 1, 1, 3}}).ok());
   CHECK(std::all_of(strange.begin(), strange.begin() + 3, [](float x) { return std::isnan(x); }));
   CHECK(std::abs(strange[3] + strange[4] + strange[5] - 1) < 1e-6F);
+  Values impossible = {-std::numeric_limits<float>::infinity(), 0, 0};
+  REQUIRE(softmax({impossible.data(), {1, 1, 1, 3}}, {impossible.data(), {1, 1, 1, 3}}).ok());
+  CHECK(impossible == Values{0, 0.5F, 0.5F});
+  CHECK(softmax({impossible.data(), {-1, 1, 1, -1}}, {impossible.data(), {-1, 1, 1, -1}}).code() ==
+        Code::kInvalidArgument);
 }
 
 }  // namespace xception

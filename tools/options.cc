@@ -133,7 +133,8 @@ void add_run(CLI::App& app, Options& o) {
   group.choice("--precision", o.precision, kPrecisions,
                "Of weights and activations (default fp32)");
   group
-      .value("--threads", o.threads, "N", "Threads of the network on the CPU (default: all cores)")
+      .value("--threads", o.threads, "N",
+             "Threads of the network on the CPU (default: those that the process may use)")
       ->transform(whole(1, 1024));
   group.choice("--cuda-graph", o.cuda_graph, kSwitch,
                "off: start every step on the GPU by itself (default on)");

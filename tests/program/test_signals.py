@@ -125,6 +125,8 @@ class SignalsTest(program.ProgramTest):
                 with self.subTest(case=case, number=number):
                     process = self.start(*case, stdin=subprocess.PIPE)
                     time.sleep(0.4)
+                    if case != ["--profile=1000000"]:  # which waits for nothing
+                        self.wait_until(lambda: process.poll() is not None or sleeps(process.pid))
                     self.assertIsNone(process.poll())
                     process.send_signal(number)
                     # Not communicate(): it would close standard input, and that ends a wait too.

@@ -4,8 +4,8 @@
 //   auto session = Session::create(*model, {.batch = 8});
 //   session->run(images, logits);
 //
-// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals;
-// SessionOptions::threads names the one case where what is below it does.
+// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals; what
+// OpenMP below it does where it can start no thread is told at SessionOptions::threads.
 #pragma once
 
 #include <cstddef>
@@ -122,8 +122,9 @@ struct SessionOptions {
   int width = 0;
   // Of the CPU backend. 0: as many as OpenMP would take, but no more than the processors that the
   // calling thread may use and that a quota of its control group (version 2) pays for. Each thread
-  // that runs sessions has as many of its own, which OpenMP starts in its first run and keeps.
-  // `create` tries whether they start, for later OpenMP would end the process. A child of fork()
+  // that runs sessions has as many of its own, which OpenMP starts in `create` or in its first run,
+  // and keeps. Where the system refuses it one (ulimit -u, -v, a limit of pids), OpenMP ends the
+  // process. A child of fork()
   // has none of its parent's: where that has run sessions with more than one, run the child's with
   // one, or start another program.
   int threads = 0;
@@ -169,8 +170,9 @@ struct LayerOutput {
   const LayerInfo* layer = nullptr;
   std::span<const float> values;
 };
-// What it throws comes out of the call that made the run. It may set another callback, and may not
-// run the session or profile it, which fails with kInvalidArgument.
+// What it throws comes out of the call that made the run, but for std::bad_alloc, which becomes
+// kOutOfMemory. It may set another callback, and may not
+// run the session or profile it, which fails with kInvalidArgument, nor move or destroy it.
 using LayerCallback = std::function<Status(const LayerOutput&)>;
 
 // Seconds a step took, in the order of SessionInfo::layers, one row a run.
@@ -217,10 +219,10 @@ class Session {
   // and `logits` are dense in memory of info().device (cudaMalloc, cudaMallocAsync or managed),
   // images aligned to 4 bytes. Puts the run on `stream`, a cudaStream_t of that device, and returns
   // without waiting: what the stream did before is seen, and what it does afterwards sees the
-  // logits. Allocates nothing. Runs of one session share its activations, so what it does on
-  // different streams is done in the order of the calls, and only the streams wait for that; the
-  // session's destructor waits for the last. Failures of kernels show when the stream is waited
-  // for.
+  // logits. Allocates nothing, but for the nodes of a graph that is captured. Runs of one session
+  // share its activations, so what it does on different streams is done in the order of the calls,
+  // and only the streams wait for that; the session's destructor waits for the last. Failures of
+  // kernels show when the stream is waited for.
   //
   // The stream may be under capture, into a CUDA graph of the caller's: run it once before, so that
   // the driver has loaded every kernel. Replays are the caller's to order: none while another run
@@ -256,9 +258,9 @@ class Session {
   std::unique_ptr<Impl> impl_;
 };
 
-// Probabilities of each row of logits, computed in double; of one that has a NaN or an infinity all
-// are NaN. In place is allowed. Allocates nothing. Fails with kInvalidArgument where the shapes
-// differ or there is no memory.
+// Probabilities of each row of logits, computed in double; of one that has a NaN or +infinity, or
+// nothing but -infinity, all are NaN. In place is allowed. Allocates nothing. Fails with
+// kInvalidArgument where the shapes differ or there is no memory.
 Status softmax(TensorView<const float> logits, TensorView<float> probabilities);
 
 }  // namespace xception

@@ -1,7 +1,7 @@
 // Failures as values: Status carries a code and one sentence that says what failed, where, and what
 // to do about it; Result<T> is a value or such a Status. Nothing in libengine throws across its
 // public boundary, but what a callback of the caller's throws, and std::bad_alloc where a function
-// returns no Result. Both types are value types, safe to copy between threads.
+// returns neither. Both types are value types, safe to copy between threads.
 #pragma once
 
 #include <cassert>
