@@ -28,7 +28,7 @@ inline void ignore(cudaError_t error) {
 }
 
 // Makes a device the calling thread's for a while, and lets the thread wait and allocate there
-// though somebody captures a stream: of those who do, none of what is done here is a part. Putting
+// though somebody captures a stream: none of that is a part of the capture. Putting
 // the former one back opens a context on it where there was none (cudaSetDevice, CUDA 12). Not to
 // put it back would leave the caller's later calls on another GPU than before, and the runtime has
 // neither a way to ask whether a context is open nor one to choose a device without; both are the

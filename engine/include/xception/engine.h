@@ -124,9 +124,8 @@ struct SessionOptions {
   // calling thread may use and that a quota of its control group (version 2) pays for. Each thread
   // that runs sessions has as many of its own, which OpenMP starts in `create` or in its first run,
   // and keeps. Where the system refuses it one (ulimit -u, -v, a limit of pids), OpenMP ends the
-  // process. A child of fork()
-  // has none of its parent's: where that has run sessions with more than one, run the child's with
-  // one, or start another program.
+  // process. A child of fork() has none of its parent's: where that has run sessions with more than
+  // one, run the child's with one, or start another program.
   int threads = 0;
   bool fuse = true;  // off: every module of the PyTorch network stays a step of its own
   // Of a CUDA device: the steps are recorded once and a run starts them all with one call.
@@ -171,8 +170,8 @@ struct LayerOutput {
   std::span<const float> values;
 };
 // What it throws comes out of the call that made the run, but for std::bad_alloc, which becomes
-// kOutOfMemory. It may set another callback, and may not
-// run the session or profile it, which fails with kInvalidArgument, nor move or destroy it.
+// kOutOfMemory. It may set another callback. It may not run the session or profile it, which fails
+// with kInvalidArgument, nor move or destroy it.
 using LayerCallback = std::function<Status(const LayerOutput&)>;
 
 // Seconds a step took, in the order of SessionInfo::layers, one row a run.
