@@ -210,9 +210,13 @@ Status Session::collect(TensorView<float> logits) {
 
 template <class T>
 Status Session::Impl::run(TensorView<const T> images, TensorView<float> logits) {
-  XC_RETURN_IF_ERROR(call([&] { return check_run(logits); }));
-  XC_RETURN_IF_ERROR(submit_images(images));
-  return call([&] { return collect(logits.data); });
+  return call([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_run(logits));
+    const Result<Pictures> pictures = check_pictures(images);
+    XC_RETURN_IF_ERROR(pictures.status());
+    XC_RETURN_IF_ERROR(submit(*pictures));
+    return collect(logits.data);
+  });
 }
 
 Status Session::run(TensorView<const float> images, TensorView<float> logits) {

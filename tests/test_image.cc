@@ -197,13 +197,17 @@ TEST_CASE("Files that are no pictures are named as such") {
   CHECK(contains(error_of(from_text("\x93NUMPY\x01")), "--raw-input"));
 }
 
-TEST_CASE("Reading files: what is wrong with them is said") {
-  const TempDir folder;
-  const std::string path = folder.path("a.jpg");
-  const ByteVector bytes = jpeg();
+// To a file, or into a pipe for which somebody waits.
+void write_bytes(const std::string& path, const ByteVector& bytes) {
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
              static_cast<std::streamsize>(bytes.size()));
+}
+
+TEST_CASE("Reading files: what is wrong with them is said") {
+  const TempDir folder;
+  const std::string path = folder.path("a.jpg");
+  write_bytes(path, jpeg());
   CHECK(decode_image_file(path).ok());
   const Status missing = decode_image_file(folder.path("none.jpg")).status();
   CHECK(missing.code() == Code::kNotFound);
@@ -223,10 +227,7 @@ TEST_CASE("Reading files: what is wrong with them is said") {
 TEST_CASE("Reading files: no descriptor is left open") {
   const TempDir folder;
   const std::string path = folder.path("a.jpg");
-  const ByteVector bytes = jpeg();
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
+  write_bytes(path, jpeg());
   std::ofstream(folder.path("text.png")) << "hello";
   const int before = ::dup(0);
   REQUIRE(before >= 0);
@@ -242,12 +243,7 @@ TEST_CASE("Reading a pipe: whole, and closed without a byte") {
   for (const bool empty : {false, true}) {
     const std::string path = folder.path(empty ? "empty" : "full");
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
-    std::thread writer([&] {
-      std::ofstream out(path, std::ios::binary);
-      const ByteVector bytes = empty ? ByteVector{} : jpeg();
-      out.write(reinterpret_cast<const char*>(bytes.data()),
-                static_cast<std::streamsize>(bytes.size()));
-    });
+    std::thread writer([&] { write_bytes(path, empty ? ByteVector{} : jpeg()); });
     const Result<DecodedImage> decoded = decode_image_file(path);
     writer.join();
     CHECK(decoded.ok() != empty);

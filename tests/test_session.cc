@@ -14,6 +14,7 @@
 
 #include "engine/processors.h"
 #include "model_fixture.h"
+#include "planes.h"
 #include "session_fixture.h"
 #include "testing.h"
 #include "xception/engine.h"
@@ -324,12 +325,7 @@ TEST_CASE("planes and interleaved pictures give the same bits") {
       create(load(bytes), {.device = "cpu", .batch = 3, .height = 17, .width = 29, .threads = 1});
   const Shape& shape = session.info().input;
   const Values interleaved = pictures(random, shape);
-  Values planes(interleaved.size());
-  const auto pixels = static_cast<std::size_t>(shape.h * shape.w);
-  for (std::size_t i = 0; i < planes.size(); ++i) {
-    const std::size_t image = i / (3 * pixels);
-    planes[(image * 3 + i % 3) * pixels + i / 3 % pixels] = interleaved[i];
-  }
+  const Values planes = to_planes(interleaved, shape);
   CHECK(same_bits(run(session, interleaved), run(session, planes, Layout::kNCHW)));
   CHECK_FALSE(same_bits(run(session, interleaved), run(session, planes)));
 }

@@ -13,6 +13,7 @@
 #include "engine/cuda_raii.h"
 #include "model_fixture.h"
 #include "needs_emulator.h"
+#include "planes.h"
 #include "session_fixture.h"
 #include "testing.h"
 #include "xception/engine.h"
@@ -74,15 +75,6 @@ class Buffers {
   cuda::DeviceMemory logits_;
 };
 
-Values to_nchw(const Values& images, const Shape& shape) {
-  Values planes(images.size());
-  const std::size_t pixels = static_cast<std::size_t>(shape.h * shape.w);
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    planes[(i / 3 / pixels * 3 + i % 3) * pixels + i / 3 % pixels] = images[i];
-  }
-  return planes;
-}
-
 // A session of a small network, and what goes through it.
 struct Fixture {
   Fixture(Random& random, SessionOptions options)
@@ -121,7 +113,7 @@ TEST_CASE("a run on a caller's stream gives what run() gives, to the bit") {
         CHECK(same_bits(nhwc.fetch(stream), expected));
 
         const Buffers<float> nchw(info, Layout::kNCHW);
-        nchw.put(to_nchw(images, info.input), stream);
+        nchw.put(to_planes(images, info.input), stream);
         REQUIRE(nchw.enqueue(f.session, stream).ok());
         CHECK(same_bits(nchw.fetch(stream), expected));
 

@@ -196,6 +196,28 @@ Flow execute_local_address(Warp& warp, const Instruction& in, LaneMask mask) {
   return Flow::kNext;
 }
 
+// membar and fence in all their forms.
+Handler decode_fence(Statement* s) {
+  const bool fence = s->opcode == "fence";
+  if (fence && s->take("proxy")) {
+    // Between the generic proxy and that of wgmma and bulk copies. What is said of global memory
+    // alone does nothing here: copies read there what earlier launches wrote.
+    const bool elsewhere = s->take("global");
+    s->take("shared::cta");
+    s->take("shared::cluster");
+    if (!s->take("async")) {
+      return nullptr;
+    }
+    return elsewhere ? execute_nothing_sm90 : execute_proxy_fence;
+  }
+  // One host thread runs a block, and blocks that hand data to each other are reported anyway.
+  for (const char* modifier :
+       {"acq_rel", "acquire", "release", "sc", "cta", "gpu", "gl", "sys", "cluster"}) {
+    s->take(modifier);
+  }
+  return fence && s->take("mbarrier_init") ? execute_mbarrier_fence : execute_nothing;
+}
+
 Handler decode_control(Statement* s) {
   const std::string_view op = s->opcode;
   if (op == "bar" || op == "barrier") {
@@ -233,27 +255,8 @@ Handler decode_control(Statement* s) {
   if (op == "trap") {
     return execute_trap;
   }
-  if (op == "fence" && s->take("proxy")) {
-    // Between the generic proxy and that of wgmma and bulk copies. What is said of global memory
-    // alone does nothing here: copies read there what earlier launches wrote.
-    const bool elsewhere = s->take("global");
-    s->take("shared::cta");
-    s->take("shared::cluster");
-    if (!s->take("async")) {
-      return nullptr;
-    }
-    return elsewhere ? execute_nothing_sm90 : execute_proxy_fence;
-  }
   if (op == "membar" || op == "fence") {
-    // One host thread runs a block, and blocks that hand data to each other are reported anyway.
-    for (const char* modifier :
-         {"acq_rel", "acquire", "release", "sc", "cta", "gpu", "gl", "sys", "cluster"}) {
-      s->take(modifier);
-    }
-    if (op == "fence" && s->take("mbarrier_init")) {
-      return execute_mbarrier_fence;
-    }
-    return execute_nothing;
+    return decode_fence(s);
   }
   if (op == "nanosleep") {
     s->take("u32");

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "device_fixture.h"
+#include "planes.h"
 #include "random.h"
 #include "testing.h"
 #include "xception/preprocess.h"
@@ -80,17 +81,6 @@ TEST_CASE("pictures of every size around a block's pixels are normalised") {
       check_normalize(shape, numeric, samples, {});
     }
   }
-}
-
-// From NHWC to NCHW.
-Values to_planes(const Values& values, const Shape& shape) {
-  Values planes(values.size());
-  const std::size_t pixels = static_cast<std::size_t>(shape.h * shape.w);
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::size_t pixel = i / 3;
-    planes[(pixel / pixels * 3 + i % 3) * pixels + pixel % pixels] = values[i];
-  }
-  return planes;
 }
 
 TEST_CASE("float32 pictures of either layout are rounded, zeros behind their rows") {

@@ -124,8 +124,9 @@ class SignalsTest(program.ProgramTest):
             for case in cases:
                 with self.subTest(case=case, number=number):
                     process = self.start(*case, stdin=subprocess.PIPE)
-                    time.sleep(0.4)
-                    if case != ["--profile=1000000"]:  # which waits for nothing
+                    if case == ["--profile=1000000"]:  # which waits for nothing
+                        time.sleep(0.4)
+                    else:
                         self.wait_until(lambda: process.poll() is not None or sleeps(process.pid))
                     self.assertIsNone(process.poll())
                     process.send_signal(number)
