@@ -210,7 +210,7 @@ class HeaderHandler final : public nlohmann::json_sax<Json> {
         return fail("the dtype of " + tensor + " must be a string");
       case Place::kShapeStart:
       case Place::kShape:
-        return fail("the shape of " + tensor + " must be a list of whole numbers");
+        return fail("the shape of " + tensor + " must be a list of whole numbers, 0 or more");
       case Place::kOffsetsStart:
       case Place::kOffsets:
         break;
