@@ -143,10 +143,13 @@ void add_run(CLI::App& app, Options& o) {
 void add_checks(CLI::App& app, Options& o, bool& info, const Sets& sets) {
   Group group(app, "Check");
   CLI::Option* show = group.flag("--info", info, "Print network, preprocessing and plan");
-  CLI::Option* profile = app.add_flag("--profile{20}", o.profile_runs,
-                                      "Time every layer, median of N runs (default 20)")
-                             ->transform(whole(1, 1'000'000))
-                             ->group("Check");
+  // Into no variable: for one, CLI11 2.4 calls the transform where the flag is not given.
+  CLI::Option* profile =
+      app.add_flag("--profile{20}")
+          ->description("Time every layer, median of N runs (default 20)")
+          ->transform(whole(1, 1'000'000))
+          ->each([&o](const std::string& runs) { o.profile_runs = std::stoi(runs); })
+          ->group("Check");
   CLI::Option* compare =
       group.value("--compare", o.compare, "REF", "Compare every layer with a golden file's");
   for (CLI::Option* number :
