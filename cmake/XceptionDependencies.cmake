@@ -9,6 +9,15 @@ find_path(XCEPTION_ONEDNN_INCLUDE_DIR dnnl.hpp
   HINTS "${XCEPTION_ONEDNN_ROOT}" PATH_SUFFIXES include REQUIRED)
 find_library(XCEPTION_ONEDNN_LIBRARY dnnl
   HINTS "${XCEPTION_ONEDNN_ROOT}" PATH_SUFFIXES lib lib64 REQUIRED)
+set(header "${XCEPTION_ONEDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h")
+file(STRINGS "${header}" lines REGEX "define DNNL_VERSION_M(AJOR|INOR) +[0-9]+")
+list(TRANSFORM lines REPLACE "[^0-9]+" "")
+list(JOIN lines "." version)
+if(version VERSION_LESS 2.6)
+  message(FATAL_ERROR "oneDNN ${version} (${header}) is too old: 2.2 adds tensors wrongly. Set "
+    "XCEPTION_ONEDNN_ROOT to the prefix of 2.6 or newer, of PyPI's onednn-cpu-gomp and "
+    "onednn-devel-cpu-gomp, say.")
+endif()
 add_library(xception_onednn INTERFACE)
 target_include_directories(xception_onednn SYSTEM INTERFACE "${XCEPTION_ONEDNN_INCLUDE_DIR}")
 target_link_libraries(xception_onednn INTERFACE "${XCEPTION_ONEDNN_LIBRARY}")

@@ -10,10 +10,13 @@ build_packages=(g++ ninja-build libdnnl-dev nlohmann-json3-dev libcli11-dev libs
   libssl-dev)
 command -v cmake >/dev/null || build_packages+=(cmake)
 # shellcheck disable=SC2034
-test_packages=(catch2 python3 python3-venv python3-torch python3-torchvision python3-numpy python3-pil
-  dataset-fashion-mnist pkg-config libzstd-dev liblz4-dev
+test_packages=(catch2 python3 python3-venv python3-numpy python3-pil dataset-fashion-mnist pkg-config
+  libzstd-dev liblz4-dev)
+torch_packages=(python3-torch python3-torchvision
   libopenblas0-serial) # else PyTorch's double goes through plain loops, several times slower
+torch_at_least=1.13 # as weights/reference.py wants it
 cmake_at_least=3.25 # as in CMakeLists.txt
+onednn_at_least=2.6 # as in cmake/XceptionDependencies.cmake
 log_dir=build/log
 may_install=yes
 jobs=$(nproc)
@@ -100,11 +103,12 @@ ensure_pip() {
   logged pip .venv/bin/pip install --disable-pip-version-check --no-deps "${missing[@]}"
 }
 
+# is_at_least LEAST VERSION
+is_at_least() { [[ "$2" =~ ^[0-9] ]] && printf '%s\n%s\n' "$1" "$2" | sort -VC; }
+
 # cmake_is_recent CMAKE
 cmake_is_recent() {
-  local version
-  version=$("$1" --version 2>/dev/null | sed -n 's/^cmake version //p')
-  [ -n "$version" ] && printf '%s\n%s\n' "$cmake_at_least" "$version" | sort -VC
+  is_at_least "$cmake_at_least" "$("$1" --version 2>/dev/null | sed -n 's/^cmake version //p')"
 }
 
 # ensure_cmake: puts a new enough CMake first on PATH. Ubuntu 22.04 has 3.22; PyPI has newer ones.
@@ -119,6 +123,35 @@ ensure_cmake() {
     fi
   fi
   PATH="$PWD/.venv/bin:$PATH"
+}
+
+# ensure_onednn: has CMake find a new enough oneDNN. Ubuntu 22.04 has 2.2; PyPI has newer ones.
+onednn_packages=(onednn-cpu-gomp onednn-devel-cpu-gomp)
+ensure_onednn() {
+  local header=/usr/include/oneapi/dnnl/dnnl_version.h version
+  [ -e "$header" ] || return 0 # where it is, CMake asks for its version
+  version=$(sed -nE 's/^#define DNNL_VERSION_M(AJOR|INOR) +([0-9]+).*/\2/p' "$header" | paste -sd .)
+  is_at_least "$onednn_at_least" "$version" && return 0
+  if [ ! -e .venv/lib/libdnnl.so ]; then
+    say "the system's oneDNN is older than $onednn_at_least; getting one from PyPI into .venv"
+    ensure_venv && ensure_pip "${onednn_packages[@]}" || return 1
+  fi
+  export CMAKE_PREFIX_PATH="$PWD/.venv"
+}
+
+# ensure_torch: installs PyTorch; 2 where apt has none that is new enough, as on Ubuntu, and nobody else
+# brought one.
+ensure_torch() {
+  local candidate python
+  candidate=$(apt-cache policy python3-torch 2>/dev/null | sed -n 's/^  Candidate: //p')
+  if is_at_least "$torch_at_least" "$candidate"; then
+    ensure_packages "${torch_packages[@]}"
+    return
+  fi
+  for python in .venv/bin/python3 /usr/bin/python3; do
+    [ -x "$python" ] && "$python" -c 'import torch, torchvision' 2>/dev/null && return 0
+  done
+  return 2
 }
 
 # build_preset NAME [CONFIGURE-OPTION...]
