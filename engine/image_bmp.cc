@@ -75,10 +75,9 @@ Result<std::vector<std::byte>> write_palette_bmp(Bytes file, const BmpHeader& he
   for (int unused = 0; unused < 6; ++unused) {
     out.le32(0);  // no compression; the size of the data, resolution and counts are not looked at
   }
-  const Palette ramp = gray_ramp();
   for (std::size_t i = 0; i < 256; ++i) {
     for (std::size_t c = 0; c < 3; ++c) {
-      out.u8(i < entries ? u8(file, palette_at + i * entry + c) : ramp[i][c]);
+      out.u8(i < entries ? u8(file, palette_at + i * entry + c) : 0);
     }
     out.u8(0);
   }

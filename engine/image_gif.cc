@@ -11,6 +11,15 @@ namespace {
 constexpr std::size_t kScreenHeader = 13;
 constexpr std::size_t kFrameHeader = 10;
 
+// The palette of a file that has none: entry i is the gray i.
+Palette gray_ramp() {
+  Palette palette{};
+  for (std::size_t i = 0; i < palette.size(); ++i) {
+    palette[i].fill(static_cast<std::uint8_t>(i));
+  }
+  return palette;
+}
+
 // The size of the sub-blocks at `at`, terminator included; nothing where the file ends first.
 std::optional<std::size_t> sub_blocks(Bytes file, std::size_t at) {
   const std::size_t begin = at;
@@ -33,7 +42,7 @@ bool read_palette(Bytes file, unsigned flags, std::size_t* at, Palette* palette)
   if (file.size() - *at < entries * 3) {
     return false;
   }
-  *palette = gray_ramp();
+  *palette = {};
   for (std::size_t i = 0; i < entries * 3; ++i) {
     (*palette)[i / 3][i % 3] = static_cast<std::uint8_t>(u8(file, *at + i));
   }

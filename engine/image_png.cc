@@ -71,7 +71,7 @@ Status write_palette(const Chunk& chunk, ByteWriter* out) {
   if (chunk.data.size() % 3 != 0 || entries > 256) {
     return bad_image("the PNG file is damaged: its palette has an impossible size");
   }
-  Palette palette = gray_ramp();
+  Palette palette{};
   for (std::size_t i = 0; i < entries * 3; ++i) {
     palette[i / 3][i % 3] = static_cast<std::uint8_t>(u8(chunk.data, i));
   }
@@ -209,14 +209,6 @@ std::optional<Image> decode_rows(const std::vector<std::byte>& data, std::int64_
 }
 
 }  // namespace
-
-Palette gray_ramp() {
-  Palette palette{};
-  for (std::size_t i = 0; i < palette.size(); ++i) {
-    palette[i].fill(static_cast<std::uint8_t>(i));
-  }
-  return palette;
-}
 
 Result<DecodedImage> decode_png(Bytes file, const DecodeOptions& options) {
   Result<Chunk> header = read_chunk(file, kSignature);

@@ -10,16 +10,17 @@
 
 namespace xception::decoders {
 
+// What a file leaves out of its palette is black, as it is from Pillow 10.1 on.
 using Palette = std::array<std::array<std::uint8_t, 3>, 256>;
-
-// Pillow's palette before a file fills it: entry i is the gray i.
-Palette gray_ramp();
 
 // Appends bytes in the order a file format wants them.
 class ByteWriter {
  public:
   explicit ByteWriter(std::size_t expected) { bytes_.reserve(expected); }
-  void u8(unsigned v) { bytes_.push_back(static_cast<std::byte>(v & 0xFF)); }
+  void u8(unsigned v) {  // push_back here makes gcc 14 warn of what it inlines
+    bytes_.resize(bytes_.size() + 1);
+    bytes_.back() = static_cast<std::byte>(v & 0xFF);
+  }
   void le16(unsigned v) { u8(v), u8(v >> 8); }
   void be16(unsigned v) { u8(v >> 8), u8(v); }
   void le32(std::uint32_t v) { le16(v), le16(v >> 16); }

@@ -17,11 +17,10 @@ TEST_CASE("PNG: alpha is dropped and not composited") {
   CHECK(pixels_of(png(1, 1, 8, 4, {0, 77, 3})) == ByteVector{77, 77, 77});
 }
 
-TEST_CASE("PNG: a palette is expanded, its transparency ignored, what it lacks is gray") {
+TEST_CASE("PNG: a palette is expanded, its transparency ignored, what it lacks is black") {
   ByteVector extra = png_chunk("PLTE", {1, 2, 3, 4, 5, 6});
   append(&extra, png_chunk("tRNS", {0, 9}));
-  CHECK(pixels_of(png(3, 1, 8, 3, {0, 1, 0, 200}, extra)) ==
-        ByteVector{4, 5, 6, 1, 2, 3, 200, 200, 200});
+  CHECK(pixels_of(png(3, 1, 8, 3, {0, 1, 0, 200}, extra)) == ByteVector{4, 5, 6, 1, 2, 3, 0, 0, 0});
 }
 
 TEST_CASE("PNG: a palette of more than 256 colours, or of part of one, is refused") {
@@ -126,7 +125,7 @@ TEST_CASE("BMP: rows from the bottom, palettes shorter than their indices") {
   palette.insert(palette.end(), 16, 0);
   append(&palette, {1, 0, 0, 0, 0, 0, 0, 0, 7, 8, 9, 0});
   append(&palette, {0, 99, 0, 0});
-  CHECK(pixels_of(palette) == ByteVector{9, 8, 7, 99, 99, 99});
+  CHECK(pixels_of(palette) == ByteVector{9, 8, 7, 0, 0, 0});
   for (const std::uint8_t coding : ByteVector{1, 2}) {  // of 8 bits and of 4
     palette[30] = coding;
     CHECK(contains(error_of(palette), "run-length"));
@@ -260,6 +259,18 @@ TEST_CASE("GIF: the first frame, with the colour of transparent pixels") {
   ByteVector none(file.begin(), file.begin() + 27);  // up to the frame
   append(&none, {0x3B});
   CHECK(contains(error_of(none), "holds no picture"));
+}
+
+TEST_CASE("GIF: without a palette it is gray, and what a palette lacks is black") {
+  const auto with_palette = [](std::uint8_t flags, const ByteVector& palette) {
+    ByteVector file = from_text("GIF89a");
+    append(&file, {1, 0, 1, 0, flags, 0, 0});
+    append(&file, palette);
+    append(&file, {0x2C, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0b01011100, 0b00000001, 0, 0x3B});  // 3
+    return pixels_of(file);
+  };
+  CHECK(with_palette(0, {}) == ByteVector{3, 3, 3});
+  CHECK(with_palette(0x80, {10, 20, 30, 40, 50, 60}) == ByteVector{0, 0, 0});
 }
 
 TEST_CASE("GIF: a frame of its own place, palette and no transparency") {
