@@ -13,8 +13,11 @@
 #include <vector>
 
 // jpeglib.h needs <cstdio> before it.
-#include <jerror.h>
 #include <jpeglib.h>
+
+// It needs jpeglib.h before it: how messages are numbered depends on the version that that is of,
+// and Ubuntu's is another than Debian's.
+#include <jerror.h>
 
 #include "image_decoders.h"
 
