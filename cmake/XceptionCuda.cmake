@@ -31,12 +31,17 @@ function(xc_find_cuda missing)
       PARENT_SCOPE)
     return()
   endif()
-  # That of the toolkit, whatever else is on PATH, over the compiler of everything else.
+  # That of the toolkit, whatever else is on PATH, over the compiler of everything else. Where that is newer
+  # than nvcc knows, over one that nvcc chooses: Debian's has an older one beside it.
   if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
     set(ENV{CUDACXX} "${CUDAToolkit_NVCC_EXECUTABLE}")
   endif()
-  if(NOT CMAKE_CUDA_HOST_COMPILER)
-    set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}" CACHE FILEPATH "Host compiler of nvcc")
+  if(NOT CMAKE_CUDA_HOST_COMPILER AND NOT DEFINED ENV{CUDAHOSTCXX})
+    execute_process(COMMAND "${CUDAToolkit_NVCC_EXECUTABLE}" "-ccbin=${CMAKE_CXX_COMPILER}" -x cu -E /dev/null
+      RESULT_VARIABLE refused OUTPUT_QUIET ERROR_QUIET)
+    if(refused EQUAL 0)
+      set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}" CACHE FILEPATH "Host compiler of nvcc")
+    endif()
   endif()
   include(CheckLanguage)
   check_language(CUDA)

@@ -1,16 +1,14 @@
 #include "about.h"
 
-#include <string_view>
-
 #include "options.h"
 #include "table.h"
 
 namespace xception::cli {
 
 std::string version_text() {
-  constexpr std::string_view kCommit = XC_COMMIT;  // empty where it was not built from git
+  constexpr const char* kCommit = XC_COMMIT;  // "" where it was not built from git
   std::string text = "xception-infer " XC_VERSION;
-  text += kCommit.empty() ? "\n" : " (" + std::string(kCommit) + ")\n";
+  text += *kCommit == '\0' ? "\n" : " (" + std::string(kCommit) + ")\n";
   text += "backends  cpu (oneDNN), reference";
 #ifdef XC_CUDA_VERSION
   text += ", cuda (CUDA " XC_CUDA_VERSION ")";
