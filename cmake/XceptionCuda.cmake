@@ -90,6 +90,8 @@ elseif(missing)
 endif()
 find_package(CUDAToolkit 12.4 QUIET REQUIRED)
 enable_language(CUDA)
+# The C++ compiler links everything, with its own libstdc++ and not that of an older host compiler.
+list(FILTER CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES EXCLUDE REGEX "/gcc/")
 set(XCEPTION_HAVE_CUDA ON)
 
 if(XCEPTION_CUDA_ARCHITECTURES STREQUAL "")

@@ -92,7 +92,7 @@ cudaError_t add_captured(Stream& stream, Operation operation) {
   node->type = type_of(operation);
   node->operation = std::move(operation);
   node->waits = stream.capture_nodes;
-  stream.capture_nodes = {node.get()};
+  stream.capture_nodes.assign(1, node.get());
   runtime.nodes.emplace(node->handle, node.get());
   capture.graph->nodes.push_back(std::move(node));
   return cudaSuccess;
