@@ -12,8 +12,6 @@ command -v cmake >/dev/null || build_packages+=(cmake)
 # shellcheck disable=SC2034
 test_packages=(catch2 python3 python3-venv python3-numpy python3-pil dataset-fashion-mnist pkg-config
   libzstd-dev liblz4-dev)
-torch_packages=(python3-torch python3-torchvision
-  libopenblas0-serial) # else PyTorch's double goes through plain loops, several times slower
 torch_at_least=1.13 # as weights/reference.py wants it
 cmake_at_least=3.25 # as in CMakeLists.txt
 onednn_at_least=2.6 # as in cmake/XceptionDependencies.cmake
@@ -139,14 +137,18 @@ ensure_onednn() {
   export CMAKE_PREFIX_PATH="$PWD/.venv"
 }
 
-# ensure_torch: installs PyTorch; 2 where apt has none that is new enough, as on Ubuntu, and nobody else
-# brought one.
+# apt_version PACKAGE: what apt would install; "(none)" or nothing where it has none.
+apt_version() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p'; }
+
+# ensure_torch: installs PyTorch and torchvision; 2 where one is missing, for apt has none that is new enough,
+# as on Ubuntu, and nobody else brought one.
 ensure_torch() {
-  local candidate python
-  candidate=$(apt-cache policy python3-torch 2>/dev/null | sed -n 's/^  Candidate: //p')
-  if is_at_least "$torch_at_least" "$candidate"; then
-    ensure_packages "${torch_packages[@]}"
-    return
+  local python
+  local packages=(python3-torch
+    libopenblas0-serial) # else PyTorch's double goes through plain loops, several times slower
+  if is_at_least "$torch_at_least" "$(apt_version python3-torch)"; then
+    is_at_least 0 "$(apt_version python3-torchvision)" && packages+=(python3-torchvision)
+    ensure_packages "${packages[@]}" || return 1
   fi
   for python in .venv/bin/python3 /usr/bin/python3; do
     [ -x "$python" ] && "$python" -c 'import torch, torchvision' 2>/dev/null && return 0

@@ -40,9 +40,14 @@ execute_process(COMMAND ${again} -DXCEPTION_CUDA=ON
   OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
 if(result EQUAL 0)
   file(READ "${BINARY_DIR}/build.ninja" rules)
-  # Those of one generation from one PTX.
-  foreach(code IN ITEMS 75,code=[sm_75] 80,code=[sm_80,sm_86,sm_89] 90a,code=[sm_90a] 100,code=[sm_100]
-      120,code=[sm_120,compute_120])
+  # Those of one generation from one PTX. CUDA before 12.8 knows nothing behind Hopper.
+  set(codes 75,code=[sm_75] 80,code=[sm_80,sm_86,sm_89] 90a,code=[sm_90a])
+  if(text MATCHES "With CUDA 12\\.[4-7]\\.")
+    list(APPEND codes 90,code=[compute_90])
+  else()
+    list(APPEND codes 100,code=[sm_100] 120,code=[sm_120,compute_120])
+  endif()
+  foreach(code IN LISTS codes)
     string(FIND "${rules}" "arch=compute_${code}" at)
     if(at EQUAL -1)
       message(FATAL_ERROR "by default the compiler is not asked for ${code}")
