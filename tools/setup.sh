@@ -4,7 +4,7 @@
 
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
-# The names are the same on Debian 12 and 13 and on Ubuntu 22.04 and 24.04.
+# The names are the same on Debian 12 and 13 and on Ubuntu 22.04, 24.04 and 26.04.
 # shellcheck disable=SC2034  # read by those who source this
 build_packages=(g++ ninja-build libdnnl-dev nlohmann-json3-dev libcli11-dev libstb-dev libjpeg-dev
   libssl-dev)
