@@ -2,6 +2,19 @@
 
 find_package(Threads REQUIRED)
 
+# Stops where oneDNN is older: 2.2 adds a tensor to a convolution's sums wrongly.
+function(xc_check_onednn least)
+  set(header "${XCEPTION_ONEDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h")
+  file(STRINGS "${header}" version REGEX "define DNNL_VERSION_M(AJOR|INOR) +[0-9]+")
+  list(TRANSFORM version REPLACE "[^0-9]+" "")
+  list(JOIN version "." version)
+  if(version VERSION_LESS least)
+    message(FATAL_ERROR "oneDNN ${version} (${header}) is too old, and its answers would be wrong. Set "
+      "XCEPTION_ONEDNN_ROOT to the prefix of ${least} or newer; PyPI has it as onednn-cpu-gomp and "
+      "onednn-devel-cpu-gomp.")
+  endif()
+endfunction()
+
 # CPU convolutions: oneDNN 2.6 or 3.x. Found by file and not by its CMake package, since Debian's asks
 # for an OpenCL that nothing here uses. Another build of oneDNN: -DXCEPTION_ONEDNN_ROOT=PREFIX.
 set(XCEPTION_ONEDNN_ROOT "" CACHE PATH "Prefix of the oneDNN to build against (empty: the system's)")
@@ -9,15 +22,7 @@ find_path(XCEPTION_ONEDNN_INCLUDE_DIR dnnl.hpp
   HINTS "${XCEPTION_ONEDNN_ROOT}" PATH_SUFFIXES include REQUIRED)
 find_library(XCEPTION_ONEDNN_LIBRARY dnnl
   HINTS "${XCEPTION_ONEDNN_ROOT}" PATH_SUFFIXES lib lib64 REQUIRED)
-set(header "${XCEPTION_ONEDNN_INCLUDE_DIR}/oneapi/dnnl/dnnl_version.h")
-file(STRINGS "${header}" lines REGEX "define DNNL_VERSION_M(AJOR|INOR) +[0-9]+")
-list(TRANSFORM lines REPLACE "[^0-9]+" "")
-list(JOIN lines "." version)
-if(version VERSION_LESS 2.6)
-  message(FATAL_ERROR "oneDNN ${version} (${header}) is too old: 2.2 adds tensors wrongly. Set "
-    "XCEPTION_ONEDNN_ROOT to the prefix of 2.6 or newer, of PyPI's onednn-cpu-gomp and "
-    "onednn-devel-cpu-gomp, say.")
-endif()
+xc_check_onednn(2.6)
 add_library(xception_onednn INTERFACE)
 target_include_directories(xception_onednn SYSTEM INTERFACE "${XCEPTION_ONEDNN_INCLUDE_DIR}")
 target_link_libraries(xception_onednn INTERFACE "${XCEPTION_ONEDNN_LIBRARY}")

@@ -1,5 +1,5 @@
 # XCEPTION_CUDA: OFF and AUTO configure on every machine, ON only where a CUDA Toolkit is; XCEPTION_JPEG
-# stands beside it. Values that no option has are refused in a sentence.
+# stands beside it. Values that no option has are refused in a sentence, and so is an old oneDNN.
 include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
 # Configures again. Of what was configured before, only the compilers stay: to find them takes ten times as
@@ -35,6 +35,10 @@ refused("XCEPTION_CUDNN is 'of': expected one of AUTO, ON, OFF" -DXCEPTION_CUDNN
 refused("XCEPTION_CUDART is 'shared': expected one of Static, Shared" -DXCEPTION_CUDART=shared)
 refused("XCEPTION_CUDA_TESTS is '': expected one of Emulator, Device" -DXCEPTION_CUDA_TESTS=)
 refused("XCEPTION_JPEG is 'ONN': expected one of AUTO, ON, OFF" -DXCEPTION_JPEG=ONN)
+set(old "${BINARY_DIR}/old_onednn")
+file(WRITE "${old}/dnnl.hpp" "")
+file(WRITE "${old}/oneapi/dnnl/dnnl_version.h" "#define DNNL_VERSION_MAJOR 2\n#define DNNL_VERSION_MINOR 5\n")
+refused("oneDNN 2.5 (${old}/oneapi/dnnl/dnnl_version.h) is too old" "-DXCEPTION_ONEDNN_ROOT=${old}")
 
 execute_process(COMMAND ${again} -DXCEPTION_CUDA=ON
   OUTPUT_VARIABLE text ERROR_VARIABLE text RESULT_VARIABLE result)
