@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(kThreads) global_kernel(const GlobalParams par
   __shared__ GlobalSums<kWidth> sums;
   const auto thread = static_cast<int>(threadIdx.x);
   const int n = static_cast<int>(blockIdx.x) / params.slices;
-  const int first = (static_cast<int>(blockIdx.x) - n * params.slices) * kSlice;
+  const int first = static_cast<int>(blockIdx.x) % params.slices * kSlice;
   const int group = thread / kSlice;
   const int vector = thread % kSlice;
   float sum[kWidth] = {};
