@@ -228,6 +228,8 @@ TEST_CASE("floats compare, with and without NaN") {
                                     [](float a, float b) { return a > b ? 1.0F : 0.0F; });
   check_binary<float, float, float>(random, "set.ge.f32.f32 d, a, b;",
                                     [](float a, float b) { return a >= b ? 1.0F : 0.0F; });
+  check_binary<float, float, float>(random, "set.eq.f32.f32 d, a, b;",
+                                    [](float a, float b) { return a == b ? 1.0F : 0.0F; });
   check_unary<float, float>(random, "set.nan.f32.f32 d, a, a;",
                             [](float a) { return std::isnan(a) ? 1.0F : 0.0F; });
   check_binary<u16, u16, u16>(random, "set.nan.f16.f16 d, a, b;", [](u16 a, u16 b) {

@@ -398,6 +398,13 @@ TEST_CASE("dot products of bytes") {
       });
 }
 
+TEST_CASE("a minimum that is not negative") {
+  XC_RANDOM(random);
+  check_binary<std::int32_t, std::int32_t, std::int32_t>(
+      random, "min.relu.s32 d, a, b;",
+      [](std::int32_t a, std::int32_t b) { return std::max(std::min(a, b), 0); });
+}
+
 TEST_CASE("halves of a word") {
   XC_RANDOM(random);
   const auto halves = [](u32 a, u32 b, auto operation) {
