@@ -143,13 +143,16 @@ apt_version() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: //p'
 # ensure_torch: installs PyTorch and torchvision; 2 where one is missing, for apt has none that is new enough,
 # as on Ubuntu, and nobody else brought one.
 ensure_torch() {
-  local python
-  local packages=(python3-torch
+  local torch=(python3-torch
     libopenblas0-serial) # else PyTorch's double goes through plain loops, several times slower
   if is_at_least "$torch_at_least" "$(apt_version python3-torch)"; then
-    is_at_least 0 "$(apt_version python3-torchvision)" && packages+=(python3-torchvision)
-    ensure_packages "${packages[@]}" || return 1
+    if is_at_least 0 "$(apt_version python3-torchvision)"; then
+      ensure_packages "${torch[@]}" python3-torchvision
+      return
+    fi
+    ensure_packages "${torch[@]}" || return 1
   fi
+  local python
   for python in .venv/bin/python3 /usr/bin/python3; do
     [ -x "$python" ] && "$python" -c 'import torch, torchvision' 2>/dev/null && return 0
   done
