@@ -31,12 +31,13 @@ class Random {
   }
 
   // Nearly normal, the sum of four uniform numbers: mean 0, deviation 1, at most 3.47 from it. One
-  // of 260,000 values; even 0 comes now and then.
+  // of 260,000 values; the mean is off by half of what lies between two, so that none is 0, which
+  // times an infinity is NaN.
   float normal() {
     const std::uint64_t bits = engine_();
     const auto part = [bits](int i) { return static_cast<int>(bits >> (16 * i) & 0xFFFF); };
     const int sum = part(0) + part(1) + part(2) + part(3);
-    constexpr float kMean = 4 * 32767.5F;
+    constexpr float kMean = 4 * 32767.5F + 0.5F;
     constexpr float kDeviation = 37837.2265F;  // sqrt(4 * (65536^2 - 1) / 12)
     return (static_cast<float>(sum) - kMean) / kDeviation;
   }
