@@ -124,7 +124,6 @@ ensure_cmake() {
 }
 
 # ensure_onednn: has CMake find a new enough oneDNN. Ubuntu 22.04 has 2.2; PyPI has newer ones.
-onednn_packages=(onednn-cpu-gomp onednn-devel-cpu-gomp)
 ensure_onednn() {
   local header=/usr/include/oneapi/dnnl/dnnl_version.h version
   [ -e "$header" ] || return 0 # where it is, CMake asks for its version
@@ -132,7 +131,7 @@ ensure_onednn() {
   is_at_least "$onednn_at_least" "$version" && return 0
   if [ ! -e .venv/lib/libdnnl.so ]; then
     say "the system's oneDNN is older than $onednn_at_least; getting one from PyPI into .venv"
-    ensure_venv && ensure_pip "${onednn_packages[@]}" || return 1
+    ensure_venv && ensure_pip onednn-cpu-gomp onednn-devel-cpu-gomp || return 1
   fi
   export CMAKE_PREFIX_PATH="$PWD/.venv"
 }
