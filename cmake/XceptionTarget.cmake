@@ -42,6 +42,16 @@ function(xc_target name)
   endif()
 endfunction()
 
+# xc_library(NAME): the same of one that the shared library is made of, which shows nothing but what the public
+# headers declare.
+function(xc_library name)
+  xc_target(${name})
+  set_target_properties(${name} PROPERTIES
+    CXX_VISIBILITY_PRESET hidden
+    CUDA_VISIBILITY_PRESET hidden
+    VISIBILITY_INLINES_HIDDEN ON)
+endfunction()
+
 # The .cu files of a target. nvcc's own code between ours is not clean of conversions, so the host
 # compiler warns of less. ptxas tells of what a kernel keeps in local memory: it should be nothing.
 function(xc_cuda_target name)

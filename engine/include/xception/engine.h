@@ -24,6 +24,8 @@
 
 struct CUstream_st;
 
+#pragma GCC visibility push(default)  // what programs see of the shared library
+
 namespace xception {
 
 struct ModelOptions {
@@ -263,3 +265,5 @@ class Session {
 Status softmax(TensorView<const float> logits, TensorView<float> probabilities);
 
 }  // namespace xception
+
+#pragma GCC visibility pop

@@ -14,6 +14,8 @@
 #include "xception/status.h"
 #include "xception/tensor.h"
 
+#pragma GCC visibility push(default)  // what programs see of the shared library
+
 namespace xception {
 
 // 8-bit RGB, row-major, three bytes a pixel.
@@ -92,3 +94,5 @@ Status write_npy(const std::string& path, const std::vector<std::int64_t>& shape
                  const float* data);
 
 }  // namespace xception
+
+#pragma GCC visibility pop

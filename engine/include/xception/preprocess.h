@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#pragma GCC visibility push(default)  // what programs see of the shared library
+
 namespace xception {
 
 // The largest side of any network's input, in pixels.
@@ -53,3 +55,5 @@ inline NormalisationTable normalisation_table(const Preprocess& preprocess) {
 }
 
 }  // namespace xception
+
+#pragma GCC visibility pop

@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#pragma GCC visibility push(default)  // what programs see of the shared library
+
 namespace xception {
 
 enum class Code {
@@ -73,6 +75,8 @@ class [[nodiscard]] Result {
 };
 
 }  // namespace xception
+
+#pragma GCC visibility pop
 
 // Leaves the enclosing function with the failure, if `expr` is one.
 #define XC_RETURN_IF_ERROR(expr)                                  \

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#pragma GCC visibility push(default)  // what programs see of the shared library
+
 namespace xception {
 
 // How the elements of a 4-D tensor follow each other in memory, the last letter fastest.
@@ -35,3 +37,5 @@ struct TensorView {
 };
 
 }  // namespace xception
+
+#pragma GCC visibility pop
