@@ -148,6 +148,7 @@ TEST_CASE("conv3x3: what it cannot do is refused with the shape and the reason")
   CHECK(contains(message({{1, 2, 4, 16}, 16, {3, 1, {}}}), "does not fit"));
   CHECK(contains(message({{1, 4, 4, 16}, 16, {3, 1, {3, 0, 0, 0}}}), "padding"));
   CHECK(contains(message({{1, 4, 4, 16}, 16, kSame, true}), "dense"));
+  CHECK(contains(message({{1 << 14, 1 << 8, 1 << 8, 16}, 1 << 20, kSame}), "too large"));
 }
 
 }  // namespace xception

@@ -342,6 +342,10 @@ TEST_CASE("a depthwise convolution says what it cannot do") {
   for (const Numeric numeric : kNumerics) {
     const ConvProblem huge = {{1 << 30, 64, 64, 64}, 64, kSame, true};
     CHECK(depthwise(huge, numeric, gpu, {}, nullptr).code() == Code::kInvalidArgument);
+    // One picture more than a grid has blocks in its third dimension.
+    const ConvProblem many = {{65536, 32, 32, 8}, 8, kSame, true};
+    CHECK(depthwise(many, numeric, gpu, {}, nullptr).message().find("too large") !=
+          std::string::npos);
   }
 }
 

@@ -2,6 +2,7 @@
 // layer.
 #include "kernels/pointwise.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -271,9 +272,34 @@ TEST_CASE("pointwise: what it cannot do is refused with the shape and the reason
   bad = args;
   bad.epilogue.second_scale = reinterpret_cast<const float*>(memory);
   CHECK(contains(message(good, bad), "second shift"));
-  bad = args;
-  bad.src = memory + 8;
-  CHECK(contains(message(good, bad), "multiple of 16"));
+  // More blocks than a grid has, of either kernel.
+  problem = pointwise_problem({1 << 14, 1 << 8, 1 << 8, 16}, 1 << 20);
+  CHECK(contains(message(problem, args), "too large for one launch"));
+  CHECK(contains(message(problem, args, Numeric::kFp16, 80), "too large for one launch"));
+}
+
+TEST_CASE("pointwise: each of its buffers starts at a multiple of 16 bytes") {
+  alignas(16) std::byte memory[64] = {};
+  float* const odd = reinterpret_cast<float*>(memory + 8);
+  float* const even = reinterpret_cast<float*>(memory + 16);
+  const DenseArgs args = {memory, memory, memory + 32, {}};
+  std::array<DenseArgs, 7> with;
+  with.fill(args);
+  with[0].src = odd;
+  with[1].weights = odd;
+  with[2].dst = memory + 8;
+  with[3].epilogue.residual = odd;
+  with[4].epilogue.shift = odd;
+  with[5].epilogue.second_scale = odd;
+  with[5].epilogue.second_shift = even;
+  with[6].epilogue.second_scale = even;
+  with[6].epilogue.second_shift = odd;
+  for (const DenseArgs& bad : with) {
+    const Status status =
+        pointwise(pointwise_problem({1, 4, 4, 16}, 16), Numeric::kFp16, {90, 132}, bad, nullptr);
+    CHECK(status.code() == Code::kInvalidArgument);
+    CHECK(contains(status.message(), "multiple of 16"));
+  }
 }
 
 }  // namespace xception
