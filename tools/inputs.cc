@@ -22,7 +22,7 @@ constexpr std::array kEndings = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gi
 
 bool has_image_ending(const std::string& name) {
   const std::size_t dot = name.rfind('.');
-  if (dot == 0 || dot == std::string::npos) {
+  if (dot == std::string::npos) {
     return false;
   }
   std::string ending = name.substr(dot + 1);

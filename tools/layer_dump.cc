@@ -2,28 +2,11 @@
 
 #include <filesystem>
 #include <system_error>
-#include <utility>
 
 #include "batch.h"
 #include "xception/image.h"
 
 namespace xception::cli {
-namespace {
-
-std::string file_name(const std::string& layer) {
-  std::string name = layer;
-  for (char& c : name) {
-    const bool safe = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                      c == '.' || c == '_' || c == '-' || c == '#';
-    c = safe ? c : '_';
-  }
-  if (name.empty() || name.front() == '.') {
-    name.insert(name.begin(), '_');
-  }
-  return name + ".npy";
-}
-
-}  // namespace
 
 Status LayerDump::prepare() {
   std::error_code error;
@@ -34,7 +17,7 @@ Status LayerDump::prepare() {
 
 Status LayerDump::write(const LayerOutput& output) {
   const Shape& shape = output.layer->output;
-  const std::string name = file_name(output.layer->name);
+  const std::string name = output.layer->name + ".npy";
   if (!written_.insert(name).second) {
     return {Code::kInternal, "two layers would be written as '" + name + "'"};
   }

@@ -3,6 +3,7 @@
 
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "xception/engine.h"
@@ -16,8 +17,7 @@ class LayerDump {
   // Makes the folder where it is not there.
   Status prepare();
 
-  // Writes FOLDER/NAME.npy, float32 NCHW. Characters that mean something to a file system or a
-  // shell become '_'.
+  // Writes FOLDER/NAME.npy, float32 NCHW. The networks' names are names of files.
   Status write(const LayerOutput& output);
 
  private:
