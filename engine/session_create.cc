@@ -180,7 +180,9 @@ void Session::Impl::describe() {
     layer.operation = xception::describe(node.op);
     layer.implementation = steps[i]->implementation();
     for (const ValueId id : node.inputs) {
-      layer.inputs.push_back(shapes[static_cast<std::size_t>(id)]);
+      const auto value = static_cast<std::size_t>(id);
+      layer.inputs.push_back(shapes[value]);
+      layer.input_bytes += backend->value_bytes(shapes[value], wide[value]);
     }
     layer.output = shapes[i + 1];
     layer.macs = multiply_adds(node.op, src);

@@ -65,6 +65,11 @@ TEST_CASE("a session tells what it is") {
     CHECK_FALSE(layer.operation.empty());
     CHECK_FALSE(layer.implementation.empty());
     CHECK(layer.output_bytes == static_cast<std::size_t>(layer.output.elements()) * 4);
+    std::size_t elements = 0;
+    for (const Shape& input : layer.inputs) {
+      elements += static_cast<std::size_t>(input.elements());
+    }
+    CHECK(layer.input_bytes == elements * 4);
     CHECK(layer.arena_offset + layer.output_bytes <= info.arena_bytes);
     macs += layer.macs;
     parameter_bytes += layer.parameter_bytes;

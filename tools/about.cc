@@ -1,14 +1,15 @@
 #include "about.h"
 
+#include "commit.h"
 #include "options.h"
 #include "table.h"
 
 namespace xception::cli {
 
 std::string version_text() {
-  constexpr const char* kCommit = XC_COMMIT;  // "" where it was not built from git
+  const std::string from = commit();
   std::string text = "xception-infer " XC_VERSION;
-  text += *kCommit == '\0' ? "\n" : " (" + std::string(kCommit) + ")\n";
+  text += from.empty() ? "\n" : " (" + from + ")\n";
   text += "backends  cpu (oneDNN), reference";
 #ifdef XC_CUDA_VERSION
   text += ", cuda (CUDA " XC_CUDA_VERSION ")";

@@ -4,9 +4,11 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <new>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -172,21 +174,21 @@ int printed(int exit_status) {
 
 int run_model(const Options& options, const Plan& plan) {
   ordered_json report;
-  ordered_json baseline;
-  if (!options.baseline.empty()) {
-    Result<ordered_json> read = read_baseline(options.baseline);
-    if (!read.ok()) {
-      return fail(read.status());
-    }
-    baseline = *std::move(read);
-  }
-  {
+  {  // Nothing of it may be left where a row is measured.
     const Result<std::shared_ptr<const Model>> model =
         Model::load(options.model, {.arch = options.arch});
     if (!model.ok()) {
       return fail(cli::as_model_failure(model.status()));
     }
     report = start_report("bench model", (*model)->info());
+  }
+  ordered_json baseline;
+  if (!options.baseline.empty()) {
+    Result<ordered_json> read = read_baseline(options.baseline, report);
+    if (!read.ok()) {
+      return fail(read.status());
+    }
+    baseline = *std::move(read);
   }
   int exit_status = 0;
   const bool progress = isatty(STDERR_FILENO) == 1 && plan.configurations.size() > 1;
@@ -203,28 +205,40 @@ int run_model(const Options& options, const Plan& plan) {
     report["rows"].push_back(*std::move(row));
   }
   print_models(std::cout, report, plan.format);
-  exit_status = printed(exit_status);
-  if (exit_status == 0 && !options.baseline.empty()) {
-    const Result<int> slower =
-        compare_with_baseline(std::cerr, report, options.baseline, baseline, plan.max_regress);
-    if (!slower.ok()) {
-      return fail(slower.status());
-    }
-    exit_status = *slower > 0 ? kExitSlower : 0;
+  if (const int unwritten = printed(0); unwritten != 0 || options.baseline.empty()) {
+    return exit_status == 0 ? unwritten : exit_status;
+  }
+  const Result<int> slower =
+      compare_with_baseline(std::cerr, report, options.baseline, baseline, plan.max_regress);
+  if (exit_status == 0) {
+    exit_status = !slower.ok() ? fail(slower.status()) : *slower > 0 ? kExitSlower : 0;
   }
   return exit_status;
+}
+
+// The logits go over none of the files that the run reads.
+Status check_logits(const Options& options) {
+  for (const std::string& read : {options.model, options.input}) {
+    std::error_code none_there;
+    if (!options.logits.empty() && std::filesystem::equivalent(options.logits, read, none_there)) {
+      return {Code::kInvalidArgument,
+              "--logits: '" + options.logits + "' is a file that is read; name another"};
+    }
+  }
+  return {};
 }
 
 // Says "ready" and a JSON object on one line, then runs once for every line of standard input and
 // answers with the milliseconds, so that another process can take turns with it.
 int run_step(const Options& options, const Plan& plan) {
   const std::size_t before = resident_bytes();
-  Status status = want_one(plan, "--step");
-  if (!status.ok()) {
-    return fail(status);
+  for (const Status& wrong : {want_one(plan, "--step"), check_logits(options)}) {
+    if (!wrong.ok()) {
+      return fail(wrong);
+    }
   }
   Result<Workload> workload = Workload::open(plan.configurations.front());
-  status = workload.status();
+  Status status = workload.status();
   if (status.ok() && !options.input.empty()) {
     status = workload->read_input(options.input);
   }
@@ -234,6 +248,7 @@ int run_step(const Options& options, const Plan& plan) {
   ordered_json ready;
   const ordered_json build = describe_build();
   ready["version"] = build["version"].get<std::string>() + ' ' + build["commit"].get<std::string>();
+  ready["device"] = device_text(workload->session.info());
   ready["load_ms"] = 1e3 * workload->load_s;
   ready["create_ms"] = 1e3 * workload->create_s;
   ready["rss_bytes_before"] = before;
@@ -267,16 +282,12 @@ int run_layer(const Plan& plan) {
     return fail(workload.status());
   }
   ordered_json report = start_report("bench layer", workload->model->info());
-  const SessionInfo& info = workload->session.info();
-  report["session"]["device"] = device_text(info);
-  report["session"]["precision"] = precision_name(info.precision);
-  report["session"]["threads"] = info.threads;
-  report["session"]["input"] = to_string(info.input);
-  Result<ordered_json> rows = measure_layers(*workload, plan.effort);
-  if (!rows.ok()) {
-    return fail(rows.status());
+  Result<ordered_json> measured = measure_layers(*workload, plan.effort);
+  if (!measured.ok()) {
+    return fail(measured.status());
   }
-  report["rows"] = *std::move(rows);
+  report.erase("rows");  // what they were measured on goes before them
+  report.update(*measured);
   print_layers(std::cout, report, plan.format);
   return printed(0);
 }
@@ -314,7 +325,8 @@ int run(int argc, char** argv) {
       ->add_option("--baseline", options.baseline,
                    "report (-o json) to compare with; exit status 5 where a median is slower")
       ->check(cli::not_empty());
-  model->add_option("--max-regress", options.max_regress, "by more than this")
+  model->add_option("--max-regress", options.max_regress, "by more than this share: 5%")
+      ->needs("--baseline")
       ->capture_default_str();
   model->add_flag("--network-only", options.network_only,
                   "time the network alone, by a GPU's own clock: no copy of pictures or logits");
@@ -337,7 +349,7 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {
-      return app.exit(error);  // --help
+      return printed(app.exit(error));  // --help
     }
     std::cerr << "bench: " << error.what() << " (bench --help lists the options)\n";
     return cli::kExitUsage;

@@ -1,5 +1,6 @@
 #include "bench_measure.h"
 
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -19,6 +21,7 @@
 #include "message.h"
 #include "statistics.h"
 #include "stopwatch.h"
+#include "table.h"
 #include "xception/image.h"
 
 namespace xception::bench {
@@ -57,15 +60,6 @@ Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort)
   return times;
 }
 
-std::string percentile_name(double percentile) {
-  std::string text = std::to_string(percentile);
-  text.erase(text.find_last_not_of('0') + 1);
-  if (text.back() == '.') {
-    text.pop_back();
-  }
-  return 'p' + text;
-}
-
 ordered_json latency(const std::vector<double>& times, const std::vector<double>& percentiles) {
   const double sum = std::accumulate(times.begin(), times.end(), 0.0);
   ordered_json result;
@@ -73,7 +67,7 @@ ordered_json latency(const std::vector<double>& times, const std::vector<double>
   result["mean"] = 1e3 * sum / static_cast<double>(times.size());
   result["p50"] = 1e3 * percentile_of(times, 50);
   for (const double percentile : percentiles) {
-    result[percentile_name(percentile)] = 1e3 * percentile_of(times, percentile);
+    result['p' + cli::shortest(percentile)] = 1e3 * percentile_of(times, percentile);
   }
   return result;
 }
@@ -261,6 +255,7 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
     return status;
   }
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // nobody would wait for what it measures
     close(ends[0]);
     const std::string said = answer(configuration, effort);
     _exit(write_all(ends[1], said.data(), said.size()) == 0 ? 0 : 1);
@@ -293,15 +288,26 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
 }
 
 Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
-  const Result<std::vector<double>> warm = timed_runs(workload, effort);
-  XC_RETURN_IF_ERROR(warm.status());
-  const Result<Profile> profile = workload.session.profile(static_cast<int>(warm->size()));
+  Effort half = effort;
+  half.duration_s /= 2;
+  const Result<std::vector<double>> whole = timed_runs(workload, half);
+  XC_RETURN_IF_ERROR(whole.status());
+  const Result<Profile> profile = workload.session.profile(static_cast<int>(whole->size()));
   XC_RETURN_IF_ERROR(profile.status());
 
-  const std::vector<LayerInfo>& layers = workload.session.info().layers;
+  const SessionInfo& info = workload.session.info();
+  const std::vector<LayerInfo>& layers = info.layers;
   const std::vector<double> medians = step_medians(*profile);
   const double sum = std::accumulate(medians.begin(), medians.end(), 0.0);
-  ordered_json rows = ordered_json::array();
+  ordered_json measured;
+  measured["session"]["device"] = device_text(info);
+  measured["session"]["precision"] = precision_name(info.precision);
+  measured["session"]["threads"] = info.threads;
+  measured["session"]["input"] = xception::to_string(info.input);
+  measured["session"]["runs"] = profile->size();
+  measured["session"]["run_ms"] = 1e3 * percentile_of(*whole, 50);
+  measured["session"]["steps_ms"] = 1e3 * sum;
+  ordered_json& rows = measured["rows"] = ordered_json::array();
   // A repetition ("name#3") holds no weights of its own, but reads those of the first.
   std::map<std::string, std::size_t> weights;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -318,13 +324,15 @@ Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
     }
     row["output"] = xception::to_string(layer.output);
     row["macs"] = layer.macs;
+    const std::size_t bytes = layer.input_bytes + packed + layer.output_bytes;
+    row["bytes"] = bytes;
     row["median_ms"] = 1e3 * medians[i];
     row["share"] = medians[i] / sum;
     row["gflops_per_s"] = 2e-9 * static_cast<double>(layer.macs) / medians[i];
-    row["gb_per_s"] = 1e-9 * static_cast<double>(packed + layer.output_bytes) / medians[i];
+    row["gb_per_s"] = 1e-9 * static_cast<double>(bytes) / medians[i];
     rows.push_back(std::move(row));
   }
-  return rows;
+  return measured;
 }
 
 }  // namespace xception::bench

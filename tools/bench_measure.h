@@ -62,10 +62,10 @@ struct Workload {
 // Resident memory of this process now, in bytes; 0 where /proc is not there.
 std::size_t resident_bytes();
 
-// One row of the report: the configuration as it came out (device, size, threads), what was timed
-// ("run", "network"), runs,
-// images_per_s, ms_per_image, latency_ms {min, mean, p50, ...}, gmacs, gflops_per_s, arena_bytes,
-// parameter_bytes, load_ms, create_ms, first_run_ms and peak_rss_bytes.
+// One row of the report: the configuration as it came out (device, precision, threads, batch,
+// height, width), what was timed ("run", "network"), runs, images_per_s, ms_per_image, latency_ms
+// {min, mean, p50, ...}, gmacs, gflops_per_s, arena_bytes, parameter_bytes, load_ms, create_ms,
+// first_run_ms and peak_rss_bytes.
 //
 // Measured in a forked process of its own, so that loading starts cold (code generated for an
 // earlier row would be reused) and the peak of memory is this row's alone. Call it from a process
@@ -73,9 +73,11 @@ std::size_t resident_bytes();
 Result<nlohmann::ordered_json> measure_model(const Configuration& configuration,
                                              const Effort& effort);
 
-// Rows of layers in the order they run: name, operation, implementation, inputs, output, macs,
-// median_ms, share (of the sum of medians), gflops_per_s, gb_per_s (packed weights read and output
-// written; the input, which a step before has just written, is not counted).
+// {session, rows}. Of the session: device, precision, threads, input, runs, run_ms, the median of
+// as many whole runs, and steps_ms, the sum of the steps' medians. A row is a step, in the order
+// they run: name, operation, implementation, inputs, output, macs, bytes (inputs and packed weights
+// read, output written), median_ms, share (of steps_ms), gflops_per_s and gb_per_s. Half of the
+// effort's duration goes into either kind of run.
 Result<nlohmann::ordered_json> measure_layers(Workload& workload, const Effort& effort);
 
 }  // namespace xception::bench

@@ -81,9 +81,8 @@ Result<double> parse_duration(std::string_view option, const std::string& text) 
 
 Result<double> parse_share(std::string_view option, const std::string& text) {
   std::string number = text;
-  remove_suffix(&number, "%");
   double value = 0;
-  if (!to_number(number, &value)) {
+  if (!remove_suffix(&number, "%") || !to_number(number, &value)) {
     return refuse(option, text, "a share such as 5%");
   }
   return value / 100;

@@ -16,7 +16,7 @@ Result<std::pair<int, int>> parse_size(const std::string& text);
 Result<Precision> parse_precision(const std::string& text);
 // "2s", "2" and "2000ms" are two seconds.
 Result<double> parse_duration(std::string_view option, const std::string& text);
-// "5%" and "5" are 0.05.
+// "5%" is 0.05.
 Result<double> parse_share(std::string_view option, const std::string& text);
 // 0 to 100.
 Result<double> parse_percentile(const std::string& text);

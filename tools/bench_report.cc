@@ -5,10 +5,13 @@
 #include <fstream>
 #include <map>
 #include <ostream>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "commit.h"
+#include "message.h"
 #include "table.h"
 
 namespace xception::bench {
@@ -51,20 +54,33 @@ void print_heading(std::ostream& out, const ordered_json& report) {
   const ordered_json& model = report["model"];
   const auto text = [](const ordered_json& value) { return value.get<std::string>(); };
   const std::string commit = text(build["commit"]);
-  out << text(model["arch"]) << ", " << text(model["file"]) << ", " << model["parameters"]
-      << " parameters\n"
+  out << text(model["arch"]) << ", " << cli::printable(text(model["file"])) << ", "
+      << model["parameters"] << " parameters\n"
       << text(machine["cpu"]) << ", " << machine["cores"] << " cores, load average "
       << number(machine["load_average"], 2) << '\n'
       << "xception " << text(build["version"]) << (commit.empty() ? "" : " commit " + commit)
       << ", " << text(build["compiler"]) << ", " << text(build["type"]) << '\n';
-  if (report.contains("session")) {
-    out << "on " << text(report["session"]["device"]) << '\n';
-  }
-  out << '\n';
 }
 
-void print_csv(std::ostream& out, const ordered_json& rows) {
-  const auto print_line = [&out](const ordered_json& row, bool keys) {
+// A list is one cell: how long it is differs from row to row.
+ordered_json joined(const ordered_json& list) {
+  std::string text;
+  for (const ordered_json& item : list) {
+    text += (text.empty() ? "" : " + ") + item.get<std::string>();
+  }
+  return text;
+}
+
+void print_csv(std::ostream& out, const ordered_json& report) {
+  const auto print_line = [&](ordered_json row, bool keys) {
+    for (const auto& [key, value] : report.items()) {
+      if (key != "rows") {
+        row[key] = value;
+      }
+    }
+    for (ordered_json& value : row) {
+      value = value.is_array() ? joined(value) : value;
+    }
     std::vector<std::string> cells;
     const ordered_json flat = row.flatten();
     for (const auto& [path, value] : flat.items()) {
@@ -76,8 +92,8 @@ void print_csv(std::ostream& out, const ordered_json& rows) {
     }
     out << cli::csv_row(cells) << '\n';
   };
-  for (const ordered_json& row : rows) {
-    if (&row == &rows.front()) {
+  for (const ordered_json& row : report["rows"]) {
+    if (&row == &report["rows"].front()) {
       print_line(row, true);
     }
     print_line(row, false);
@@ -94,6 +110,7 @@ void print_models_markdown(std::ostream& out, const ordered_json& report) {
     return;
   }
   print_heading(out, report);
+  out << '\n';
   if (rows.front().value("timed", "run") == "network") {
     out << "the network alone: no copies of pictures and logits\n\n";
   }
@@ -133,19 +150,29 @@ void print_models_markdown(std::ostream& out, const ordered_json& report) {
   print_table(out, columns);
 }
 
-// The kind of an operation: "conv1x1 s2 +bn" is a "conv1x1", "separable: ..." a "separable".
+// The kind of an operation: "conv1x1 s2 +bn" is a "conv1x1", "separable: ..." a "separable", and
+// "relu+ depthwise3x3" a "depthwise3x3", which has its ReLU on load.
 std::string kind_of(const ordered_json& layer) {
-  const std::string operation = layer["operation"].get<std::string>();
+  constexpr std::string_view kOnLoad = "relu+ ";
+  std::string operation = layer["operation"].get<std::string>();
+  operation.erase(0, operation.starts_with(kOnLoad) ? kOnLoad.size() : 0);
   return operation.substr(0, operation.find_first_of(": "));
 }
 
 void print_layers_markdown(std::ostream& out, const ordered_json& report) {
   print_heading(out, report);
+  const ordered_json& session = report["session"];
+  const int threads = session["threads"].get<int>();
+  const auto text = [&](const char* key) { return session[key].get<std::string>(); };
+  out << "on " << text("device") << ", " << text("precision")
+      << (threads == 0 ? "" : ", " + std::to_string(threads) + " thread" + (threads > 1 ? "s" : ""))
+      << ", input " << text("input") << "; medians of " << session["runs"] << " runs\n"
+      << "whole run " << number(session["run_ms"], 3) << " ms, all steps "
+      << number(session["steps_ms"], 3) << " ms\n\n";
   std::vector<Column> layers = {{"layer", {}, true},    {"operation", {}, true}, {"by", {}, true},
                                 {"output", {}, true},   {"ms", {}, false},       {"%", {}, false},
                                 {"GFLOP/s", {}, false}, {"GB/s", {}, false}};
   std::map<std::string, std::pair<int, double>> kinds;
-  double sum = 0;
   for (const ordered_json& row : report["rows"]) {
     std::size_t column = 0;
     for (const char* key : {"name", "operation", "implementation", "output"}) {
@@ -158,22 +185,22 @@ void print_layers_markdown(std::ostream& out, const ordered_json& report) {
     auto& [count, time] = kinds[kind_of(row)];
     ++count;
     time += row["median_ms"].get<double>();
-    sum += row["median_ms"].get<double>();
   }
   print_table(out, layers);
 
   std::vector<Column> summary = {
       {"operation", {}, true}, {"layers", {}, false}, {"ms", {}, false}, {"%", {}, false}};
-  const auto add = [&summary](const std::string& name, std::size_t count, double ms, double all) {
+  const double all = session["steps_ms"].get<double>();
+  const auto add = [&](const std::string& name, std::size_t count, double ms) {
     summary[0].cells.push_back(name);
     summary[1].cells.push_back(std::to_string(count));
     summary[2].cells.push_back(fixed(ms, 4));
     summary[3].cells.push_back(fixed(100 * ms / all, 1));
   };
   for (const auto& [name, entry] : kinds) {
-    add(name, static_cast<std::size_t>(entry.first), entry.second, sum);
+    add(name, static_cast<std::size_t>(entry.first), entry.second);
   }
-  add("all", report["rows"].size(), sum, sum);
+  add("all", report["rows"].size(), all);
   out << '\n';
   print_table(out, summary);
 }
@@ -189,7 +216,7 @@ std::string key_of(const ordered_json& row) {
 
 Status not_a_report(const std::string& path, const std::string& why) {
   return {Code::kInvalidArgument,
-          "--baseline: '" + path + "' is not a report of 'bench model -o " + "json' (" + why + ')'};
+          "--baseline: '" + path + "' is not a report of 'bench model -o json' (" + why + ')'};
 }
 
 }  // namespace
@@ -228,7 +255,7 @@ ordered_json describe_build() {
   build["version"] = XC_VERSION;
   build["compiler"] = XC_COMPILER;
   build["type"] = XC_BUILD_TYPE;
-  build["commit"] = XC_COMMIT;
+  build["commit"] = cli::commit();
   return build;
 }
 
@@ -240,7 +267,7 @@ void print_models(std::ostream& out, const ordered_json& report, Format format) 
   if (format == Format::kJson) {
     out << json_text(report, 2) << '\n';
   } else if (format == Format::kCsv) {
-    print_csv(out, report["rows"]);
+    print_csv(out, report);
   } else {
     print_models_markdown(out, report);
   }
@@ -254,14 +281,35 @@ void print_layers(std::ostream& out, const ordered_json& report, Format format) 
   }
 }
 
-Result<ordered_json> read_baseline(const std::string& path) {
+Result<ordered_json> read_baseline(const std::string& path, const ordered_json& report) {
   const Status unreadable(Code::kInvalidArgument, "--baseline: '" + path + "' cannot be read");
   std::ifstream file(path);
   if (!file) {
     return unreadable;
   }
   try {
-    return ordered_json::parse(file);
+    ordered_json baseline = ordered_json::parse(file);
+    for (const ordered_json& row : baseline.at("rows")) {
+      key_of(row);
+      if (!(row.at("latency_ms").at("p50").get<double>() > 0)) {
+        return not_a_report(path, "a median is not above 0");
+      }
+    }
+    for (const char* key : {"cpu", "cores"}) {
+      baseline.at("machine").at(key);
+    }
+    for (const char* key : {"compiler", "type"}) {
+      baseline.at("build").at(key);
+    }
+    for (const char* key : {"arch", "classes", "parameters"}) {
+      const ordered_json& old = baseline.at("model").at(key);
+      if (old != report["model"][key]) {
+        return Status(Code::kInvalidArgument,
+                      "--baseline: '" + path + "' is of another network: its " + key + ' ' +
+                          json_text(old) + ", and here " + json_text(report["model"][key]));
+      }
+    }
+    return baseline;
   } catch (const std::ios_base::failure&) {  // a folder
     return unreadable;
   } catch (const nlohmann::json::exception& error) {
@@ -272,41 +320,41 @@ Result<ordered_json> read_baseline(const std::string& path) {
 Result<int> compare_with_baseline(std::ostream& out, const ordered_json& report,
                                   const std::string& path, const ordered_json& baseline,
                                   double max_regress) {
-  try {
-    std::map<std::string, double> medians;
-    for (const ordered_json& row : baseline.at("rows")) {
-      medians[key_of(row)] = row.at("latency_ms").at("p50").get<double>();
-    }
-    if (baseline.at("machine").at("cpu") != report["machine"]["cpu"]) {
-      out << "bench: the baseline was taken on another CPU, "
-          << baseline.at("machine").at("cpu").get<std::string>() << '\n';
-    }
-    int compared = 0;
-    int slower = 0;
-    for (const ordered_json& row : report["rows"]) {
-      const auto old = medians.find(key_of(row));
-      if (old == medians.end()) {
-        continue;
-      }
-      const double now = row["latency_ms"]["p50"].get<double>();
-      const double change = now / old->second - 1;
-      const bool regressed = change > max_regress;
-      out << "bench: batch " << row["batch"] << ", " << size_text(row) << ", "
-          << row["precision"].get<std::string>() << ", " << row["threads"] << " threads: median "
-          << fixed(now, 3) << " ms, was " << fixed(old->second, 3) << " ms ("
-          << (change > 0 ? "+" : "") << fixed(100 * change, 1) << " %)"
-          << (regressed ? ": slower than allowed" : "") << '\n';
-      ++compared;
-      slower += regressed ? 1 : 0;
-    }
-    if (compared == 0) {
-      return Status(Code::kInvalidArgument,
-                    "--baseline: '" + path + "' has none of the configurations that were run");
-    }
-    return slower;
-  } catch (const nlohmann::json::exception& error) {
-    return not_a_report(path, error.what());
+  std::map<std::string, double> medians;
+  for (const ordered_json& row : baseline["rows"]) {
+    medians[key_of(row)] = row["latency_ms"]["p50"].get<double>();
   }
+  for (const auto& [group, key] : {std::pair("machine", "cpu"), std::pair("machine", "cores"),
+                                   std::pair("build", "compiler"), std::pair("build", "type")}) {
+    if (baseline[group][key] != report[group][key]) {
+      out << "bench: another " << group << " than the baseline's, whose " << key << " is "
+          << json_text(baseline[group][key]) << '\n';
+    }
+  }
+  int compared = 0;
+  int slower = 0;
+  for (const ordered_json& row : report["rows"]) {
+    out << "bench: batch " << row["batch"] << ", " << size_text(row) << ", "
+        << row["precision"].get<std::string>() << ", " << row["threads"] << " threads: ";
+    const auto old = medians.find(key_of(row));
+    if (old == medians.end()) {
+      out << "not in the baseline\n";
+      continue;
+    }
+    const double now = row["latency_ms"]["p50"].get<double>();
+    const double change = now / old->second - 1;
+    const bool regressed = change > max_regress;
+    out << "median " << fixed(now, 3) << " ms, was " << fixed(old->second, 3) << " ms ("
+        << (change > 0 ? "+" : "") << fixed(100 * change, 1) << " %)"
+        << (regressed ? ": slower than allowed" : "") << '\n';
+    ++compared;
+    slower += regressed ? 1 : 0;
+  }
+  if (compared == 0) {
+    return Status(Code::kInvalidArgument,
+                  "--baseline: '" + path + "' has none of the configurations that were run");
+  }
+  return slower;
 }
 
 }  // namespace xception::bench

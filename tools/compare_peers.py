@@ -158,6 +158,7 @@ def time_runs(contest, args):
             {
                 "engine": name,
                 "version": engine.ready["version"],
+                "device": engine.ready["device"],
                 "precision": contest.precision(name),
                 "batch": contest.batch,
                 "max_difference": contest.disagreement(name),
@@ -189,7 +190,7 @@ def time_loads(contest, args):
             engine.close()
             ready = engine.ready
             row = rows.setdefault(name, {"engine": name, "version": ready["version"]})
-            row |= {"precision": contest.precision(name), "batch": contest.batch}
+            row |= {"device": ready["device"], "precision": contest.precision(name), "batch": contest.batch}
             for key, value in (
                 ("load_ms", ready["load_ms"] + ready["create_ms"] + first),
                 ("process_ms", elapsed),
@@ -209,6 +210,10 @@ def compare(args):
     import model_file
     import reference
 
+    low, high = reference.SIDES[args.arch]
+    if not low <= args.size <= high:
+        say(f"--size: {args.arch} takes {low} to {high} pixels, not {args.size}")
+        raise SystemExit(2)
     torch.set_num_threads(args.threads if args.device == "cpu" else os.cpu_count())
     report = {"tool": "compare_peers", "arch": args.arch, "size": args.size}
     report |= {"device": args.device, "precision": args.precision, "threads": args.threads, "rounds": args.rounds}
@@ -223,7 +228,7 @@ def compare(args):
             module.state_dict(),
             model_file.make_metadata(args.arch, config),
         )
-        for batch in [1] if args.load else args.batch:
+        for batch in args.batch:
             contest = Contest(args, folder, batch)
             contest.prepare(module)
             say(f"{'loads' if args.load else 'runs'} at batch {batch}")
@@ -261,7 +266,7 @@ def parse_arguments(argv):
     )
     parser.add_argument("--arch", default="xception", choices=("xception", "seed_depthwise"))
     parser.add_argument("--size", type=positive, help="side in pixels (xception 299, else 32)")
-    parser.add_argument("--batch", default="1,8", help="%(default)s")
+    parser.add_argument("--batch", help="1,8; with --load 1")
     parser.add_argument("--rounds", type=positive, default=15, help="%(default)s")
     parser.add_argument("--runs", type=positive, default=3, help="timed in a turn (%(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="of every engine (%(default)s)")
@@ -283,7 +288,8 @@ def parse_arguments(argv):
     args.size = args.size or (299 if args.arch == "xception" else 32)
     args.ours_env = dict(args.ours_env)
     try:
-        args.batch = [positive(text) for text in args.batch.split(",")]
+        batches = args.batch or ("1" if args.load else "1,8")
+        args.batch = [positive(text) for text in batches.split(",")]
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument --batch: {error}")
     args.ours_precision = args.ours_precision or args.precision
@@ -293,7 +299,7 @@ def parse_arguments(argv):
     peers = PEERS[args.device]
     default = [name for name in peers if name != "inductor"]  # which compiles for minutes
     args.engines = ["ours", *(default if args.peers is None else args.peers.split(","))]
-    args.engines = [name for name in args.engines if name]
+    args.engines = [name for name in dict.fromkeys(args.engines) if name]
     unknown = [name for name in args.engines[1:] if name not in peers]
     if unknown:
         parser.error(f"argument --peers: '{unknown[0]}' is none of {', '.join(peers)}")

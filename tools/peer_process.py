@@ -7,10 +7,12 @@ every line of standard input and answers with the milliseconds. Engine is the ot
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from statistics import median
 
@@ -125,7 +127,7 @@ def work(args):
     x = np.load(args.input)
     (rss, start), version, run, *network = OPEN[args.engine](args, x)
     load_ms = 1e3 * (time.perf_counter() - start)
-    ready = {"version": version, "load_ms": load_ms, "create_ms": 0, "rss_bytes_before": rss}
+    ready = {"version": version, "device": args.device, "load_ms": load_ms, "create_ms": 0, "rss_bytes_before": rss}
     print("ready", json.dumps(ready), flush=True)
     logits = None
     for _ in sys.stdin:
@@ -150,14 +152,19 @@ class Engine:
 
     def __init__(self, command, environment=None):
         self.begin = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | (environment or {}),
-        )
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # a pipe might fill up
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                text=True,
+                env=os.environ | (environment or {}),
+            )
+        except OSError as error:
+            self.errors.close()
+            raise EngineFailed(str(error)) from error
 
     def wait_until_ready(self):
         line = self.process.stdout.readline()
@@ -166,14 +173,17 @@ class Engine:
         self.ready = json.loads(line[len("ready ") :])
 
     def fail(self):
-        _, error = self.process.communicate()
-        raise EngineFailed((error.strip().splitlines() or ["it ended without a word"])[-1])
+        self.close()
+        raise EngineFailed(self.said or "it ended without a word")
 
     def run(self):
         """Milliseconds of one run."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
             self.fail()
         return float(line)
@@ -190,10 +200,14 @@ class Engine:
         return 1024 * int(line.split()[1])
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.stdout.close()
-        self.process.stderr.close()
         self.process.wait()
+        if not self.errors.closed:
+            self.errors.seek(0)
+            self.said = (self.errors.read().strip().splitlines() or [""])[-1]
+            self.errors.close()
 
 
 def main(argv=None):

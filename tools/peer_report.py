@@ -1,5 +1,6 @@
 """What compare_peers.py found, as a table: medians, and ours / theirs round by round."""
 
+import math
 import os
 from statistics import median
 
@@ -36,6 +37,11 @@ def ratio_text(row, key):
     return "" if ratio is None or row["engine"] == "ours" else f"{ratio:.3f}"
 
 
+def time_text(ms):
+    """Milliseconds with two decimals, and with three digits at least."""
+    return f"{ms:.{max(2, 2 - math.floor(math.log10(ms)))}f}"
+
+
 def title(row, report):
     """The engine, and its precision where it is not the others'."""
     text = f"{NAMES[row['engine']]} {row['version']}"
@@ -44,7 +50,8 @@ def title(row, report):
 
 def print_markdown(report, load):
     machine = report["machine"]
-    where = "on the GPU" if report["device"] == "cuda" else f"{report['threads']} threads"
+    device = next(row["device"] for row in report["rows"] if row["engine"] == "ours")
+    where = f"on {device}" if report["device"] == "cuda" else f"{report['threads']} threads"
     where += ", the network alone" if report["network_only"] else ""
     print(
         f"{report['arch']}, {report['size']} px, {report['precision']}, {where}; "
@@ -53,11 +60,11 @@ def print_markdown(report, load):
     )
     rows = report["rows"]
     if load:
-        headings = ["engine", "load ms", "ours / theirs", "process ms", "ours / theirs"]
+        headings = ["engine", "batch", "load ms", "ours / theirs", "process ms", "ours / theirs"]
         headings += ["peak MiB", "ours / theirs", "grown MiB", "ours / theirs", "max difference"]
         cells = []
         for row in rows:
-            line = [title(row, report)]
+            line = [title(row, report), str(row["batch"])]
             for key, unit in (
                 ("load_ms", 1),
                 ("process_ms", 1),
@@ -75,8 +82,8 @@ def print_markdown(report, load):
             [
                 title(row, report),
                 str(row["batch"]),
-                f"{median(row['ms']):.2f}",
-                f"{min(row['ms']):.2f}",
+                time_text(median(row["ms"])),
+                time_text(min(row["ms"])),
                 f"{1e3 * row['batch'] / median(row['ms']):.1f}",
                 ratio_text(row, "ms"),
                 f"{row['max_difference']:.1e}",

@@ -58,7 +58,7 @@ def print_sweep(rows, key, heading):
     lines = series(rows, key)
     headings = [heading]
     for threads in lines:
-        headings += [f"ms, {threads} thr.", f"images/s, {threads} thr.", f"GFLOP/s, {threads} thr."]
+        headings += [f"median ms, {threads} thr.", f"images/s, {threads} thr.", f"GFLOP/s, {threads} thr."]
     headings += ["arena MiB", "peak RSS MiB"]
     table = []
     for same in zip(*lines.values()):

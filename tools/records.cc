@@ -1,7 +1,6 @@
 #include "records.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -15,14 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The shortest decimal number that reads back as `value`.
-std::string shortest(float value) {
-  std::array<char, 64> text{};
-  char* end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
-}
-
-// The same as a double, which JSON then prints with as few digits.
+// `value` as a double, which JSON then prints with as few digits.
 double shortest_double(float value) {
   const std::string text = shortest(value);
   double wide = 0;

@@ -1,31 +1,22 @@
 """bench, as a program: its reports, its protocol, its exit statuses."""
 
 import csv
-import importlib.util
 import io
 import json
 import os
 import resource
+import signal
 import subprocess
-import sys
+import time
 import unittest
 
-# Before PyTorch reads it: with two threads that share the cores with other tests, a run that takes
-# milliseconds can take a second, since OpenMP's threads wait for each other spinning.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from bench_program import BENCH, Bench
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-import support  # noqa: E402
-from support import draw, reference, safetensors_io  # noqa: E402
-
-ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
-BENCH = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "bench")
-sys.path.insert(0, os.path.join(ROOT, "tools"))
-
-import peer_process  # noqa: E402
-import plot_scaling  # noqa: E402
+import peer_process
+from support import reference, safetensors_io
 
 ROW = (
     "device", "precision", "threads", "batch", "height", "width", "timed", "runs", "images_per_s",
@@ -34,23 +25,18 @@ ROW = (
 )  # fmt: skip
 
 
-@unittest.skipUnless(os.access(BENCH, os.X_OK), "bench is not built")
-class Bench(support.FolderTest):
-    def setUp(self):
-        super().setUp()
-        self.model = self.path("m.safetensors")
-        draw.main(["--arch", "seed_depthwise", "--width", "0.1", "-o", self.model])
-
-    def bench(self, *arguments, text="", **options):
-        command = [BENCH, *(str(a) for a in arguments)]
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=300, **options
-        )
-
-    def report(self, *arguments):
-        result = self.bench("model", "-m", self.model, "-o", "json", *arguments)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        return json.loads(result.stdout)
+def cells(markdown, number):
+    """The rows of the number-th table, each {heading: cell}."""
+    tables, last = [], None
+    for line in markdown.splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if row and last is None:
+            tables.append([row])
+        elif row and not row[0].startswith("---"):
+            tables[-1].append(row)
+        last = row
+    heading, *rows = tables[number]
+    return [dict(zip(heading, row)) for row in rows]
 
 
 class Threads(Bench):
@@ -139,12 +125,50 @@ class Model(Bench):
         rows = list(csv.DictReader(io.StringIO(result.stdout)))
         self.assertEqual([row["batch"] for row in rows], ["1", "2"])
         self.assertGreater(float(rows[0]["latency_ms_p50"]), 0)
+        report = self.report("-r", 1)
+        for row in rows:
+            for group in ("machine", "build", "model"):
+                for key, value in report[group].items():
+                    if key != "load_average":
+                        self.assertEqual(row[f"{group}_{key}"], str(value))
 
-    def test_markdown_says_where_it_was_taken(self):
-        result = self.bench("model", "-m", self.model, "-r", 1)
-        cpu = self.report("-r", 1)["machine"]["cpu"]
-        self.assertIn(cpu, result.stdout)
-        self.assertIn("| images/s |", result.stdout)
+    def test_markdown_says_the_same(self):
+        markdown = self.bench("model", "-m", self.model, "-r", 5, "-b", "3").stdout
+        report = self.report("-r", 1, "-b", "3")
+        for where in (report["machine"]["cpu"], report["build"]["compiler"], report["build"]["type"]):
+            self.assertIn(where, markdown)
+        (row,), (other,) = cells(markdown, 0), report["rows"]
+        for heading, key in (("arena MiB", "arena_bytes"), ("weights MiB", "parameter_bytes")):
+            self.assertEqual(row[heading], f"{other[key] / 2**20:.1f}")
+        self.assertEqual((row["size"], row["runs"], row["batch"]), ("32x32", "5", "3"))
+        number = {heading: float(row[heading]) for heading in row if "s" in heading and "/" in heading}
+        self.assertAlmostEqual(number["images/s"] * number["ms/image"] / 1000, 1, 2)
+        self.assertAlmostEqual(float(row["mean ms"]), 3 * number["ms/image"], 2)
+        gflops = 2e3 * other["gmacs"] / float(row["p50 ms"])
+        self.assertAlmostEqual(number["GFLOP/s"] / gflops, 1, 1)
+
+    def test_nobody_measures_for_a_parent_that_has_gone(self):
+        command = [BENCH, "model", "-m", self.model, "--duration", "100s"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as parent:
+            children = f"/proc/{parent.pid}/task/{parent.pid}/children"
+            for _ in range(1000):
+                with open(children, encoding="ascii") as f:
+                    child = f.read().split()
+                if child:
+                    break
+                time.sleep(0.01)
+            time.sleep(0.2)  # in which it has asked for it
+            parent.kill()
+        for _ in range(1000):
+            try:
+                with open(f"/proc/{child[0]}/stat", encoding="ascii", errors="replace") as f:
+                    if f.read().rpartition(")")[2].split()[0] == "Z":
+                        return
+            except FileNotFoundError:
+                return
+            time.sleep(0.01)
+        os.kill(int(child[0]), signal.SIGKILL)
+        self.fail("the child goes on")
 
     def test_a_model_that_cannot_be_read_is_refused(self):
         for command in (["model"], ["layer"], ["model", "--step"]):
@@ -198,10 +222,47 @@ class Baseline(Bench):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("median", result.stderr)
 
+    def test_how_much_slower_may_be(self):
+        self.compare(1e-4)
+        for share, status in (("100%", 5), ("100000000%", 0)):
+            result = self.bench("model", "-m", self.model, "-r", 1, "--baseline",
+                                self.path("old.json"), "--max-regress", share)  # fmt: skip
+            self.assertEqual(result.returncode, status)
+
     def test_a_baseline_without_the_configuration(self):
         result = self.compare(1, "-b", 2)
         self.assertEqual(result.returncode, 2)
         self.assertIn("has none of the configurations", result.stderr)
+
+    def test_what_two_rows_have_in_common(self):
+        report = self.report("-r", 1)
+        for key, other in (("device", "cuda:0"), ("precision", "bf16"), ("threads", 99), ("batch", 2),
+                           ("height", 31), ("width", 31), ("timed", "network")):  # fmt: skip
+            with open(self.path("old.json"), "w", encoding="utf-8") as f:
+                json.dump(report | {"rows": [report["rows"][0] | {key: other}]}, f)
+            result = self.bench("model", "-m", self.model, "-r", 1, "--baseline", self.path("old.json"))
+            self.assertEqual(result.returncode, 2, key)
+            self.assertIn("not in the baseline", result.stderr)
+
+    def test_a_baseline_of_another_network(self):
+        report = self.report("-r", 1)
+        for key, other in (("arch", "xception"), ("classes", 7), ("parameters", 1)):
+            with open(self.path("old.json"), "w", encoding="utf-8") as f:
+                json.dump(report | {"model": report["model"] | {key: other}}, f)
+            result = self.bench("model", "-m", self.model, "--baseline", self.path("old.json"))
+            self.assertEqual((result.returncode, result.stdout), (2, ""), key)
+            self.assertIn(f"another network: its {key} ", result.stderr)
+
+    def test_a_baseline_of_another_machine(self):
+        report = self.report("-r", 1)
+        report["machine"] |= {"cpu": "Z80", "cores": 1000}
+        with open(self.path("old.json"), "w", encoding="utf-8") as f:
+            json.dump(report, f)
+        result = self.bench("model", "-m", self.model, "-r", 1, "--max-regress", "100000%",
+                            "--baseline", self.path("old.json"))  # fmt: skip
+        self.assertEqual(result.returncode, 0)
+        for what in ('whose cpu is "Z80"', "whose cores is 1000"):
+            self.assertIn(what, result.stderr)
 
     def test_a_baseline_that_is_no_report(self):
         for content in ("", "[]", "{}", '{"rows": [{}]}'):
@@ -245,6 +306,19 @@ class Step(Bench):
         logits = np.load(self.path("y.npy"))
         self.assertLess(np.abs(logits - truth).max(), 1e-4 * np.abs(truth).max())
 
+    def test_logits_go_over_nothing_that_is_read(self):
+        np.save(self.path("x.npy"), np.zeros((1, 3, 32, 32), "<f4"))
+        os.link(self.model, self.path("link"))
+        for logits in (self.model, self.path("x.npy"), self.path("link")):
+            with open(logits, "rb") as f:
+                before = f.read()
+            result = self.bench("model", "-m", self.model, "--step", "--input", self.path("x.npy"),
+                                "--logits", logits, text="\n")  # fmt: skip
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("a file that is read", result.stderr)
+            with open(logits, "rb") as f:
+                self.assertEqual(f.read(), before)
+
     def test_pictures_of_another_shape(self):
         np.save(self.path("x.npy"), np.zeros((1, 3, 20, 20), "<f4"))
         result = self.bench("model", "-m", self.model, "--step", "--input", self.path("x.npy"))
@@ -272,12 +346,65 @@ class Layer(Bench):
         self.assertAlmostEqual(sum(row["share"] for row in rows), 1)
         self.assertTrue(all(row["median_ms"] > 0 and row["gb_per_s"] > 0 for row in rows))
         # What is read does not get less because an earlier step holds the same weights.
-        by_name = {row["name"]: row["gb_per_s"] * row["median_ms"] for row in rows}
-        self.assertAlmostEqual(by_name["block4.feature.3#5"], by_name["block4.feature.3"])
+        by_name = {row["name"]: row["bytes"] for row in rows}
+        self.assertEqual(by_name["block4.feature.3#5"], by_name["block4.feature.3"])
+        self.check_rows(rows)
 
-    def test_markdown_sums_up(self):
-        result = self.bench("layer", "-m", self.model, "-r", 1)
-        self.assertIn("| all |", result.stdout)
+    def check_rows(self, rows):
+        """What is in a row fits together; a pool moves what it reads and writes and nothing else."""
+
+        def elements(shape):
+            return np.prod([int(extent) for extent in shape.split("x")])
+
+        pools = 0
+        for row in rows:
+            ms = float(row["median_ms"])
+            self.assertAlmostEqual(float(row["gflops_per_s"]) * ms, 2e-6 * int(row["macs"]))
+            self.assertAlmostEqual(float(row["gb_per_s"]) * ms, 1e-6 * int(row["bytes"]))
+            inputs = row["inputs"].split(" + ") if isinstance(row["inputs"], str) else row["inputs"]
+            moved = 4 * (sum(elements(shape) for shape in inputs) + elements(row["output"]))
+            if "pool" in row["operation"]:
+                self.assertEqual(int(row["bytes"]), moved)
+                pools += 1
+            else:
+                self.assertGreaterEqual(int(row["bytes"]), moved)
+        self.assertGreater(pools, 1)
+
+    def test_csv(self):
+        result = self.bench("layer", "-m", self.model, "-r", 2, "-o", "csv")
+        rows = list(csv.DictReader(io.StringIO(result.stdout)))
+        self.assertTrue(all(None not in row and None not in row.values() for row in rows))
+        self.assertTrue(any(" + " in row["inputs"] for row in rows))
+        self.check_rows(rows)
+        for key, value in (("precision", "fp32"), ("input", "1x32x32x3"), ("runs", "2")):
+            self.assertEqual({row[f"session_{key}"] for row in rows}, {value})
+
+    def test_markdown_says_the_same(self):
+        for fold in ((), ("-b", 2, "--threads", 1)):
+            markdown = self.bench("layer", "-m", self.model, "-r", 3, *fold).stdout
+            report = json.loads(self.bench("layer", "-m", self.model, "-r", 3, "-o", "json", *fold).stdout)
+            rows, kinds = cells(markdown, 0), cells(markdown, 1)
+            total = sum(float(row["ms"]) for row in rows)
+            for row, other in zip(rows, report["rows"], strict=True):
+                ms = float(row["ms"])
+                self.assertEqual((row["layer"], row["output"]), (other["name"], other["output"]))
+                self.assertAlmostEqual(float(row["%"]), 100 * ms / total, delta=0.2)
+                self.assertAlmostEqual(float(row["GFLOP/s"]), 2e-6 * other["macs"] / ms,
+                                       delta=0.1 + 2e-6 * other["macs"] / ms * 1e-4 / ms)  # fmt: skip
+                self.assertAlmostEqual(float(row["GB/s"]), 1e-6 * other["bytes"] / ms,
+                                       delta=0.1 + 1e-6 * other["bytes"] / ms * 1e-4 / ms)  # fmt: skip
+            *kinds, everything = kinds
+            self.assertEqual([kind["operation"] for kind in kinds],
+                             ["avg_pool2x2", "conv1x1", "conv3x3", "depthwise3x3", "max_pool3x3"])  # fmt: skip
+            self.assertEqual(sum(int(kind["layers"]) for kind in kinds), len(rows))
+            self.assertAlmostEqual(sum(float(kind["ms"]) for kind in kinds), total, 2)
+            self.assertAlmostEqual(float(everything["ms"]), total, 2)
+            self.assertEqual((everything["operation"], everything["%"]), ("all", "100.0"))
+            session = report["session"]
+            self.assertIn(f"on cpu, fp32, {session['threads']} thread", markdown)
+            self.assertIn(f"input {session['input']}; medians of 3 runs", markdown)
+            self.assertAlmostEqual(session["steps_ms"], sum(row["median_ms"] for row in report["rows"]))
+            self.assertGreater(session["run_ms"], 0)
 
 
 class Usage(Bench):
@@ -296,7 +423,8 @@ class Usage(Bench):
             (("model", "-m", self.model, "--duration", "3m"), "--duration: '3m'"),
             (("model", "-m", self.model, "--duration", "ms"), "--duration: 'ms'"),
             (("model", "-m", self.model, "--percentiles", "101"), "--percentiles: '101'"),
-            (("model", "-m", self.model, "--max-regress", "some"), "--max-regress: 'some'"),
+            (("model", "-m", self.model, "--max-regress", "5%"), "requires --baseline"),
+            (("model", "-m", self.model, "--max-regress", "0.05", "--baseline", "x"), "'0.05' is not a share"),
             (("model", "-m", self.model, "-o", "xml"), "--output: 'xml'"),
             (("model", "-m", self.model, "-d", "tpu", "-r", "1"), "unknown device 'tpu'"),
             (("model", "-m", self.model, "--input", "x.npy"), "--step"),
@@ -320,83 +448,6 @@ class Usage(Bench):
     def test_a_device_that_is_not_here(self):
         result = self.bench("model", "-m", self.model, "-d", "cuda:99", "-r", 1)
         self.assertEqual(result.returncode, 4)
-
-
-class Peers(Bench):
-    """tools/compare_peers.py with PyTorch, the peer that is always there."""
-
-    def compare(self, *arguments):
-        script = os.path.join(ROOT, "tools", "compare_peers.py")
-        command = [sys.executable, script, "--bench", BENCH, "--arch", "seed_depthwise", "--peers",
-                   "torch", "--threads", "1", "-o", "json", *arguments]  # fmt: skip
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        return json.loads(result.stdout)
-
-    def test_runs(self):
-        rows = self.compare("--size", "17", "--batch", "2", "--rounds", "3", "--runs", "1")["rows"]
-        self.assertEqual([row["engine"] for row in rows], ["ours", "torch"])
-        for row in rows:
-            self.assertEqual((row["batch"], len(row["ms"])), (2, 3))
-            self.assertLess(row["max_difference"], 1e-3)
-        ratios = sorted(a / b for a, b in zip(rows[0]["ms"], rows[1]["ms"]))
-        self.assertEqual(rows[1]["ratio_ms"], ratios[1])
-
-    @unittest.skipUnless("avx512_bf16" in open("/proc/cpuinfo").read(), "no AVX512_BF16")
-    def test_our_precision_beside_another(self):
-        size = ("--size", "17", "--batch", "1", "--rounds", "1", "--runs", "1")
-        rows = self.compare(*size, "--ours-precision", "bf16")["rows"]
-        self.assertEqual([row["precision"] for row in rows], ["bf16", "fp32"])
-        self.assertGreater(rows[0]["max_difference"], 1e-4)
-        self.assertLess(rows[1]["max_difference"], 1e-5)
-
-    def test_the_network_alone(self):
-        rows = self.compare("--size", "17", "--batch", "2", "--rounds", "1", "--runs", "1",
-                            "--peers", "", "--network-only")["rows"]  # fmt: skip
-        self.assertEqual([row["engine"] for row in rows], ["ours"])
-        self.assertGreater(rows[0]["ms"][0], 0)
-        self.assertLess(rows[0]["max_difference"], 1e-3)
-
-    def test_the_network_alone_of_peers_that_time_no_such_thing(self):
-        script = os.path.join(ROOT, "tools", "compare_peers.py")
-        for arguments, what in ((["--peers", "torch"], "peers"), (["--peers", "", "--load"], "--load")):
-            command = [sys.executable, script, "--bench", BENCH, "--network-only", *arguments]
-            result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-            self.assertEqual(result.returncode, 2)
-            self.assertIn(what, result.stderr)
-
-    def test_loads(self):
-        rows = self.compare("--size", "17", "--load", "--rounds", "1")["rows"]
-        for row in rows:
-            self.assertLess(row["load_ms"][0], row["process_ms"][0])
-            self.assertTrue(0 < row["grown_bytes"][0] < row["peak_bytes"][0])
-
-    def test_an_engine_that_does_not_start(self):
-        with self.assertRaisesRegex(peer_process.EngineFailed, "--model is required"):
-            peer_process.Engine([BENCH, "model", "--step"]).wait_until_ready()
-
-
-class Scaling(Bench):
-    def test_tables_and_plot(self):
-        script = os.path.join(ROOT, "tools", "plot_scaling.py")
-        command = [sys.executable, script, "-m", self.model, "--bench", BENCH, "--batches", "1,2",
-                   "--sides", "17,32", "--threads", "1", "--duration", "1ms", "--no-plot", "--save",
-                   self.path("s.json")]  # fmt: skip
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        for line in ("| batch |", "| 2 |", "| side |", "| 17 |"):
-            self.assertIn(line, result.stdout)
-        with open(self.path("s.json"), encoding="utf-8") as f:
-            data = json.load(f)
-        self.assertEqual([row["height"] for row in data["sides"]], [17, 32])
-        self.assertEqual(list(plot_scaling.series(data["sides"], "height")), [1])
-        if importlib.util.find_spec("matplotlib"):
-            for name in ("a.svg", "b.svg"):
-                plot_scaling.main(["--from", self.path("s.json"), "-o", self.path(name)])
-            with open(self.path("a.svg"), "rb") as a, open(self.path("b.svg"), "rb") as b:
-                svg = a.read()
-                self.assertEqual(svg, b.read())  # the same bytes from the same figures
-            self.assertIn(b"images/s", svg)
 
 
 if __name__ == "__main__":

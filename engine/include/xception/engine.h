@@ -148,6 +148,7 @@ struct LayerInfo {
   Shape output;
   std::int64_t macs = 0;            // multiply-adds
   std::size_t parameter_bytes = 0;  // packed; 0 where an earlier step holds the same weights
+  std::size_t input_bytes = 0;      // of all inputs
   std::size_t output_bytes = 0;
   std::size_t arena_offset = 0;  // of the output
 };
