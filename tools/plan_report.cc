@@ -117,7 +117,7 @@ std::string profile_text(const SessionInfo& session, const Profile& profile) {
                    : fixed(2e-9 * static_cast<double>(layer.macs) / medians[i], 1)});
   }
   const double total = percentile_of(totals, 50);
-  return table.text() + "\nwhole run " + fixed(total * 1e3, 3) + " ms (median of " +
+  return table.text() + "\nall steps " + fixed(total * 1e3, 3) + " ms (median of " +
          std::to_string(profile.size()) + "), " + fixed(total * 1e3 / session.input.n, 3) +
          " ms a picture, " + fixed(total > 0 ? 2e-9 * macs / total : 0, 1) + " GFLOP/s\n";
 }

@@ -182,7 +182,7 @@ class OptionsTest(program.ProgramTest):
         for mmac, (ms, rate) in zip(map(float, mmacs), rows):
             if rate != "-" and float(ms) > 0.001:
                 self.check_rate(float(rate), mmac, 5e-4, float(ms), 5e-5)
-        numbers = r"whole run ([\d.]+) ms .*, ([\d.]+) ms a picture, ([\d.]+) GFLOP/s"
+        numbers = r"all steps ([\d.]+) ms .*, ([\d.]+) ms a picture, ([\d.]+) GFLOP/s"
         whole, each, rate = map(float, re.search(numbers, out).groups())
         self.assertAlmostEqual(each, whole / 4, delta=7e-4)
         self.check_rate(rate, sum(map(float, mmacs)), 5e-4 * len(mmacs), whole, 5e-4)
