@@ -3,6 +3,7 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <mutex>
 #include <string_view>
 
 namespace xception::onednn {
@@ -33,6 +34,14 @@ inline void pass_over_wrong(dnnl::convolution_forward::primitive_desc& desc,
   }
 }
 
+// One convolution at a time may be described in a process: 2.6 has a variable of it in which one
+// that is bf16 leaves what one that is float32 reads at that moment, and then a stem's three
+// channels are taken for four (openvinotoolkit/oneDNN, pull request 167; repaired in 3.0).
+inline std::mutex& descriptions() {
+  static std::mutex mutex;
+  return mutex;
+}
+
 // `bias` may be an empty descriptor.
 inline dnnl::convolution_forward::primitive_desc convolution(
     const dnnl::engine& engine, const dnnl::memory::desc& src, const dnnl::memory::desc& weights,
@@ -40,6 +49,7 @@ inline dnnl::convolution_forward::primitive_desc convolution(
     const dnnl::primitive_attr& attr) {
   constexpr auto kKind = dnnl::prop_kind::forward_inference;
   constexpr auto kAlgorithm = dnnl::algorithm::convolution_direct;
+  const std::scoped_lock one_at_a_time(descriptions());
 #if DNNL_VERSION_MAJOR >= 3
   dnnl::convolution_forward::primitive_desc made(engine, kKind, kAlgorithm, src, weights, bias, dst,
                                                  window.stride, window.pad_begin, window.pad_end,
