@@ -1,104 +1,124 @@
 """Checkpoints as PyTorch users have them, turned into the names and shapes of reference.py.
 
-Nothing in a checkpoint is executed unless the caller says that it trusts the file: torch.load with
-weights_only builds tensors and containers and nothing else.
+Nothing in a checkpoint is executed unless the caller says that it trusts the file (pickled.py).
 """
 
-import pickle
 import re
 import struct
 
 import torch
 from torch import nn
 
+import pickled
 import reference
 import safetensors_io
+import timm_config
+from refused import Refused
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-PREFIXES = ("module.", "model.", "_orig_mod.")
+# Keys under which training scripts keep a state_dict, the first one before the others.
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "state_dict_ema", "ema_state_dict", "model_ema", "ema"
+)  # fmt: skip
+# A tensor that stands in a network under this name, whatever stands before it.
+MARKERS = ("block4.feature.1.depthwise.0.weight", "block12.rep.1.conv1.weight")
 
 
-class Refused(Exception):
-    """A checkpoint that cannot become one of our networks; the text says why, in a sentence."""
-
-
-def read(path, trust=False):
-    """(tensors, metadata) of a .safetensors, .pth or .pt file, its names untouched. A whole pickled
-    module is read only with `trust`, since reading it runs its code. Raises OSError, Refused."""
+def read(path, trust=False, say=lambda text: None):
+    """(tensors, metadata) of a .safetensors, .pth or .pt file, its names untouched; the metadata are
+    those of a safetensors file, or of timm's config.json beside one that has none of ours, and the
+    epsilon of a whole module. Such a module is read only with `trust`, since reading it runs its
+    code. `say` is called with what the user should know. Raises OSError, Refused."""
     with open(path, "rb") as f:
         start = f.read(9)
         size = f.seek(0, 2)
     if start.startswith(b"\x89HDF"):
         raise Refused("a Keras (HDF5) file; only .pth, .pt and .safetensors can be read")
     header_length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
-    if str(path).endswith(".safetensors") or (start.endswith(b"{") and header_length < size):
+    named_so = str(path).endswith(".safetensors") and not start.startswith((b"PK", b"\x80"))
+    if named_so or (start.endswith(b"{") and header_length < size):
         try:
             arrays, metadata = safetensors_io.read(path)
         except ValueError as error:
             raise Refused(str(error)) from error
-        return {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}, metadata
-    return unwrap(load_pickle(path, trust)), {}
+        if "xception.arch" not in metadata:
+            metadata = timm_config.metadata_beside(path) | metadata
+        tensors = {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}
+    else:
+        tensors, metadata = unwrap(pickled.load(path, trust), say)
+    if not tensors:
+        raise Refused("it holds no tensors")
+    return tensors, metadata
 
 
-def load_pickle(path, trust):
-    try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        if trust:
-            raise Refused(f"it cannot be unpickled: {error}") from error
-        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0]
-        raise Refused(
-            f"it is no PyTorch file, or holds pickled code, which is not run ({reason.strip()}); "
-            "save module.state_dict() instead, or pass --trust if you trust whoever made the file"
-        ) from error
-    except (AttributeError, ImportError) as error:
-        raise Refused(
-            f"it needs code that is not here ({error}); put it on PYTHONPATH, or save "
-            "module.state_dict() instead"
-        ) from error
-    except Exception as error:  # a damaged file fails in as many ways as pickle has opcodes
-        text = (str(error).splitlines() or [""])[0]
-        raise Refused(
-            f"it is no PyTorch file, or is damaged ({type(error).__name__}: {text})"
-        ) from error
-
-
-def unwrap(content):
-    """The state_dict inside what torch.load gave."""
+def unwrap(content, say):
+    """(tensors, metadata): the state_dict inside what torch.load gave."""
+    metadata = {}
     for _ in range(3):
         if isinstance(content, nn.Module):
+            metadata = epsilon_of(content)
             content = content.state_dict()
-        inner = next(
-            (
-                content[key]
-                for key in WRAPPERS
-                if isinstance(content, dict) and isinstance(content.get(key), (dict, nn.Module))
-            ),
-            None,
-        )
-        if inner is None:
+        held = [
+            key
+            for key in WRAPPERS
+            if isinstance(content, dict) and isinstance(content.get(key), (dict, nn.Module))
+        ]
+        if not held:
             break
-        content = inner
-    if not isinstance(content, dict) or not content:
-        raise Refused(f"it holds a {type(content).__name__} without tensors, not a state_dict")
+        if len(held) > 1:
+            say(f"it holds {' and '.join(held)}; {held[0]} is taken")
+        content = content[held[0]]
+    if not isinstance(content, dict):
+        raise Refused(
+            f"it holds a {pickled.name_of(content)} without tensors, not a state_dict{advice(content)}"
+        )
     for name, value in content.items():
+        if not isinstance(name, str):
+            raise Refused(f"it holds a tensor named {name!r}, where a state_dict has strings")
         if not isinstance(value, torch.Tensor):
             raise Refused(
-                f"it holds '{name}', a {type(value).__name__}, where a state_dict has "
-                f"a tensor; wrappers that are known are {', '.join(WRAPPERS)}"
+                f"it holds '{name}', a {pickled.name_of(value)}, where a state_dict has a tensor; "
+                f"wrappers that are known are {', '.join(WRAPPERS)}{advice(value)}"
             )
-    return content
+    return content, metadata
+
+
+def advice(value):
+    if not isinstance(value, pickled.Inert):
+        return ""
+    return (
+        "; pickled code is not run: save module.state_dict() instead, or pass --trust if you trust "
+        "whoever made the file"
+    )
+
+
+def epsilon_of(module):
+    """As metadata, the epsilon that all batch norms of a module have."""
+    found = {layer.eps for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)}
+    if len(found) > 1:
+        raise Refused(f"its batch norms have different epsilons, {' and '.join(map(str, sorted(found)))}")
+    return {"xception.bn_eps": repr(float(eps)) for eps in found}
+
+
+def without_prefix(names):
+    """{name: name in the network} for names of which the network's may stand behind a prefix, as
+    wrappers and larger modules give them; others stay as they are."""
+    endings = tuple("." + marker for marker in MARKERS)
+    prefixes = [name[: name.index(ending) + 1] for name in names for ending in endings if name.endswith(ending)]
+    if any(marker in names for marker in MARKERS):
+        prefixes.append("")
+    if len(prefixes) > 1:
+        raise Refused(
+            f"it holds the network {len(prefixes)} times, behind "
+            f"{' and '.join(repr(prefix) for prefix in prefixes)}; save one of them"
+        )
+    prefix = prefixes[0] if prefixes else ""
+    return {name: name.removeprefix(prefix) for name in names}
 
 
 def canonical_names(tensors):
     """The same tensors under our names: no wrapper's prefix, the head named fc, with numbers where
     it has several Linear layers, and no num_batches_tracked, which inference does not use."""
-    names = {name: name for name in tensors}
-    while True:
-        prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in names.values())), None)
-        if prefix is None:
-            break
-        names = {source: name[len(prefix) :] for source, name in names.items()}
+    names = without_prefix(list(tensors))
     names = {source: re.sub(r"^(last_linear|head\.fc)\.", "fc.", n) for source, n in names.items()}
     numbered = r"^fc\.\d+\."
     one_layer = len({m[0] for m in (re.match(numbered, n) for n in names.values()) if m}) == 1
@@ -122,7 +142,7 @@ def guess_arch(tensors):
         return "xception"
     raise Refused(
         f"the tensors belong to none of the known networks ({', '.join(reference.ARCHS)}); "
-        f"the first are {', '.join(list(tensors)[:4])}"
+        f"the first are {', '.join(map(repr, list(tensors)[:4]))}"
     )
 
 
@@ -199,7 +219,7 @@ def fit(tensors, module):
             problems.append(f"tensor '{name}' should be {list(shape)}, but is {list(tensor.shape)}")
         elif not tensor.is_floating_point():
             problems.append(
-                f"tensor '{name}' should be of a floating-point type, but is " f"{tensor.dtype}"
+                f"tensor '{name}' should be of a floating-point type, but is {tensor.dtype}"
             )
         state[name] = tensor
     for name in tensors:

@@ -19,22 +19,35 @@ try:
     import checkpoint
     import model_file
     import reference
+    import timm_config
 except ModuleNotFoundError as error:
     missing_package.explain(error)
 
 
 def three_numbers(text):
-    values = [float(v) for v in text.split(",")]
+    try:
+        values = [float(v) for v in text.split(",")]
+    except ValueError:
+        values = []
     if len(values) != 3:
         raise argparse.ArgumentTypeError(f"expected three numbers a,b,c, got '{text}'")
     return values
 
 
 def two_sides(text):
-    values = [int(v) for v in text.split(",")]
+    try:
+        values = [int(v) for v in text.split(",")]
+    except ValueError:
+        values = []
     if len(values) != 2 or not 0 <= values[0] <= values[1]:
         raise argparse.ArgumentTypeError(f"expected MIN,MAX, got '{text}'")
     return values
+
+
+# timm's and Cadene's names.
+ALIASES = {"legacy_xception": "xception"}
+EPSILON = model_file.number(float, *model_file.BN_EPS)
+WIDTH = model_file.number(float, *reference.WIDTHS)
 
 
 def parse_arguments(argv):
@@ -59,7 +72,7 @@ def parse_arguments(argv):
         "the network, where the tensors or SRC's metadata do not tell"
     )
     network.add_argument("--arch", choices=reference.ARCHS)
-    network.add_argument("--bn-eps", type=model_file.number(float, *model_file.BN_EPS), metavar="E", help="default 1e-5")
+    network.add_argument("--bn-eps", type=EPSILON, metavar="E", help="default 1e-5")
     network.add_argument("--pool-pad", choices=("torch", "tf_same"), help="xception; default torch")
     network.add_argument(
         "--sep-relu",
@@ -103,21 +116,23 @@ def known_value(known, key, parse, default):
     """The value of a key of SRC's own metadata."""
     try:
         return parse(known[key]) if key in known else default
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise checkpoint.Refused(f"its metadata '{key}' is '{known[key]}' ({error})") from error
 
 
-def json_object(text):
+def preprocess_object(text):
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
-    return value
+    return timm_config.with_our_names(value)
 
 
 def string_list(text):
     value = json.loads(text)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("no JSON list of strings")
+    if any(0xD800 <= ord(letter) < 0xE000 for item in value for letter in item):
+        raise ValueError("half of a surrogate pair is no letter")
     return value
 
 
@@ -132,10 +147,16 @@ def one_of(*words):
 
 def configure(args, tensors, known):
     """(arch, build()'s arguments) from the options, else the metadata `known`, else the tensors."""
+    if known.get("xception.schema", model_file.SCHEMA) != model_file.SCHEMA:
+        raise checkpoint.Refused(f"its metadata are of schema {known['xception.schema']}: take a later xception")
+    unknown = [key for key in known if key.startswith("xception.") and key not in model_file.KEYS]
+    if unknown:
+        raise checkpoint.Refused(f"its metadata has '{unknown[0]}'; known are {', '.join(model_file.KEYS)}")
     arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
+    arch = ALIASES.get(arch, arch)
     if arch not in reference.ARCHS:
         raise checkpoint.Refused(
-            f"the file says it is '{arch}'; known networks are " f"{', '.join(reference.ARCHS)}"
+            f"the file says it is '{arch}'; known networks are {', '.join(reference.ARCHS)}"
         )
     sep_relu = args.sep_relu or known_value(
         known, "xception.sep_relu", one_of("true", "false"), "true"
@@ -143,12 +164,16 @@ def configure(args, tensors, known):
     pool_pad = args.pool_pad or known_value(
         known, "xception.pool_pad", one_of("torch", "tf_same"), "torch"
     )
+    width = known_value(known, "xception.width", WIDTH, None) or checkpoint.guess_width(tensors)
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
+    told = known_value(known, "xception.num_classes", int, num_classes)
+    if told != num_classes and not args.no_head:
+        raise checkpoint.Refused(f"it says that it has {told} classes, and its head has {num_classes} outputs")
     return arch, {
         "num_classes": num_classes,
         "head": head,
-        "width": 1.0 if arch == "xception" else checkpoint.guess_width(tensors),
-        "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", float, 1e-5),
+        "width": 1.0 if arch == "xception" else width,
+        "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", EPSILON, 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",
         "pool_pad": pool_pad,
     }
@@ -156,8 +181,11 @@ def configure(args, tensors, known):
 
 def read_labels(path):
     """As xception-infer reads them: lines end in a line feed, before which a carriage return goes."""
-    with open(path, encoding="utf-8-sig", newline="") as f:
-        lines = f.read().split("\n")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as f:
+            lines = f.read().split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--labels '{path}' is no UTF-8 text ({error.reason})") from error
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
@@ -165,14 +193,20 @@ def read_labels(path):
 
 def describe(args, arch, config, known):
     """The metadata to write; labels and preprocessing are those of the options, else of `known`."""
-    if args.labels:
+    if args.labels is not None:
         labels = read_labels(args.labels)
     elif args.no_head:
         labels = []  # the ones it knows are of the head
     else:
         labels = known_value(known, "xception.labels", string_list, [])
-    preprocess = known_value(known, "xception.preprocess", json_object, {}) | args.preprocess
+    preprocess = known_value(known, "xception.preprocess", preprocess_object, {}) | args.preprocess
+    if preprocess.get("keep_max") == 0:
+        preprocess.setdefault("keep_min", 0)  # switched off by one of the two
     return model_file.make_metadata(arch, config, labels, preprocess)
+
+
+def say(text):
+    print(f"export.py: {text}", file=sys.stderr)
 
 
 def export(args):
@@ -185,7 +219,7 @@ def export(args):
             ("the file of --input", args.input),
         ],
     )
-    tensors, known = checkpoint.read(args.source, args.trust)
+    tensors, known = checkpoint.read(args.source, args.trust, say)
     tensors = checkpoint.canonical_names(tensors)
     arch, config = configure(args, tensors, known)
     module = reference.build(arch, **config)
@@ -207,10 +241,10 @@ def main(argv=None):
     try:
         metadata = export(args)
     except checkpoint.Refused as error:
-        print(f"export.py: {args.source} is refused: {error}", file=sys.stderr)
+        say(f"{args.source} is refused: {error}")
         return 3
     except (OSError, ValueError) as error:
-        print(f"export.py: {error}", file=sys.stderr)
+        say(error)
         return 2
     print(
         f"{args.output}: {metadata['xception.arch']}, width {metadata['xception.width']}, "

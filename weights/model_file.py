@@ -7,8 +7,8 @@ The golden file holds an input and what every layer makes of it, as the truth fo
 
 import copy
 import json
-import math
 import os
+import sys
 
 import numpy as np
 import torch
@@ -17,6 +17,12 @@ import reference
 import safetensors_io
 
 SCHEMA = "1"
+KEYS = tuple(
+    f"xception.{key}"
+    for key in (
+        "schema", "arch", "bn_eps", "pool_pad", "sep_relu", "width", "num_classes", "labels", "preprocess", "sha256"
+    )
+)  # fmt: skip
 SEED_PREPROCESS = {
     "size": 32,
     "resize_mode": "squash",
@@ -51,7 +57,7 @@ BN_EPS = 1e-12, 1.0
 
 
 def is_number(value, kinds=(int, float)):
-    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def check_preprocess(arch, preprocess):
@@ -153,7 +159,7 @@ def write_model(path, state, metadata, dtype="f32"):
         )
         if not np.isfinite(finite).all():
             raise ValueError(
-                f"tensor '{name}' has a value that is NaN, infinite or too large for " f"{dtype}"
+                f"tensor '{name}' has a value that is NaN, infinite or too large for {dtype}"
             )
         if name.endswith("running_var") and (array < 0).any():
             raise ValueError(f"tensor '{name}' has a negative value, and a variance cannot be one")
@@ -191,8 +197,11 @@ def write_golden(path, module, arch, x, layers=True):
 
 def parse_size(text):
     """ "HxW" or one number for both."""
-    height, _, width = text.lower().partition("x")
-    return int(height), int(width or height)
+    height, by, width = text.lower().partition("x")
+    return int(height), int(width if by else height)
+
+
+parse_size.__name__ = "side or HEIGHTxWIDTH"  # what argparse calls it in "invalid ... value"
 
 
 def number(kind, low, high):
@@ -200,7 +209,7 @@ def number(kind, low, high):
 
     def parse(text):
         if not low <= kind(text) <= high:
-            raise ValueError
+            raise ValueError(f"no {parse.__name__}")
         return kind(text)
 
     # What argparse calls it in "invalid ... value".
@@ -211,12 +220,15 @@ def number(kind, low, high):
 
 
 def check_targets(targets, sources):
-    """Raises ValueError where one of `targets`, (option, path) of files to write, is another of them
-    or one of `sources`, (what, path) of files that are read. None as a path stands for no file."""
+    """Raises ValueError or OSError where one of `targets`, (option, path) of files to write, cannot be
+    written, and ValueError where it is another of them or one of `sources`, (what, path) of files that are read. None as a path stands for no file."""
     taken = [(what, os.path.realpath(path)) for what, path in sources if path]
     for option, path in targets:
-        if not path:
+        if path is None:
             continue
+        folder = os.path.dirname(safetensors_io.target_of(path))
+        if not os.path.isdir(folder):
+            raise ValueError(f"{option} '{path}' would lie in '{folder}', which is no folder")
         for what, other in taken:
             if os.path.realpath(path) == other:
                 raise ValueError(f"{option} '{path}' is {what}; name another file")
@@ -247,12 +259,27 @@ def add_golden_arguments(parser):
     parser.add_argument("--no-layers", action="store_true", help="only the input and the logits")
 
 
+def load_input(path):
+    """The array of a .npy file as float32. Raises OSError, ValueError."""
+    try:
+        array = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"--input '{path}' is no .npy array of numbers: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ValueError(f"--input '{path}' is no .npy array of numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype("<f4")
+    if not np.isfinite(array).all():
+        raise ValueError(f"--input '{path}' has a value that is NaN, infinite or too large for float32")
+    return array
+
+
 def golden_input(args, arch):
     """The input that the options of add_golden_arguments ask for; None where they ask for no golden
     file. Raises ValueError for one that the network does not take."""
     if not args.golden:
         return None
-    given = np.load(args.input).astype("<f4") if args.input else None
+    given = load_input(args.input) if args.input else None
     size = args.golden_size or (PREPROCESS[arch]["size"],) * 2
     shape = (args.batch, 3, *size) if given is None else given.shape
     low, high = reference.SIDES[arch]

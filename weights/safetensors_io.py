@@ -33,6 +33,8 @@ def from_bfloat16(halves):
 def target_of(path):
     """The file that is to be replaced by what is written to `path`: where it is a symbolic link, what
     that points to. Raises OSError for what a file must not take the place of: devices, pipes."""
+    if not os.path.basename(path):
+        raise OSError(f"'{path}' names no file")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -94,10 +96,20 @@ def write(path, tensors, metadata=None, bfloat16=()):
             f.write(struct.pack("<Q", len(text)) + text)
             f.writelines(blobs)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         os.remove(temporary)
+        if isinstance(error, OSError):
+            raise OSError(f"cannot write '{path}': {error.strerror}") from error
         raise
     return sha.hexdigest()
+
+
+def without_repetition(pairs):
+    """A JSON object as a dict. Raises ValueError where a name stands in it twice."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a name is there twice")
+    return result
 
 
 def entry_of(name, value):
@@ -113,7 +125,7 @@ def entry_of(name, value):
 
 def read(path):
     """(tensors, metadata) of a file; BF16 comes back as float32. Raises ValueError, saying what
-    is wrong, if the file is not a sound safetensors file."""
+    is wrong, if the file is not a sound safetensors file, or not what its checksum is of."""
     with open(path, "rb") as f:
         data = f.read()
     if len(data) < 8:
@@ -122,14 +134,20 @@ def read(path):
     if length > min(HEADER_LIMIT, len(data) - 8):
         raise ValueError(f"no safetensors file, or cut short: its header would have {length} bytes")
     try:
-        header = json.loads(data[8 : 8 + length].decode())
+        header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=without_repetition)
+        if not isinstance(header, dict):
+            raise ValueError("it is no object")
         metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise ValueError("__metadata__ is no object")
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("a value of __metadata__ is no string")
         entries = [entry_of(name, value) for name, value in header.items()]
         entries.sort(key=lambda entry: entry[3:])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no safetensors file: its header is wrong ({error!r})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("no safetensors file: its header is no UTF-8 text") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"no safetensors file: its header is wrong ({str(error)[:200]})") from error
 
     tensors, position = {}, 0
     for name, dtype, shape, begin, end in entries:
@@ -148,4 +166,7 @@ def read(path):
         raise ValueError(
             f"the file should end after {8 + length + position} bytes, but has {len(data)}"
         )
+    sha256 = metadata.get("xception.sha256")
+    if sha256 is not None and sha256 != hashlib.sha256(data[8 + length :]).hexdigest():
+        raise ValueError("its data are not those that its xception.sha256 is of: the file is damaged")
     return tensors, metadata

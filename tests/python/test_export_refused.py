@@ -5,6 +5,7 @@ import os
 import pathlib
 import unittest
 
+import numpy as np
 import torch
 
 import exporting
@@ -35,7 +36,9 @@ class Refused(exporting.ExportTest):
             ),
             (self.state | {"note": "hello"}, ("'note'", "str")),
             ([1, 2], ("list",)),
-            ({}, ("dict",)),
+            ({}, ("no tensors",)),
+            ({7: torch.zeros(1)}, ("named 7",)),
+            ({"w": torch.nn.ReLU()}, ("'w', a pickled torch.nn.modules.activation.ReLU", "--trust")),
         ):
             self.assert_refused(self.export(change), 3, *texts)
 
@@ -80,6 +83,13 @@ class Refused(exporting.ExportTest):
             (("--seed", "x"), "invalid whole number from 0"),
             (("--bn-eps", "x"), "invalid number from 1e-12 to 1 value: 'x'"),
             (("--mean=-1e6,0,0",), "three numbers between -1e6 and 1e6"),
+            (("--mean", "a,b,c"), "expected three numbers a,b,c, got 'a,b,c'"),
+            (("--keep", "a,b"), "expected MIN,MAX, got 'a,b'"),
+            (("--golden", self.path("g"), "--size", "20x"), "invalid side or HEIGHTxWIDTH value: '20x'"),
+            (("--golden", self.path("none/g")), "which is no folder"),
+            (("--golden", self.path("g/")), "names no file"),
+            (("--golden", ""), "'' names no file"),
+            (("--labels", ""), "No such file"),
         ):
             self.assert_refused(self.export(self.state, *arguments), 2, text)
 
@@ -101,6 +111,26 @@ class Refused(exporting.ExportTest):
             self.assert_refused(result, 2, text, "name another file")
             after = [pathlib.Path(path).read_bytes() for path in (self.source, labels)]
             self.assertEqual(before, after)
+
+    def test_labels_that_are_no_text(self):
+        with open(self.path("labels"), "wb") as f:
+            f.write(b"a\xff")
+        self.assert_refused(self.export(self.state, "--labels", self.path("labels")), 2,
+                            f"--labels '{self.path('labels')}' is no UTF-8 text")  # fmt: skip
+
+    def test_golden_inputs_that_are_none(self):
+        path = self.path("x.npy")
+        for array in (np.full((1, 3, 20, 20), np.nan), np.full((1, 3, 20, 20), 1e300),
+                      np.zeros((1, 3, 20, 20), complex), np.full((1, 3, 20, 20), "a")):  # fmt: skip
+            np.save(path, array)
+            result = self.export(self.state, "--golden", self.path("g"), "--input", path)
+            self.assert_refused(result, 2, f"--input '{path}'")
+        np.savez(self.path("x.npz"), x=np.zeros((1, 3, 20, 20)))
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("text")
+        for other in (path, self.path("x.npz")):
+            result = self.export(self.state, "--golden", self.path("g"), "--input", other)
+            self.assert_refused(result, 2, f"--input '{other}' is no .npy array of numbers")
 
     def test_labels_are_lines_as_the_engine_reads_them(self):
         labels = self.path("labels")
@@ -146,6 +176,14 @@ class Refused(exporting.ExportTest):
             ({"xception.labels": '"abcdefg"'}, "no JSON list of strings"),
             ({"xception.labels": "[0, 1, 2, 3, 4, 5, 6]"}, "no JSON list of strings"),
             ({"xception.labels": "5"}, "no JSON list of strings"),
+            ({"xception.labels": '["\\ud800", "1", "2", "3", "4", "5", "6"]'}, "surrogate"),
+            ({"xception.labels": "[" * 10**5}, "recursion"),
+            ({"xception.bn_eps": "2"}, "from 1e-12 to 1"),
+            ({"xception.width": "abc"}, "'xception.width' is 'abc'"),
+            ({"xception.width": "1"}, "should be"),
+            ({"xception.num_classes": "8"}, "8 classes, and its head has 7"),
+            ({"xception.schema": "2"}, "a later xception"),
+            ({"xception.foo": ""}, "'xception.foo'; known are xception.schema,"),
         ):
             safetensors_io.write(source, arrays, metadata)
             self.assert_refused(run_export(source, "-o", self.output), 3, text)

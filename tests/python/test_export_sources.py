@@ -1,0 +1,209 @@
+"""The exporter: what checkpoints are read of, and that nothing in them runs."""
+
+import argparse
+import collections
+import datetime
+import json
+import os
+import pathlib
+import pickle
+import unittest
+import warnings
+
+import numpy as np
+import torch
+
+import exporting
+import support
+from support import checkpoint, reference, run_export, safetensors_io
+
+
+class Unwelcome:
+    """Pickled code: leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+class Sources(exporting.ExportTest):
+    def test_wrappers_and_prefixes(self):
+        for content in (
+            {"state_dict": self.state, "epoch": 3},
+            {"model": self.state},
+            {"model": {"state_dict": self.state}},
+            {"module." + n: t for n, t in self.state.items()},
+            {"state_dict": {"module.model." + n: t for n, t in self.state.items()}},
+            *({wrapper: self.state} for wrapper in checkpoint.WRAPPERS),
+            *(
+                {prefix + n: t for n, t in self.state.items()}
+                for prefix in ("_orig_mod.", "_orig_mod.module.", "net.", "backbone.", "a.b.c.")
+            ),
+        ):
+            result = self.export(content)
+            self.assert_exported(result)
+            self.assertEqual(result[2], "")
+
+    def test_of_several_wrappers_the_first_is_taken_and_told(self):
+        other = {name: torch.zeros_like(t) for name, t in self.state.items()}
+        result = self.export({"state_dict_ema": other, "epoch": 3, "state_dict": self.state})
+        self.assert_exported(result)
+        self.assertIn("it holds state_dict and state_dict_ema; state_dict is taken", result[2])
+
+    def test_what_stands_outside_of_the_network_is_named(self):
+        inside = {"model." + n: t for n, t in self.state.items()}
+        result = self.export(inside | {"criterion.weight": torch.ones(3)})
+        self.assert_refused(result, 3, "tensor 'criterion.weight' [3] has no place in the network")
+        twice = inside | {"teacher." + n: t for n, t in self.state.items()}
+        self.assert_refused(self.export(twice), 3, "2 times, behind 'model.' and 'teacher.'")
+
+    def test_what_training_scripts_keep_beside_the_weights(self):
+        optimizer = torch.optim.SGD(self.module.parameters(), lr=0.1, momentum=0.9)
+        for beside in (
+            {"best_acc": 0.93},
+            {"optimizer": optimizer.state_dict()},
+            {"args": argparse.Namespace(lr=0.1, data=pathlib.Path("x"))},
+            {"hyper_parameters": {"lr": 0.1, "betas": (0.9, 0.99), "names": {"a", "b"}}},
+            {"acc": np.float64(3), "table": np.zeros(3), "when": datetime.date(2026, 1, 1)},
+            {"queue": collections.deque([1, 2]), "scheduler": object()},
+        ):
+            for save in ({}, {"_use_new_zipfile_serialization": False}):
+                self.assert_exported(self.export({"state_dict": self.state} | beside, **save))
+
+    def test_a_pth_named_safetensors(self):
+        source = self.path("source.safetensors")
+        for save in ({}, {"_use_new_zipfile_serialization": False}):
+            torch.save(self.state, source, **save)
+            self.assert_exported(run_export(source, "-o", self.output))
+
+    def test_timms_config_beside_the_file(self):
+        state = reference.build("xception", num_classes=3).state_dict()
+        source = self.path("model.safetensors")
+        safetensors_io.write(source, {name: t.numpy() for name, t in state.items()
+                                      if "num_batches" not in name})  # fmt: skip
+        output = self.path("out.safetensors")
+        pretrained = {"input_size": [3, 224, 224], "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1],
+                      "crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear", "url": ""}  # fmt: skip
+        config = {"architecture": "legacy_xception", "num_classes": 3, "pretrained_cfg": pretrained,
+                  "label_names": ["a", "b", "c"], "label_descriptions": {"b": "a bee"}}  # fmt: skip
+
+        def run(config, *arguments):
+            with open(self.path("config.json"), "w", encoding="utf-8") as f:
+                f.write(config if isinstance(config, str) else json.dumps(config))
+            return run_export(source, "-o", output, *arguments)
+
+        status, _, error = run(config, "--interpolation", "nearest")
+        self.assertEqual((status, error), (0, ""))
+        metadata = safetensors_io.read(output)[1]
+        self.assertEqual(json.loads(metadata["xception.labels"]), ["a", "a bee", "c"])
+        self.assertEqual(metadata["xception.arch"], "xception")
+        self.assertEqual(
+            json.loads(metadata["xception.preprocess"]),
+            {"size": 224, "resize_mode": "border", "crop_pct": 1.0, "interpolation": "nearest",
+             "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "keep_min": 0, "keep_max": 0},
+        )  # fmt: skip
+        again = self.path("again.safetensors")  # which says all of it itself
+        self.assertEqual(run_export(output, "-o", again)[0], 0)
+        self.assertEqual(safetensors_io.read(again)[1], metadata)
+        os.remove(output)
+        for change, status, text in (
+            ("[", 3, "config.json beside it is no JSON"),
+            ("[1]", 3, "no JSON object"),
+            (config | {"architecture": "resnet50"}, 3, "resnet50"),
+            (config | {"num_classes": 4}, 3, "4 classes, and its head has 3"),
+            (config | {"pretrained_cfg": pretrained | {"input_size": [3, 9, 8]}}, 3, "[3, side, side]"),
+            (config | {"pretrained_cfg": pretrained | {"crop_pct": 2}}, 2, "crop_pct"),
+        ):
+            result = run(change)
+            self.assertEqual(result[0], status, result)
+            self.assertIn(text, result[2])
+            self.assertFalse(os.path.exists(output))
+
+    def test_timms_names_in_our_metadata(self):
+        source = self.path("source.safetensors")
+        arrays = {name: t.numpy() for name, t in self.state.items()}
+        given = {"input_size": [3, 20, 20], "crop_mode": "center", "keep_max": 0}
+        safetensors_io.write(source, arrays, {"xception.preprocess": json.dumps(given)})
+        written = self.assert_exported(run_export(source, "-o", self.output))
+        preprocess = json.loads(written["xception.preprocess"])
+        self.assertEqual([preprocess[key] for key in ("size", "resize_mode", "keep_min", "keep_max")],
+                         [20, "center", 0, 0])  # fmt: skip
+
+    def test_whole_module_only_with_trust(self):
+        self.assert_refused(self.export(self.module), 3, "pickled code", "--trust")
+        self.assert_exported(self.export(self.module, "--trust"))
+        os.remove(self.output)
+        self.assert_exported(self.export({"model": self.module}, "--trust"))
+
+    def test_a_whole_module_knows_its_epsilon(self):
+        module = support.small(bn_eps=1e-3)
+        for arguments, eps in (((), "0.001"), (("--bn-eps", "1e-4"), "0.0001")):
+            metadata = self.assert_exported(self.export(module, "--trust", *arguments), module.state_dict())
+            self.assertEqual(metadata["xception.bn_eps"], eps)
+            os.remove(self.output)
+        next(layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)).eps = 1e-2
+        self.assert_refused(self.export(module, "--trust"), 3, "different epsilons, 0.001 and 0.01")
+
+    def test_torchscript_only_with_trust(self):
+        torch.jit.trace(self.module.eval(), torch.zeros(1, 3, 32, 32)).save(self.source)
+        result = run_export(self.source, "-o", self.output)
+        self.assert_refused(result, 3, "TorchScript", "--trust")
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            self.assert_exported(run_export(self.source, "-o", self.output, "--trust"))
+
+    def test_pickled_code_does_not_run(self):
+        trap = self.path("trap")
+        for save in ({}, {"_use_new_zipfile_serialization": False}):
+            self.assert_refused(self.export({"w": Unwelcome(trap)}, **save), 3, "pickled code")
+            self.assertFalse(os.path.exists(trap))
+        with open(self.source, "wb") as f:
+            pickle.dump(Unwelcome(trap), f)
+        self.assert_refused(run_export(self.source, "-o", self.output), 3, "no PyTorch file")
+        self.assertFalse(os.path.exists(trap))
+
+    def test_damaged_files(self):
+        torch.save(self.state, self.source)
+        with open(self.source, "rb") as f:
+            sound = f.read()
+        for content in (b"", b"x", b"PK\3\4", os.urandom(4096), sound[: len(sound) // 2]):
+            with open(self.source, "wb") as f:
+                f.write(content)
+            self.assert_refused(run_export(self.source, "-o", self.output), 3, "no PyTorch file")
+        with open(self.source, "wb") as f:
+            f.write(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
+        self.assert_refused(run_export(self.source, "-o", self.output), 3, "Keras")
+        broken = self.path("broken.safetensors")
+        with open(broken, "wb") as f:
+            f.write(b"\x10\0\0\0\0\0\0\0{}")
+        self.assert_refused(run_export(broken, "-o", self.output), 3, "cut short")
+
+    def test_a_file_whose_data_are_not_what_they_were(self):
+        self.assert_exported(self.export(self.state))
+        with open(self.output, "r+b") as f:
+            f.seek(-1, os.SEEK_END)
+            last = f.read(1)[0]
+            f.seek(-1, os.SEEK_END)
+            f.write(bytes([last ^ 1]))
+        again = self.path("again.safetensors")
+        status, _, error = run_export(self.output, "-o", again)
+        self.assertEqual(status, 3)
+        self.assertIn("the file is damaged", error)
+        self.assertFalse(os.path.exists(again))
+
+    def test_files_that_are_not_there(self):
+        missing = self.path("none.pth")
+        self.assert_refused(run_export(missing, "-o", self.output), 2, missing)
+        self.assert_refused(run_export(self.folder, "-o", self.output), 2, self.folder)
+        torch.save(self.state, self.source)
+        result = run_export(self.source, "-o", self.path("no/m.safetensors"))
+        self.assert_refused(result, 2, "no/m.safetensors")
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        self.assert_refused(run_export(self.source, "-o", pipe), 2, pipe, "no regular file")
+
+
+if __name__ == "__main__":
+    unittest.main()
