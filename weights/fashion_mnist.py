@@ -64,8 +64,13 @@ def main(argv=None):
     parser.add_argument("--png", required=True, metavar="DIR", help="folder to write to")
     parser.add_argument("--limit", type=int, default=10000, help="how many (%(default)s)")
     args = parser.parse_args(argv)
-    pictures, labels = load(args.data)
-    write_png(args.png, pictures[: args.limit], labels[: args.limit])
+    if args.limit < 0:
+        parser.error(f"argument --limit: {args.limit} pictures cannot be written")
+    try:
+        pictures, labels = load(args.data)
+        write_png(args.png, pictures[: args.limit], labels[: args.limit])
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -97,13 +97,14 @@ def main(argv=None):
     parser.add_argument(
         "--data", default=fashion_mnist.DATA, help="folder of the .gz files (%(default)s)"
     )
-    parser.add_argument("--width", type=float, default=0.125)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=128)
+    whole = model_file.number(int, 1, 60_000)
+    parser.add_argument("--width", type=model_file.number(float, *reference.WIDTHS), default=0.125)
+    parser.add_argument("--epochs", type=whole, default=6)
+    parser.add_argument("--batch", type=whole, default=128)
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", metavar="M.safetensors", help="a model to train further")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=whole, default=1)
     parser.add_argument(
         "-o",
         "--output",
@@ -119,7 +120,11 @@ def main(argv=None):
     metadata = model_file.make_metadata(
         "seed_depthwise", config, fashion_mnist.LABELS, {"mean": [MEAN] * 3, "std": [STD] * 3}
     )
-    train(module, args, lambda: model_file.write_model(args.output, module.state_dict(), metadata))
+    try:
+        model_file.check_targets([("-o", args.output)], [])  # and not after the first epoch
+        train(module, args, lambda: model_file.write_model(args.output, module.state_dict(), metadata))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

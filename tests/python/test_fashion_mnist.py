@@ -48,6 +48,21 @@ class FashionMnist(support.FolderTest):
         with open(self.path("png/labels.csv")) as f:
             self.assertEqual(f.read(), f"{names[0]},9\n{names[1]},1\n")
 
+    def test_bad_options_end_in_a_sentence(self):
+        png = ["--png", self.path("png")]
+        for program, arguments, text in (
+            (fashion_mnist, [*png, "--data", self.path("none")], self.path("none")),
+            (fashion_mnist, [*png, "--limit", "-1"], "-1 pictures"),
+            (train_demo, ["--data", self.path("none"), "-o", self.path("m")], self.path("none")),
+            (train_demo, ["-o", self.path("none/m")], "which is no folder"),
+            (train_demo, ["--epochs", "0"], "whole number from 1"),
+            (train_demo, ["--width", "0"], "number from 0.001 to 16"),
+        ):
+            with contextlib.redirect_stderr(io.StringIO()) as said, self.assertRaises(SystemExit) as end:
+                program.main(arguments)
+            self.assertEqual(end.exception.code, 2)
+            self.assertIn(text, said.getvalue())
+
     def test_training_lowers_the_loss_and_writes_a_model(self):
         generator = np.random.default_rng(7)
         for split, count in (("train", 640), ("t10k", 20)):
