@@ -8,6 +8,7 @@ import struct
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import pickled
 import reference
@@ -54,6 +55,8 @@ def unwrap(content, say):
     """(tensors, metadata): the state_dict inside what torch.load gave."""
     metadata = {}
     for _ in range(3):
+        if isinstance(content, torch.jit.ScriptModule):
+            say("TorchScript does not tell the epsilon of batch norms; see --bn-eps")
         if isinstance(content, nn.Module):
             metadata = epsilon_of(content)
             content = content.state_dict()
@@ -71,15 +74,22 @@ def unwrap(content, say):
         raise Refused(
             f"it holds a {pickled.name_of(content)} without tensors, not a state_dict{advice(content)}"
         )
+    tensors = {}
     for name, value in content.items():
         if not isinstance(name, str):
-            raise Refused(f"it holds a tensor named {name!r}, where a state_dict has strings")
-        if not isinstance(value, torch.Tensor):
+            raise Refused(
+                f"it holds an entry whose name is of type {type(name).__name__}, where a state_dict has strings"
+            )
+        if not isinstance(value, (torch.Tensor, pickled.Pending)):
             raise Refused(
                 f"it holds '{name}', a {pickled.name_of(value)}, where a state_dict has a tensor; "
                 f"wrappers that are known are {', '.join(WRAPPERS)}{advice(value)}"
             )
-    return content, metadata
+        try:
+            tensors[name] = value.tensor() if isinstance(value, pickled.Pending) else value
+        except (ValueError, KeyError) as error:
+            raise Refused(f"it is damaged: tensor '{name}': {error}") from error
+    return tensors, metadata
 
 
 def advice(value):
@@ -93,7 +103,7 @@ def advice(value):
 
 def epsilon_of(module):
     """As metadata, the epsilon that all batch norms of a module have."""
-    found = {layer.eps for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)}
+    found = {layer.eps for layer in module.modules() if isinstance(layer, _BatchNorm)}
     if len(found) > 1:
         raise Refused(f"its batch norms have different epsilons, {' and '.join(map(str, sorted(found)))}")
     return {"xception.bn_eps": repr(float(eps)) for eps in found}
@@ -125,7 +135,7 @@ def canonical_names(tensors):
     result = {}
     for source, name in names.items():
         name = re.sub(numbered, "fc.", name) if one_layer else name
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") or name == "n_averaged":  # the latter of AveragedModel
             continue
         if name in result:
             raise Refused(f"tensor '{source}' and another one are both '{name}' of the network")
@@ -181,7 +191,7 @@ def guess_head(tensors):
 
     def outputs(name):
         weight = tensors.get(name)
-        if weight is None or weight.dim() != 2 or weight.shape[0] == 0:
+        if weight is None or weight.dim() != 2 or not 0 < weight.shape[0] <= reference.MOST_CLASSES:
             there = f"it is {list(weight.shape)}" if weight is not None else (
                 "it is not there (--no-head exports a network that ends in features)"
             )

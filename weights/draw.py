@@ -20,7 +20,7 @@ def main(argv=None):
     parser.add_argument("--arch", required=True, choices=reference.ARCHS)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--sep-relu", choices=("true", "false"), default="true")
-    parser.add_argument("--num-classes", type=model_file.number(int, 1, 2**24))
+    parser.add_argument("--num-classes", type=model_file.number(int, 1, reference.MOST_CLASSES))
     parser.add_argument("--bn-eps", type=float, default=1e-5)
     parser.add_argument("--pool-pad", choices=("torch", "tf_same"), default="torch")
     parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32")

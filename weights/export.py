@@ -11,6 +11,7 @@ refused. docs/weight-file.md describes what is written.
 import argparse
 import json
 import os
+import re
 import sys
 
 import missing_package
@@ -44,8 +45,6 @@ def two_sides(text):
     return values
 
 
-# timm's and Cadene's names.
-ALIASES = {"legacy_xception": "xception"}
 EPSILON = model_file.number(float, *model_file.BN_EPS)
 WIDTH = model_file.number(float, *reference.WIDTHS)
 
@@ -153,7 +152,7 @@ def configure(args, tensors, known):
     if unknown:
         raise checkpoint.Refused(f"its metadata has '{unknown[0]}'; known are {', '.join(model_file.KEYS)}")
     arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
-    arch = ALIASES.get(arch, arch)
+    arch = timm_config.ALIASES.get(arch, arch)
     if arch not in reference.ARCHS:
         raise checkpoint.Refused(
             f"the file says it is '{arch}'; known networks are {', '.join(reference.ARCHS)}"
@@ -165,9 +164,11 @@ def configure(args, tensors, known):
         known, "xception.pool_pad", one_of("torch", "tf_same"), "torch"
     )
     width = known_value(known, "xception.width", WIDTH, None) or checkpoint.guess_width(tensors)
+    if not reference.WIDTHS[0] <= width <= reference.WIDTHS[1]:
+        raise checkpoint.Refused(f"its tensors are of width {width:g}, and known are {WIDTH.__name__}s")
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
     told = known_value(known, "xception.num_classes", int, num_classes)
-    if told != num_classes and not args.no_head:
+    if told not in (num_classes, max(num_classes, 2)) and not args.no_head:
         raise checkpoint.Refused(f"it says that it has {told} classes, and its head has {num_classes} outputs")
     return arch, {
         "num_classes": num_classes,
@@ -206,6 +207,8 @@ def describe(args, arch, config, known):
 
 
 def say(text):
+    """On standard error, without control characters, which a file's names may have in them."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(text))
     print(f"export.py: {text}", file=sys.stderr)
 
 

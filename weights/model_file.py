@@ -221,7 +221,8 @@ def number(kind, low, high):
 
 def check_targets(targets, sources):
     """Raises ValueError or OSError where one of `targets`, (option, path) of files to write, cannot be
-    written, and ValueError where it is another of them or one of `sources`, (what, path) of files that are read. None as a path stands for no file."""
+    written, is another of them, or one of `sources`, (what, path) of files that are read. None as a
+    path stands for no file."""
     taken = [(what, os.path.realpath(path)) for what, path in sources if path]
     for option, path in targets:
         if path is None:

@@ -1,28 +1,41 @@
-"""Reads what torch.save wrote without running code that is in it.
+"""Reads what torch.save wrote, and calls nothing that a file names.
 
-A pickle names functions and classes and has them called. Here it gets those that make tensors and what holds
-them. Whatever else it names, be it an optimizer's state, the options of a training run or a trap, becomes an
-object that does nothing (Inert), so that the weights beside it can be read all the same.
+A pickle is a program: it names functions and classes, has them called and sets what they hold. Here no name is
+looked up. Those that make tensors, dicts and sizes stand for functions of this file, whatever else is named,
+be it an optimizer's state, the options of a training run or a trap, becomes an object that does nothing
+(Inert), and only dicts and lists are filled. Tensors come as Pending: where in the file they lie, to be
+read when they are wanted, and checked against what is there.
+
+The formats are those of torch.serialization: a zip with PREFIX/data.pkl and PREFIX/data/KEY, uncompressed,
+and before PyTorch 1.6 pickles one behind the other with the storages after them.
 """
 
+import io
+import math
 import pickle
-import types
+import struct
+import zipfile
+from typing import NamedTuple
 
 import torch
-from torch import serialization
 
 from refused import Refused
 
-# Nothing here does more with its arguments than to make a tensor, a size or a dict of them.
-CALLED = {
-    ("collections", "OrderedDict"),
-    ("torch", "Size"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch._utils", "_rebuild_sparse_tensor"),
-    ("torch._utils", "_rebuild_tensor"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch.serialization", "_get_layout"),
+DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
 }
+OLDER_MAGIC = 0x1950A86A20F9469CFC6C
+OLDER_PROTOCOL = 1001
+MOST_COPIED = 10_000_000
 
 
 class Inert:
@@ -34,62 +47,227 @@ class Inert:
     def __init__(self, *_arguments, **_named):
         pass
 
-    def nothing(self, *_arguments, **_named):
+    def __call__(self, *_arguments, **_named):
         return self
 
-    __call__ = __setstate__ = __setitem__ = append = extend = add = nothing
+
+class Storage(NamedTuple):
+    key: str
+    dtype: torch.dtype
+    start: int  # in elements; 0 but for what older files call views
 
 
-class Unpickler(pickle.Unpickler):
+class Pending(NamedTuple):
+    """A tensor that has not been read."""
+
+    storages: dict  # their bytes by key
+    storage: Storage
+    offset: int
+    size: tuple
+    stride: tuple
+
+    def tensor(self):
+        """Raises ValueError where the file does not hold all of it."""
+        numbers = (self.storage.start, self.offset, *self.size, *self.stride)
+        if len(self.size) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("its size and strides are none")
+        raw = self.storages[self.storage.key]
+        dtype = self.storage.dtype
+        held = len(raw) // torch.empty(0, dtype=dtype).element_size()
+        first = self.storage.start + self.offset
+        last = first + sum((extent - 1) * step for extent, step in zip(self.size, self.stride))
+        count = math.prod(self.size)
+        if count > held or (count > 0 and last >= held):
+            raise ValueError(f"it has {count} elements, and its storage {held}")
+        if count == 0:
+            return torch.empty(self.size, dtype=dtype)
+        return torch.frombuffer(raw, dtype=dtype, count=held).as_strided(self.size, self.stride, first)
+
+
+def is_plain(key):
+    return isinstance(key, (str, int, float, bool, type(None)))
+
+
+def parameter(data, *_state):
+    return data
+
+
+class Unpickler(pickle._Unpickler):
+    """That of Python and not of C, whose steps can be replaced one by one."""
+
+    def __init__(self, f, storages):
+        super().__init__(f, encoding="utf-8")
+        self.storages = storages
+        self.copied = 0
+        self.named = {
+            ("collections", "OrderedDict"): self.ordered_dict,
+            ("torch", "Size"): self.copy,
+            ("torch._utils", "_rebuild_parameter"): parameter,
+            ("torch._utils", "_rebuild_parameter_with_state"): parameter,
+            ("torch._utils", "_rebuild_tensor"): self.tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): self.tensor,
+        } | {("torch", name): dtype for name, dtype in DTYPES.items()}
+
     def find_class(self, module, name):
-        if (module, name) in CALLED:
-            return super().find_class(module, name)
-        return type(name, (Inert,), {"__module__": module})
+        return self.named.get((module, name)) or type(name, (Inert,), {"__module__": module})
+
+    def copy(self, items=()):
+        """A tuple of a list, of which a small file could ask for very many."""
+        self.copied += len(items)
+        if self.copied > MOST_COPIED:
+            raise ValueError("it has lists copied over and over")
+        return tuple(items)
+
+    def ordered_dict(self, items=()):
+        return {key: value for key, value in self.copy(items) if is_plain(key)}
+
+    def tensor(self, storage, offset, size, stride, *_state):
+        if not isinstance(storage, Storage):
+            return type("tensor", (Inert,), {"__module__": "torch"})()
+        return Pending(self.storages, storage, offset, self.copy(size), self.copy(stride))
+
+    def persistent_load(self, identity):
+        if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) > 1:
+            return identity[1]  # a class, with its source behind it
+        if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
+            return Inert()
+        _, dtype, key, _place, _count, *view = identity
+        if not isinstance(dtype, torch.dtype):
+            return Inert()
+        return Storage(str(key), dtype, view[0][1] if view and view[0] else 0)
+
+    def fill_dict(self):
+        items = self.pop_mark()
+        self.set_items(items)
+
+    def set_items(self, items):
+        if isinstance(self.stack[-1], dict):
+            pairs = zip(items[::2], items[1::2])
+            self.stack[-1].update((key, value) for key, value in pairs if is_plain(key))
+
+    def fill_list(self):
+        items = self.pop_mark()
+        self.append_items(items)
+
+    def append_items(self, items):
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
+
+    def set_item(self):
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def append_item(self):
+        self.append_items([self.stack.pop()])
+
+    def make_dict(self):
+        items = self.pop_mark()
+        self.stack.append({})
+        self.set_items(items)
+
+    def make_frozen_set(self):
+        self.pop_mark()
+        self.stack.append(Inert())
+
+    dispatch = pickle._Unpickler.dispatch | {
+        pickle.BUILD[0]: lambda self: self.stack.pop(),  # the state of what has none here
+        pickle.SETITEM[0]: set_item,
+        pickle.SETITEMS[0]: fill_dict,
+        pickle.DICT[0]: make_dict,
+        pickle.APPEND[0]: append_item,
+        pickle.APPENDS[0]: fill_list,
+        pickle.ADDITEMS[0]: lambda self: self.pop_mark(),
+        pickle.FROZENSET[0]: make_frozen_set,
+    }
+
+
+def read_zip(data):
+    storages = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        prefix = next((name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")), None)
+        if prefix is None:
+            raise ValueError("there is no data.pkl in it")
+        if f"{prefix}constants.pkl" in entries:
+            raise Refused(
+                "it is a TorchScript archive, whose code runs where it is read; save "
+                "module.state_dict() instead, or pass --trust if you trust whoever made the file"
+            )
+        if sum(entry.file_size for entry in entries.values()) > len(data):
+            raise ValueError("what is in it is larger than the file")
+        for name, entry in entries.items():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"'{name}' in it is compressed")
+            if name.startswith(f"{prefix}data/"):
+                storages[name[len(prefix) + len("data/") :]] = bytearray(archive.read(entry))
+        order = f"{prefix}byteorder"
+        if order in entries and archive.read(order) != b"little":
+            raise ValueError("its bytes are in another order")
+        return Unpickler(io.BytesIO(archive.read(f"{prefix}data.pkl")), storages).load()
+
+
+def read_older(data):
+    f, storages = io.BytesIO(data), {}
+
+    def load():
+        return Unpickler(f, storages).load()
+
+    if load() != OLDER_MAGIC or load() != OLDER_PROTOCOL:
+        raise ValueError("it does not begin as one")
+    if not load().get("little_endian"):
+        raise ValueError("its bytes are in another order")
+    reader = Unpickler(f, storages)
+    sizes = {}  # of an element, by the storage's key
+    load_storage = reader.persistent_load
+
+    def persistent_load(identity):
+        storage = load_storage(identity)
+        if isinstance(storage, Storage):
+            sizes[storage.key] = torch.empty(0, dtype=storage.dtype).element_size()
+        return storage
+
+    reader.persistent_load = persistent_load
+    content = reader.load()
+    for key in load():
+        if not isinstance(key, str):
+            raise ValueError("a storage has no name")
+        (count,) = struct.unpack("<q", f.read(8))
+        raw = f.read(max(count, 0) * sizes[key])
+        if len(raw) != count * sizes[key]:
+            raise ValueError("it is cut short")
+        storages[key] = bytearray(raw)
+    return content
+
+
+def load(path, trust):
+    """What torch.save wrote into `path`. With `trust` all of it, whole modules and TorchScript too,
+    and what is in there runs; else tensors are Pending, and what is none of ours is Inert. Raises
+    OSError, Refused."""
+    try:
+        if trust:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        with open(path, "rb") as f:
+            data = f.read()
+        return read_zip(data) if data.startswith(b"PK") else read_older(data)
+    except (OSError, Refused):
+        raise
+    except (AttributeError, ImportError) as error:
+        if not trust:
+            raise damaged(error) from error
+        raise Refused(
+            f"it needs code that is not here ({error}); put it on PYTHONPATH, or save "
+            "module.state_dict() instead"
+        ) from error
+    except Exception as error:  # a damaged file fails in as many ways as pickle has opcodes
+        raise damaged(error) from error
+
+
+def damaged(error):
+    text = (str(error).splitlines() or [""])[0][:200]
+    return Refused(f"it is no PyTorch file, or is damaged ({type(error).__name__}: {text})")
 
 
 def name_of(value):
     """What messages call the type of a value."""
     kind = type(value)
     return f"pickled {kind.__module__}.{kind.__name__}" if isinstance(value, Inert) else kind.__name__
-
-
-# What torch.load takes for the module `pickle`.
-READER = types.SimpleNamespace(
-    __name__="pickled", Unpickler=Unpickler, load=lambda f, **named: Unpickler(f, **named).load()
-)
-
-
-def load(path, trust):
-    """What torch.save wrote into `path`, on the CPU. With `trust` all of it, whole modules and
-    TorchScript too, and what is in there runs. Raises OSError, Refused."""
-    try:
-        if trust:
-            return torch.load(path, map_location="cpu", weights_only=False)
-        with open(path, "rb") as f:
-            return load_inert(f)
-    except (OSError, Refused):
-        raise
-    except (AttributeError, ImportError) as error:
-        raise Refused(
-            f"it needs code that is not here ({error}); put it on PYTHONPATH, or save "
-            "module.state_dict() instead"
-        ) from error
-    except Exception as error:  # a damaged file fails in as many ways as pickle has opcodes
-        text = (str(error).splitlines() or [""])[0][:200]
-        raise Refused(
-            f"it is no PyTorch file, or is damaged ({type(error).__name__}: {text})"
-        ) from error
-
-
-def load_inert(f):
-    """The two halves of torch.load, which itself is not to be relied on: that of PyTorch 1.13 takes no
-    other pickle module than its own, whatever it is given, and all of them run TorchScript."""
-    if not serialization._is_zipfile(f):
-        return serialization._legacy_load(f, "cpu", READER, encoding="utf-8")
-    with serialization._open_zipfile_reader(f) as archive:
-        if "constants.pkl" in archive.get_all_records():
-            raise Refused(
-                "it is a TorchScript archive, whose code runs where it is read; save "
-                "module.state_dict() instead, or pass --trust if you trust whoever made the file"
-            )
-        return serialization._load(archive, "cpu", READER, encoding="utf-8")

@@ -28,6 +28,7 @@ DEFAULT_CLASSES = {"seed": 100, "seed_depthwise": 100, "xception": 1000}
 SIDES = {"seed": (17, 32), "seed_depthwise": (17, 32), "xception": (71, 16384)}
 WIDTHS = 1e-3, 16.0  # from, to
 MIDDLE_REPEATS = 8
+MOST_CLASSES = 2**24
 
 
 def scale_channels(base, width):

@@ -6,14 +6,19 @@ The engine reads it by the same rules (docs/weight-file.md) where the file does 
 import json
 import os
 
+import reference
 from refused import Refused
+
+# timm's and Cadene's names.
+ALIASES = {"legacy_xception": "xception"}
 
 # Of pretrained_cfg; the last two are timm's names of our resize_mode and size.
 TAKEN = ("crop_pct", "interpolation", "mean", "std", "crop_mode", "input_size")
 
 
 def metadata_beside(path):
-    """Our metadata keys, with the values of config.json in the folder of `path`; {} where there is none.
+    """Our metadata keys, with the values of config.json in the folder of `path`; {} where there is none,
+    or one of no network of ours.
     Raises OSError, Refused."""
     name = os.path.join(os.path.dirname(path), "config.json")
     try:
@@ -25,9 +30,11 @@ def metadata_beside(path):
         raise Refused(f"config.json beside it is no JSON ({error}); repair or remove it") from error
     if not isinstance(config, dict):
         raise Refused("config.json beside it is no JSON object; repair or remove it")
-    metadata = {}
-    if isinstance(config.get("architecture"), str):
-        metadata["xception.arch"] = config["architecture"]
+    arch = config.get("architecture")
+    arch = ALIASES.get(arch, arch) if isinstance(arch, str) else None
+    if arch not in reference.ARCHS:
+        return {}  # of something else
+    metadata = {"xception.arch": arch}
     if isinstance(config.get("num_classes"), int):
         metadata["xception.num_classes"] = str(config["num_classes"])
     if labels := labels_of(config):

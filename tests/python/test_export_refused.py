@@ -37,7 +37,7 @@ class Refused(exporting.ExportTest):
             (self.state | {"note": "hello"}, ("'note'", "str")),
             ([1, 2], ("list",)),
             ({}, ("no tensors",)),
-            ({7: torch.zeros(1)}, ("named 7",)),
+            ({7: torch.zeros(1)}, ("whose name is of type int",)),
             ({"w": torch.nn.ReLU()}, ("'w', a pickled torch.nn.modules.activation.ReLU", "--trust")),
         ):
             self.assert_refused(self.export(change), 3, *texts)

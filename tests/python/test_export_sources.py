@@ -7,8 +7,11 @@ import json
 import os
 import pathlib
 import pickle
+import struct
+import tarfile
 import unittest
 import warnings
+import zipfile
 
 import numpy as np
 import torch
@@ -108,10 +111,14 @@ class Sources(exporting.ExportTest):
         self.assertEqual(run_export(output, "-o", again)[0], 0)
         self.assertEqual(safetensors_io.read(again)[1], metadata)
         os.remove(output)
+        self.assertEqual(run(config | {"architecture": "resnet50"})[0], 0)  # is not this file's
+        metadata = safetensors_io.read(output)[1]
+        self.assertEqual((metadata["xception.labels"], json.loads(metadata["xception.preprocess"])["size"]),
+                         ("[]", 299))  # fmt: skip
+        os.remove(output)
         for change, status, text in (
             ("[", 3, "config.json beside it is no JSON"),
             ("[1]", 3, "no JSON object"),
-            (config | {"architecture": "resnet50"}, 3, "resnet50"),
             (config | {"num_classes": 4}, 3, "4 classes, and its head has 3"),
             (config | {"pretrained_cfg": pretrained | {"input_size": [3, 9, 8]}}, 3, "[3, side, side]"),
             (config | {"pretrained_cfg": pretrained | {"crop_pct": 2}}, 2, "crop_pct"),
@@ -163,6 +170,70 @@ class Sources(exporting.ExportTest):
             pickle.dump(Unwelcome(trap), f)
         self.assert_refused(run_export(self.source, "-o", self.output), 3, "no PyTorch file")
         self.assertFalse(os.path.exists(trap))
+
+    def assert_inert(self, payload, *texts):
+        """An older file with a pickle of this code in it is refused, and all that it names is as before."""
+        with open(self.source, "wb") as f:
+            for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+                f.write(pickle.dumps(value, 2))
+            f.write(b"\x80\x02" + payload + b"." + pickle.dumps([], 2))
+        self.assert_refused(run_export(self.source, "-o", self.output), 3, *texts)
+
+    def test_pickles_that_are_traps(self):
+        rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n"
+        state = b"}X\x05\0\0\0stateK\x01s"
+        self.assert_inert(rebuild + state + b"b", "without tensors")
+        self.assertFalse(hasattr(torch._utils._rebuild_tensor_v2, "state"))
+        self.assert_inert(b"ccollections\nOrderedDict\n(NtR" + state + b"b", "is damaged")
+        # A place in the memo that an array of pointers would be made for.
+        self.assert_inert(b"Nr" + struct.pack("<I", 4 * 10**9), "without tensors")
+        # A key so deep that its hash overflows the stack, in a dict and in a set.
+        deep = b"N" + b"\x85" * 10**6
+        self.assert_inert(b"}" + deep + b"Ns", "no tensors")
+        self.assert_inert(b"\x8f(" + deep + b"\x90", "without tensors")
+        # One list, over and over.
+        long = b"(" + b"N" * 10**6 + b"lq\0"
+        size = b"ctorch\nSize\nh\0\x85R"
+        self.assert_inert(long + size * 100, "copied over and over")
+        # An escape sequence of a terminal.
+        self.assert_inert(b"cm\n\x1b[31mX\n)R", "pickled m.\\x1b[31mX")
+
+    def test_an_archive_of_links_is_none(self):
+        victim = self.path("victim")
+        with open(victim, "w", encoding="utf-8") as f:
+            f.write("precious")
+        os.chmod(victim, 0o600)
+        with tarfile.open(self.source, "w") as tar:
+            for kind in (tarfile.LNKTYPE, tarfile.FIFOTYPE):
+                member = tarfile.TarInfo("storages")
+                member.type, member.linkname, member.mode = kind, victim, 0o4777
+                tar.addfile(member)
+        self.assert_refused(run_export(self.source, "-o", self.output), 3, "no PyTorch file")
+        self.assertEqual(os.stat(victim).st_mode & 0o7777, 0o600)
+
+    def test_tensors_that_are_not_all_there(self):
+        expanded = self.state | {"conv5.bias": torch.zeros(1).expand(40)}
+        for save in ({}, {"_use_new_zipfile_serialization": False}):
+            self.assert_refused(self.export(expanded, **save), 3, "'conv5.bias'", "its storage 1")
+        torch.save(self.state, self.source)
+        short = self.path("short.pth")
+        with zipfile.ZipFile(self.source) as whole, zipfile.ZipFile(short, "w") as archive:
+            for name in whole.namelist():
+                archive.writestr(name, whole.read(name)[:4] if "/data/" in name else whole.read(name))
+        self.assert_refused(run_export(short, "-o", self.output), 3, "is damaged", "its storage 1")
+        with zipfile.ZipFile(self.source) as whole, zipfile.ZipFile(short, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in whole.namelist():
+                archive.writestr(name, whole.read(name))
+        self.assert_refused(run_export(short, "-o", self.output), 3, "no PyTorch file")
+
+    def test_tensors_that_share_their_storage(self):
+        flat = torch.arange(50.0)
+        state = self.state | {"conv5.bias": flat[3:43], "conv5.weight": self.state["conv5.weight"].transpose(0, 1)
+                              .contiguous().transpose(0, 1), "block1.0.pointwise.0.bias": flat[:16]}  # fmt: skip
+        state = {name: tensor if tensor.shape == self.state[name].shape else self.state[name]
+                 for name, tensor in state.items()}  # fmt: skip
+        for save in ({}, {"_use_new_zipfile_serialization": False}):
+            self.assert_exported(self.export(state, **save), state)
 
     def test_damaged_files(self):
         torch.save(self.state, self.source)
