@@ -14,8 +14,7 @@ set_target_properties(xception_shared PROPERTIES
   VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})  # before 1.0 each minor version is a new interface
 target_link_libraries(xception_shared PRIVATE xception_image)  # and with it the engine
-target_link_options(xception_shared PRIVATE
-  -Wl,--no-undefined -Wl,--exclude-libs,libcudart_static.a)
+target_link_options(xception_shared PRIVATE -Wl,--exclude-libs,libcudart_static.a)
 target_compile_features(xception_shared INTERFACE cxx_std_20)
 target_include_directories(xception_shared INTERFACE "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
 
@@ -32,6 +31,9 @@ install(FILES LICENSE TYPE DOC)
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/xception")
 install(EXPORT xception-targets NAMESPACE xception:: DESTINATION "${package_dir}")
 configure_file(cmake/xception-config.cmake.in xception-config.cmake @ONLY)
+set(pc_dir "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig")
+file(RELATIVE_PATH libdir_from_pc "${pc_dir}" "${CMAKE_INSTALL_FULL_LIBDIR}")
+file(RELATIVE_PATH includedir_from_pc "${pc_dir}" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
 configure_file(cmake/xception.pc.in xception.pc @ONLY)
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/xception-config-version.cmake"
   COMPATIBILITY SameMinorVersion)

@@ -12,7 +12,8 @@
 
 namespace xception {
 
-struct Session::Impl {
+// Hidden: Session is for programs to see, and this is not.
+struct __attribute__((visibility("hidden"))) Session::Impl {
   Impl() = default;
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;

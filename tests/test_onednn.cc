@@ -1,6 +1,6 @@
 // What oneDNN 2.6 does wrongly by itself, and engine/onednn.h has it not do.
 #include <atomic>
-#include <cstdint>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -60,13 +60,12 @@ float run_stem(int side) {
 
 TEST_CASE("a float32 stem is right while bf16 convolutions are prepared on another thread") {
   dnnl::set_primitive_cache_capacity(0);  // or it would be prepared once
-  constexpr int kStems = 1500;
   std::atomic<int> done{0};
-  std::thread other([&] {
+  const std::jthread other([&](const std::stop_token& end) {
     try {
-      for (int i = 0; done < kStems; ++i) {
+      for (int i = 0; !end.stop_requested(); ++i) {
         describe(memory::data_type::bf16, 64, 20 + i % 10, 1, 1);
-        while (i > 4 * done && done < kStems) {  // a mutex is not fair
+        while (i > 4 * done && !end.stop_requested()) {  // a mutex is not fair
           std::this_thread::yield();
         }
       }
@@ -74,10 +73,9 @@ TEST_CASE("a float32 stem is right while bf16 convolutions are prepared on anoth
     }
   });
   int wrong = 0;
-  for (; done < kStems; ++done) {
+  for (; done < 1500; ++done) {
     wrong += run_stem(71 + done % 15) == 27.0F * 28 / 2 ? 0 : 1;
   }
-  other.join();
   CHECK(wrong == 0);
 }
 

@@ -247,6 +247,7 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
   if (pipe(ends.data()) != 0) {
     return system_failure("pipe");
   }
+  const pid_t parent = getpid();
   const pid_t child = fork();
   if (child < 0) {
     const Status status = system_failure("fork");
@@ -256,6 +257,9 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
   }
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // nobody would wait for what it measures
+    if (getppid() != parent) {
+      _exit(1);  // it went before that
+    }
     close(ends[0]);
     const std::string said = answer(configuration, effort);
     _exit(write_all(ends[1], said.data(), said.size()) == 0 ? 0 : 1);

@@ -142,10 +142,10 @@ class Model(Bench):
             self.assertEqual(row[heading], f"{other[key] / 2**20:.1f}")
         self.assertEqual((row["size"], row["runs"], row["batch"]), ("32x32", "5", "3"))
         number = {heading: float(row[heading]) for heading in row if "s" in heading and "/" in heading}
-        self.assertAlmostEqual(number["images/s"] * number["ms/image"] / 1000, 1, 2)
-        self.assertAlmostEqual(float(row["mean ms"]), 3 * number["ms/image"], 2)
+        self.assertAlmostEqual(1000 / number["images/s"], number["ms/image"], delta=2e-3)
+        self.assertAlmostEqual(float(row["mean ms"]), 3 * number["ms/image"], delta=4e-3)
         gflops = 2e3 * other["gmacs"] / float(row["p50 ms"])
-        self.assertAlmostEqual(number["GFLOP/s"] / gflops, 1, 1)
+        self.assertAlmostEqual(number["GFLOP/s"], gflops, delta=0.1 + gflops * 1e-3 / float(row["p50 ms"]))
 
     def test_nobody_measures_for_a_parent_that_has_gone(self):
         command = [BENCH, "model", "-m", self.model, "--duration", "100s"]
@@ -224,7 +224,7 @@ class Baseline(Bench):
 
     def test_how_much_slower_may_be(self):
         self.compare(1e-4)
-        for share, status in (("100%", 5), ("100000000%", 0)):
+        for share, status in (("100%", 5), ("1000000000000%", 0)):
             result = self.bench("model", "-m", self.model, "-r", 1, "--baseline",
                                 self.path("old.json"), "--max-regress", share)  # fmt: skip
             self.assertEqual(result.returncode, status)
