@@ -4,8 +4,9 @@
 //   auto session = Session::create(*model, {.batch = 8});
 //   session->run(images, logits);
 //
-// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals; what
-// OpenMP below it does where it can start no thread is told at SessionOptions::threads.
+// Failures are values. The library prints nothing, exits nowhere and keeps no mutable globals, but
+// for a lock around a fault of oneDNN's; what OpenMP below it does where it can start no thread is
+// told at SessionOptions::threads.
 #pragma once
 
 #include <cstddef>
