@@ -20,6 +20,7 @@ from refused import Refused
 WRAPPERS = (
     "state_dict", "model_state_dict", "model", "net", "state_dict_ema", "ema_state_dict", "model_ema", "ema"
 )  # fmt: skip
+MOST_LAYERS = 64  # of a head
 # A tensor that stands in a network under this name, whatever stands before it.
 MARKERS = ("block4.feature.1.depthwise.0.weight", "block12.rep.1.conv1.weight")
 
@@ -87,7 +88,7 @@ def unwrap(content, say):
             )
         try:
             tensors[name] = value.tensor() if isinstance(value, pickled.Pending) else value
-        except (ValueError, KeyError) as error:
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise Refused(f"it is damaged: tensor '{name}': {error}") from error
     return tensors, metadata
 
@@ -202,7 +203,13 @@ def guess_head(tensors):
     numbers = sorted(int(m[1]) for m in matches if m)
     if not numbers or "fc.weight" in tensors:
         return outputs("fc.weight"), None
+    if len(numbers) > MOST_LAYERS:
+        raise Refused(f"its head has {len(numbers)} Linear layers, and more than {MOST_LAYERS} are none of ours")
     head = [(number, outputs(f"fc.{number}.weight")) for number in numbers]
+    for (_, channels), (number, count) in zip(head, head[1:]):
+        shape = list(tensors[f"fc.{number}.weight"].shape)
+        if shape[1] != channels:
+            raise Refused(f"tensor 'fc.{number}.weight' should be {[count, channels]}, but is {shape}")
     return head[-1][1], head
 
 

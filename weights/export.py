@@ -11,7 +11,6 @@ refused. docs/weight-file.md describes what is written.
 import argparse
 import json
 import os
-import re
 import sys
 
 import missing_package
@@ -116,7 +115,7 @@ def known_value(known, key, parse, default):
     try:
         return parse(known[key]) if key in known else default
     except (ValueError, RecursionError) as error:
-        raise checkpoint.Refused(f"its metadata '{key}' is '{known[key]}' ({error})") from error
+        raise checkpoint.Refused(f"its metadata '{key}' is '{known[key][:100]}' ({error})") from error
 
 
 def preprocess_object(text):
@@ -166,6 +165,10 @@ def configure(args, tensors, known):
     width = known_value(known, "xception.width", WIDTH, None) or checkpoint.guess_width(tensors)
     if not reference.WIDTHS[0] <= width <= reference.WIDTHS[1]:
         raise checkpoint.Refused(f"its tensors are of width {width:g}, and known are {WIDTH.__name__}s")
+    held = sum(tensor.numel() for tensor in tensors.values())
+    needed = int(reference.PARAMETERS[arch] * width**2)
+    if needed > 4 * held + 10**6:  # before it is built
+        raise checkpoint.Refused(f"{arch} of width {width:g} has about {needed} parameters, and it has {held}")
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
     told = known_value(known, "xception.num_classes", int, num_classes)
     if told not in (num_classes, max(num_classes, 2)) and not args.no_head:
@@ -207,8 +210,8 @@ def describe(args, arch, config, known):
 
 
 def say(text):
-    """On standard error, without control characters, which a file's names may have in them."""
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", str(text))
+    """On standard error, as one line: a file's names may be long, and have control characters in them."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[:2000])
     print(f"export.py: {text}", file=sys.stderr)
 
 

@@ -35,20 +35,46 @@ DTYPES = {
 }
 OLDER_MAGIC = 0x1950A86A20F9469CFC6C
 OLDER_PROTOCOL = 1001
-MOST_COPIED = 10_000_000
+# Bytes of an element of storages that are passed over, which an older file has in between.
+OTHER_SIZES = {
+    "ComplexFloatStorage": 8,
+    "ComplexDoubleStorage": 16,
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QInt32Storage": 4,
+}
+# What no checkpoint of a network of ours comes near, and a trap would ask for.
+MOST_CODE = 8 << 20  # bytes of a pickle
+MOST_COPIED = 1_000_000  # elements of lists that become tuples
+MOST_NAMES = 10_000
+MOST_ARGUMENTS = 16
+MOST_SIDES = 16
 
 
 class Inert:
     """Stands for an object of a class that is not looked up. Its type has that one's name."""
 
-    def __new__(cls, *_arguments, **_named):
-        return super().__new__(cls)
 
-    def __init__(self, *_arguments, **_named):
-        pass
+NOTHING = Inert()
 
-    def __call__(self, *_arguments, **_named):
-        return self
+
+class Code:
+    """A file, of which a pickle may have so much."""
+
+    def __init__(self, f):
+        self.f, self.left = f, MOST_CODE
+
+    def counted(self, data):
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError("what it is made of is too long")
+        return data
+
+    def read(self, count):
+        return self.counted(self.f.read(min(count, MOST_CODE + 1)))
+
+    def readline(self):
+        return self.counted(self.f.readline(MOST_CODE + 1))
 
 
 class Storage(NamedTuple):
@@ -69,9 +95,15 @@ class Pending(NamedTuple):
     def tensor(self):
         """Raises ValueError where the file does not hold all of it."""
         numbers = (self.storage.start, self.offset, *self.size, *self.stride)
-        if len(self.size) != len(self.stride) or not all(type(n) is int and n >= 0 for n in numbers):
+        if (
+            len(self.size) != len(self.stride)
+            or len(self.size) > MOST_SIDES
+            or not all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+        ):
             raise ValueError("its size and strides are none")
-        raw = self.storages[self.storage.key]
+        raw = self.storages.get(self.storage.key)
+        if raw is None:
+            raise ValueError("its storage is not there")
         dtype = self.storage.dtype
         held = len(raw) // torch.empty(0, dtype=dtype).element_size()
         first = self.storage.start + self.offset
@@ -85,7 +117,8 @@ class Pending(NamedTuple):
 
 
 def is_plain(key):
-    return isinstance(key, (str, int, float, bool, type(None)))
+    """Whether a dict may have such a key: not one whose hash takes long, or that may be another's."""
+    return isinstance(key, (str, float, bool, type(None))) or (isinstance(key, int) and abs(key) < 2**60)
 
 
 def parameter(data, *_state):
@@ -96,9 +129,11 @@ class Unpickler(pickle._Unpickler):
     """That of Python and not of C, whose steps can be replaced one by one."""
 
     def __init__(self, f, storages):
-        super().__init__(f, encoding="utf-8")
+        super().__init__(Code(f), encoding="utf-8")
         self.storages = storages
+        self.sizes = {}  # bytes of an element of a storage, by its key
         self.copied = 0
+        self.classes = {}
         self.named = {
             ("collections", "OrderedDict"): self.ordered_dict,
             ("torch", "Size"): self.copy,
@@ -109,7 +144,12 @@ class Unpickler(pickle._Unpickler):
         } | {("torch", name): dtype for name, dtype in DTYPES.items()}
 
     def find_class(self, module, name):
-        return self.named.get((module, name)) or type(name, (Inert,), {"__module__": module})
+        known = self.named.get((module, name)) or self.classes.get((module, name))
+        if known is None:
+            if len(self.classes) == MOST_NAMES:
+                raise ValueError("it names too many classes")
+            known = self.classes[module, name] = type(name, (Inert,), {"__module__": module})
+        return known
 
     def copy(self, items=()):
         """A tuple of a list, of which a small file could ask for very many."""
@@ -121,20 +161,61 @@ class Unpickler(pickle._Unpickler):
     def ordered_dict(self, items=()):
         return {key: value for key, value in self.copy(items) if is_plain(key)}
 
-    def tensor(self, storage, offset, size, stride, *_state):
-        if not isinstance(storage, Storage):
-            return type("tensor", (Inert,), {"__module__": "torch"})()
+    def tensor(self, storage, offset, size, stride, *state):
+        is_negated = len(state) > 2 and state[2]  # or conjugated
+        if not isinstance(storage, Storage) or is_negated:
+            return self.find_class("torch", "Tensor")()
         return Pending(self.storages, storage, offset, self.copy(size), self.copy(stride))
 
     def persistent_load(self, identity):
         if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) > 1:
             return identity[1]  # a class, with its source behind it
-        if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
+        if not isinstance(identity, tuple) or not 5 <= len(identity) <= 6 or identity[0] != "storage":
             return Inert()
         _, dtype, key, _place, _count, *view = identity
-        if not isinstance(dtype, torch.dtype):
+        if not isinstance(key, str):
             return Inert()
-        return Storage(str(key), dtype, view[0][1] if view and view[0] else 0)
+        if not isinstance(dtype, torch.dtype):
+            self.sizes[key] = OTHER_SIZES.get(getattr(dtype, "__name__", ""), 0)
+            return Inert()
+        self.sizes[key] = torch.empty(0, dtype=dtype).element_size()
+        return Storage(key, dtype, view[0][1] if view and view[0] else 0)
+
+    def call(self, function, arguments):
+        """Pushes what one of our functions gives, or an object that does nothing."""
+        if isinstance(function, type) and issubclass(function, Inert):
+            self.stack.append(function())
+        elif function not in self.named.values():
+            self.stack.append(Inert())
+        elif not isinstance(arguments, tuple) or len(arguments) > MOST_ARGUMENTS:
+            raise ValueError("it calls something with arguments that are none")
+        else:
+            self.stack.append(function(*arguments))
+
+    def reduce(self):
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.call(function, arguments)
+
+    def new_named(self):
+        self.stack.pop()
+        self.reduce()
+
+    def new_marked(self):
+        function, *arguments = self.pop_mark()
+        self.call(function, tuple(arguments))
+
+    def instance(self):
+        module, name = (self.readline()[:-1].decode() for _ in range(2))
+        self.call(self.find_class(module, name), tuple(self.pop_mark()))
+
+    def remember(self):
+        index = int(self.readline()[:-1])
+        if not 0 <= index < 2**32:
+            raise ValueError("it remembers something at a place that is none")
+        self.memo[index] = self.stack[-1]
+
+    def refuse(self):
+        raise ValueError("it has what torch.save does not write")
 
     def fill_dict(self):
         items = self.pop_mark()
@@ -167,7 +248,7 @@ class Unpickler(pickle._Unpickler):
 
     def make_frozen_set(self):
         self.pop_mark()
-        self.stack.append(Inert())
+        self.stack.append(NOTHING)
 
     dispatch = pickle._Unpickler.dispatch | {
         pickle.BUILD[0]: lambda self: self.stack.pop(),  # the state of what has none here
@@ -177,7 +258,17 @@ class Unpickler(pickle._Unpickler):
         pickle.APPEND[0]: append_item,
         pickle.APPENDS[0]: fill_list,
         pickle.ADDITEMS[0]: lambda self: self.pop_mark(),
+        pickle.EMPTY_SET[0]: lambda self: self.stack.append(NOTHING),
         pickle.FROZENSET[0]: make_frozen_set,
+        pickle.REDUCE[0]: reduce,
+        pickle.NEWOBJ[0]: reduce,
+        pickle.NEWOBJ_EX[0]: new_named,
+        pickle.OBJ[0]: new_marked,
+        pickle.INST[0]: instance,
+        pickle.PUT[0]: remember,
+        pickle.BYTEARRAY8[0]: refuse,
+        pickle.NEXT_BUFFER[0]: refuse,
+        pickle.READONLY_BUFFER[0]: refuse,
     }
 
 
@@ -217,23 +308,14 @@ def read_older(data):
     if not load().get("little_endian"):
         raise ValueError("its bytes are in another order")
     reader = Unpickler(f, storages)
-    sizes = {}  # of an element, by the storage's key
-    load_storage = reader.persistent_load
-
-    def persistent_load(identity):
-        storage = load_storage(identity)
-        if isinstance(storage, Storage):
-            sizes[storage.key] = torch.empty(0, dtype=storage.dtype).element_size()
-        return storage
-
-    reader.persistent_load = persistent_load
     content = reader.load()
     for key in load():
-        if not isinstance(key, str):
-            raise ValueError("a storage has no name")
+        size = reader.sizes.get(key, 0) if isinstance(key, str) else 0
+        if size == 0:
+            raise ValueError("it has a storage of a type that is not known")
         (count,) = struct.unpack("<q", f.read(8))
-        raw = f.read(max(count, 0) * sizes[key])
-        if len(raw) != count * sizes[key]:
+        raw = f.read(max(count, 0) * size)
+        if len(raw) != count * size:
             raise ValueError("it is cut short")
         storages[key] = bytearray(raw)
     return content
@@ -269,5 +351,5 @@ def damaged(error):
 
 def name_of(value):
     """What messages call the type of a value."""
-    kind = type(value)
+    kind = torch.Tensor if isinstance(value, Pending) else type(value)
     return f"pickled {kind.__module__}.{kind.__name__}" if isinstance(value, Inert) else kind.__name__

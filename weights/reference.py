@@ -29,6 +29,8 @@ SIDES = {"seed": (17, 32), "seed_depthwise": (17, 32), "xception": (71, 16384)}
 WIDTHS = 1e-3, 16.0  # from, to
 MIDDLE_REPEATS = 8
 MOST_CLASSES = 2**24
+# At width 1, with the classes of the published networks.
+PARAMETERS = {"seed": 70_495_548, "seed_depthwise": 9_763_980, "xception": 22_855_952}
 
 
 def scale_channels(base, width):

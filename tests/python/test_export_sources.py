@@ -195,6 +195,18 @@ class Sources(exporting.ExportTest):
         long = b"(" + b"N" * 10**6 + b"lq\0"
         size = b"ctorch\nSize\nh\0\x85R"
         self.assert_inert(long + size * 100, "copied over and over")
+        # Arguments that would be copied with every call, of ours and of others; a call of what is none.
+        for name in (b"ctorch\nSize\n", b"cm\nX\n", b"ctorch\nFloatStorage\n", b"N"):
+            self.assert_inert(long.replace(b"l", b"t") + (name + b"h\0R0") * 50_000 + b"N", "export.py: ")
+            self.assert_inert(name + b"h\0" if name == b"N" else name + b"N\x81", "export.py: ")
+        # A length before what is not there, and a name that is 2^30 long where it is written out.
+        self.assert_inert(b"\x96" + struct.pack("<Q", 6 << 30), "does not write")
+        self.assert_inert(b")q\0" + b"h\0h\0\x86q\0" * 30 + b"ctorch\nFloatStorage\nX\7\0\0\0storageh\0NNtQ", "export.py: ")
+        # Keys that all have one hash, and classes without end.
+        keys = b"".join(b"L%dL\nN" % (i * (2**61 - 1)) for i in range(1, 20_000))
+        self.assert_inert(b"}(" + keys + b"u", "no tensors")
+        self.assert_inert(b"".join(b"cm\nX%d\n0" % i for i in range(20_000)) + b"N", "too many classes")
+        self.assert_inert(b"X" + struct.pack("<I", 9 << 20) + b"x" * (9 << 20), "too long")
         # An escape sequence of a terminal.
         self.assert_inert(b"cm\n\x1b[31mX\n)R", "pickled m.\\x1b[31mX")
 
@@ -225,6 +237,13 @@ class Sources(exporting.ExportTest):
             for name in whole.namelist():
                 archive.writestr(name, whole.read(name))
         self.assert_refused(run_export(short, "-o", self.output), 3, "no PyTorch file")
+
+    def test_a_network_larger_than_its_tensors(self):
+        one = torch.zeros(65536, 1)
+        for change in ({"fc.0.weight": one, "fc.1.weight": one}, {"feature.0.weight": one[:512]},
+                       {f"fc.{i}.weight": one[:16].reshape(4, 4) for i in range(100)}):  # fmt: skip
+            state = {name: t for name, t in self.state.items() if not name.startswith("fc.")}
+            self.assert_refused(self.export(state | change), 3, "export.py: ")
 
     def test_tensors_that_share_their_storage(self):
         flat = torch.arange(50.0)
