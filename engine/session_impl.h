@@ -12,8 +12,7 @@
 
 namespace xception {
 
-// Hidden: Session is for programs to see, and this is not.
-struct __attribute__((visibility("hidden"))) Session::Impl {
+struct Session::Impl {
   Impl() = default;
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;

@@ -256,7 +256,7 @@ class Session {
   Result<std::vector<double>> time_network(int runs);
 
  private:
-  struct Impl;
+  struct [[gnu::visibility("hidden")]] Impl;
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
