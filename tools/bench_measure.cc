@@ -18,10 +18,10 @@
 
 #include "bench_report.h"
 #include "engine/atomic_file.h"
+#include "engine/decimal.h"
 #include "message.h"
 #include "statistics.h"
 #include "stopwatch.h"
-#include "table.h"
 #include "xception/image.h"
 
 namespace xception::bench {
@@ -67,7 +67,7 @@ ordered_json latency(const std::vector<double>& times, const std::vector<double>
   result["mean"] = 1e3 * sum / static_cast<double>(times.size());
   result["p50"] = 1e3 * percentile_of(times, 50);
   for (const double percentile : percentiles) {
-    result['p' + cli::shortest(percentile)] = 1e3 * percentile_of(times, percentile);
+    result['p' + decimal(percentile)] = 1e3 * percentile_of(times, percentile);
   }
   return result;
 }

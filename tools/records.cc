@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "engine/decimal.h"
 #include "message.h"
 #include "table.h"
 
@@ -16,7 +17,7 @@ using Json = nlohmann::ordered_json;
 
 // `value` as a double, which JSON then prints with as few digits.
 double shortest_double(float value) {
-  const std::string text = shortest(value);
+  const std::string text = decimal(value);
   double wide = 0;
   std::from_chars(text.data(), text.data() + text.size(), wide);
   return wide;
@@ -49,7 +50,7 @@ class TextFormatter : public Formatter {
     for (const Ranked& ranked : record.top) {
       text += text.empty() ? name : std::string(width, ' ');
       const std::string score =
-          scores_ == Scores::kProb ? fixed(ranked.prob, 4) : shortest(ranked.logit);
+          scores_ == Scores::kProb ? fixed(ranked.prob, 4) : decimal(ranked.logit);
       const std::string* label = label_of(facts_, ranked.index);
       text += "  " + std::string(7 - std::min<std::size_t>(7, score.size()), ' ') + score + "  ";
       text += label == nullptr ? "class " + std::to_string(ranked.index) : printable(*label);
@@ -145,7 +146,7 @@ class CsvFormatter : public Formatter {
         const Ranked& top = record.top[rank];
         const std::string* label = label_of(facts_, top.index);
         ranked = {std::to_string(rank + 1), std::to_string(top.index),
-                  label == nullptr ? "" : *label, shortest(top.prob), shortest(top.logit)};
+                  label == nullptr ? "" : *label, decimal(top.prob), decimal(top.logit)};
       }
       text += row({record.input, "ok", ranked[0], ranked[1], ranked[2], ranked[3], ranked[4],
                    facts_.model, facts_.arch, facts_.device, facts_.precision, record.decoder,

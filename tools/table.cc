@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdio>
 
 #include "message.h"
@@ -16,17 +15,7 @@ std::string number(const char* format, double value, int decimals) {
   return text.data();
 }
 
-template <class T>
-std::string shortest_of(T value) {
-  std::array<char, 64> text{};  // a double takes 24
-  char* end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
-}
-
 }  // namespace
-
-std::string shortest(float value) { return shortest_of(value); }
-std::string shortest(double value) { return shortest_of(value); }
 
 std::string fixed(double value, int decimals) { return number("%.*f", value, decimals); }
 

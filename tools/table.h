@@ -30,10 +30,6 @@ class Table {
 // RFC 4180. Without the end of the line.
 std::string csv_row(const std::vector<std::string>& cells);
 
-// The shortest decimal number that reads back as `value`.
-std::string shortest(float value);
-std::string shortest(double value);
-
 // "1.234" with this many decimals; "1.2e-06" with this many digits behind the point.
 std::string fixed(double value, int decimals);
 std::string scientific(double value, int decimals);

@@ -94,12 +94,7 @@ def unwrap(content, say):
 
 
 def advice(value):
-    if not isinstance(value, pickled.Inert):
-        return ""
-    return (
-        "; pickled code is not run: save module.state_dict() instead, or pass --trust if you trust "
-        "whoever made the file"
-    )
+    return f"; pickled code is not run: {pickled.ADVICE}" if isinstance(value, pickled.Inert) else ""
 
 
 def epsilon_of(module):

@@ -35,6 +35,7 @@ DTYPES = {
 }
 OLDER_MAGIC = 0x1950A86A20F9469CFC6C
 OLDER_PROTOCOL = 1001
+ADVICE = "save module.state_dict() instead, or pass --trust if you trust whoever made the file"
 # Bytes of an element of storages that are passed over, which an older file has in between.
 OTHER_SIZES = {
     "ComplexFloatStorage": 8,
@@ -281,8 +282,7 @@ def read_zip(data):
             raise ValueError("there is no data.pkl in it")
         if f"{prefix}constants.pkl" in entries:
             raise Refused(
-                "it is a TorchScript archive, whose code runs where it is read; save "
-                "module.state_dict() instead, or pass --trust if you trust whoever made the file"
+                f"it is a TorchScript archive, whose code runs where it is read: {ADVICE}"
             )
         if sum(entry.file_size for entry in entries.values()) > len(data):
             raise ValueError("what is in it is larger than the file")
@@ -333,20 +333,16 @@ def load(path, trust):
         return read_zip(data) if data.startswith(b"PK") else read_older(data)
     except (OSError, Refused):
         raise
-    except (AttributeError, ImportError) as error:
-        if not trust:
-            raise damaged(error) from error
-        raise Refused(
-            f"it needs code that is not here ({error}); put it on PYTHONPATH, or save "
-            "module.state_dict() instead"
-        ) from error
     except Exception as error:  # a damaged file fails in as many ways as pickle has opcodes
-        raise damaged(error) from error
-
-
-def damaged(error):
-    text = (str(error).splitlines() or [""])[0][:200]
-    return Refused(f"it is no PyTorch file, or is damaged ({type(error).__name__}: {text})")
+        if trust and isinstance(error, (AttributeError, ImportError)):
+            raise Refused(
+                f"it needs code that is not here ({error}); put it on PYTHONPATH, or save "
+                "module.state_dict() instead"
+            ) from error
+        text = (str(error).splitlines() or [""])[0][:200]
+        raise Refused(
+            f"it is no PyTorch file, or is damaged ({type(error).__name__}: {text})"
+        ) from error
 
 
 def name_of(value):
