@@ -7,7 +7,7 @@ include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 configure_command(command "${CMAKE_CURRENT_LIST_DIR}/consumer"
   "-DXCEPTION_SOURCE_DIR=${SOURCE_DIR}" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=
   -DXCEPTION_CUDA_ARCHITECTURES=75-virtual -DCMAKE_CUDA_FLAGS_DEBUG=-G)
-write_service()
+write_services()
 run(${command})
 run("${CMAKE_COMMAND}" --build "${BINARY_DIR}" -j 2)
 run("${BINARY_DIR}/programs/consumer")
@@ -17,3 +17,4 @@ if(libraries MATCHES "libcud|libcublas|libnpp")
 endif()
 message(STATUS "${output}")
 check_service("${BINARY_DIR}/programs/service")
+check_service("${BINARY_DIR}/programs/service_c")

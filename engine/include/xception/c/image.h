@@ -1,0 +1,63 @@
+// <xception/image.h> for C, but for pictures that give their memory to others and .npy files;
+// <xception/c/types.h> says how to read it.
+#ifndef XCEPTION_C_IMAGE_H
+#define XCEPTION_C_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "xception/c/types.h"
+
+#pragma GCC visibility push(default)  // what programs see of the shared library
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// 8-bit RGB, row-major, three bytes a pixel. The pixels may be written, the rest is to be read. The
+// functions below make them, and take no others.
+typedef struct xception_image {
+  int width;
+  int height;
+  uint8_t* pixels;
+  const char* decoder;  // "" where it was not decoded
+  const char* const* warnings;
+  size_t warning_count;
+} xception_image;
+
+typedef struct xception_decode_options {
+  int64_t max_pixels;  // 0: xception::kMaxPixels
+  bool apply_exif;
+  void (*before_allocating)(void* context, int64_t bytes);  // may be null
+  void* context;
+} xception_decode_options;
+
+// A black picture, to be filled with pixels that the program has. Both sides positive, at most
+// xception::kMaxPixels.
+XCEPTION_NODISCARD const xception_status* xception_image_make(int width, int height,
+                                                              xception_image** image);
+// `options` may be null.
+XCEPTION_NODISCARD const xception_status* xception_image_decode(
+    const void* bytes, size_t size, const xception_decode_options* options, xception_image** image);
+XCEPTION_NODISCARD const xception_status* xception_image_decode_file(
+    const char* path, const xception_decode_options* options, xception_image** image);
+XCEPTION_NODISCARD const xception_status* xception_image_resize(
+    const xception_image* image, int width, int height, xception_interpolation interpolation,
+    xception_image** resized);
+XCEPTION_NODISCARD const xception_status* xception_image_fit(const xception_image* image,
+                                                             const xception_preprocess* preprocess,
+                                                             xception_image** fitted);
+void xception_image_free(xception_image* image);
+
+XCEPTION_NODISCARD const xception_status* xception_normalise(const uint8_t* src, int64_t pixels,
+                                                             const xception_preprocess* preprocess,
+                                                             float* dst);
+
+#ifdef __cplusplus
+}
+#endif
+
+#pragma GCC visibility pop
+
+#endif

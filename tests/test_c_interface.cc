@@ -1,0 +1,492 @@
+// The C interface gives what the C++ one gives, refuses what only C lets through, and leaves
+// nothing.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "allocations.h"
+#include "model_fixture.h"
+#include "session_fixture.h"
+#include "temp_dir.h"
+#include "testing.h"
+#include "xception/c/engine.h"
+#include "xception/c/image.h"
+#include "xception/engine.h"
+#include "xception/image.h"
+
+namespace xception {
+namespace {
+
+// A failure, whose code and message are looked at, and its end.
+void check_fails(const xception_status* status, xception_code code, const std::string& message) {
+  INFO(xception_status_message(status));
+  CHECK(xception_status_code(status) == code);
+  CHECK_THAT(xception_status_message(status), containing(message));
+  xception_status_free(status);
+}
+
+void check_invalid(const xception_status* status, const std::string& message) {
+  check_fails(status, XCEPTION_INVALID_ARGUMENT, message);
+}
+
+void require_ok(const xception_status* status) {
+  INFO(xception_status_message(status));
+  REQUIRE(status == nullptr);
+}
+
+// A small network and a session of it, by either interface.
+struct BothSessions {
+  explicit BothSessions(Random& random) : bytes(seed_fixture(random).bytes()) {
+    require_ok(xception_model_load_memory(bytes.data(), bytes.size(), nullptr, &model));
+    xception_session_options options = xception_session_default_options();
+    options.device = "cpu";
+    options.batch = 2;
+    options.threads = 1;
+    require_ok(xception_session_create(model, &options, &session));
+    cpp.emplace(create(load(bytes), {.device = "cpu", .batch = 2, .threads = 1}));
+    info = xception_session_get_info(session);
+    logits.resize(static_cast<std::size_t>(info->logits.n * info->logits.c));
+  }
+  ~BothSessions() {
+    xception_session_free(session);
+    xception_model_free(model);
+  }
+  BothSessions(const BothSessions&) = delete;
+  BothSessions& operator=(const BothSessions&) = delete;
+
+  xception_images images(const void* data, xception_type type, xception_layout layout) const {
+    return {data, type, layout, info->input};
+  }
+  Shape shape() const { return cpp->info().input; }
+
+  std::string bytes;
+  xception_model* model = nullptr;
+  xception_session* session = nullptr;
+  const xception_session_info* info = nullptr;
+  std::optional<Session> cpp;
+  std::vector<float> logits;
+};
+
+Shape to_shape(const xception_shape& shape) { return {shape.n, shape.h, shape.w, shape.c}; }
+
+void check_same(const xception_preprocess& c, const Preprocess& cpp) {
+  CHECK(c.size == cpp.size);
+  CHECK(c.keep_min == cpp.keep_min);
+  CHECK(c.keep_max == cpp.keep_max);
+  CHECK(static_cast<int>(c.mode) == static_cast<int>(cpp.mode));
+  CHECK(c.crop_pct == cpp.crop_pct);
+  CHECK(static_cast<int>(c.interpolation) == static_cast<int>(cpp.interpolation));
+  CHECK(std::memcmp(c.mean, cpp.mean.data(), sizeof c.mean) == 0);
+  CHECK(std::memcmp(c.std, cpp.std.data(), sizeof c.std) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("C: every name is that of the C++ value") {
+  for (int code = XCEPTION_OK; code <= XCEPTION_INTERNAL; ++code) {
+    CHECK(xception_code_name(static_cast<xception_code>(code)) ==
+          std::string(code_name(static_cast<Code>(code))));
+  }
+  CHECK(xception_code_name(XCEPTION_BAD_IMAGE) == std::string("bad_image"));
+  CHECK(xception_precision_name(XCEPTION_FP32) == std::string("fp32"));
+  CHECK(xception_precision_name(XCEPTION_BF16) == std::string("bf16"));
+  CHECK(xception_precision_name(XCEPTION_FP16) == std::string("fp16"));
+  CHECK(xception_precision_name(XCEPTION_TF32) == std::string("tf32"));
+  CHECK(xception_status_code(nullptr) == XCEPTION_OK);
+  CHECK(xception_status_message(nullptr) == std::string());
+  xception_status_free(nullptr);
+  xception_model_free(nullptr);
+  xception_session_free(nullptr);
+  xception_image_free(nullptr);
+  xception_device_list_free(nullptr);
+}
+
+TEST_CASE("C: a model tells what it is") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random, {.classes = 3});
+  fixture.metadata["xception.labels"] = R"(["ant", "bee", "cow"])";
+  fixture.metadata["xception.preprocess"] =
+      R"({"size": 24, "resize_mode": "border", "interpolation": "bilinear", "crop_pct": 0.5,
+          "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})";
+  const std::string bytes = fixture.bytes();
+  const ModelInfo& cpp = load(bytes)->info();
+  xception_model* model = nullptr;
+  const xception_model_options options = {"seed_depthwise", false};
+  require_ok(xception_model_load_memory(bytes.data(), bytes.size(), &options, &model));
+  const xception_model_info* info = xception_model_get_info(model);
+  CHECK(info->file == std::string("(memory)"));
+  CHECK(info->arch == std::string("seed_depthwise"));
+  CHECK(info->has_head);
+  REQUIRE(info->classes == 3);
+  CHECK(info->labels[0] == std::string("ant"));
+  CHECK(info->labels[2] == std::string("cow"));
+  CHECK(info->parameters == cpp.parameters);
+  CHECK(info->min_side == cpp.min_side);
+  CHECK(info->max_side == cpp.max_side);
+  check_same(info->preprocess, cpp.preprocess);
+  xception_model_free(model);
+}
+
+TEST_CASE("C: models that are none are refused, and so is what is not there") {
+  xception_model* model = nullptr;
+  check_fails(xception_model_load("/no/such/file", nullptr, &model), XCEPTION_NOT_FOUND,
+              "/no/such/file");
+  check_fails(xception_model_load_memory("text", 4, nullptr, &model), XCEPTION_BAD_MODEL, "");
+  check_invalid(xception_model_load(nullptr, nullptr, &model), "path is null");
+  check_invalid(xception_model_load("x", nullptr, nullptr), "model is null");
+  check_invalid(xception_model_load_memory(nullptr, 4, nullptr, &model), "bytes is null");
+  CHECK(model == nullptr);
+  xception_session* session = nullptr;
+  check_invalid(xception_session_create(nullptr, nullptr, &session), "model is null");
+  CHECK(session == nullptr);
+}
+
+TEST_CASE("C: options of a session arrive") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  xception_model* model = nullptr;
+  require_ok(xception_model_load_memory(bytes.data(), bytes.size(), nullptr, &model));
+  xception_session_options options = xception_session_default_options();
+  CHECK(options.device == std::string("auto"));
+  CHECK(options.batch == 1);
+  CHECK(options.fuse);
+  CHECK(options.cuda_graph);
+  CHECK_FALSE(options.spin_wait);
+  xception_session* session = nullptr;
+  options = {"reference", XCEPTION_FP32, 3, 17, 20, 0, false, true, false};
+  require_ok(xception_session_create(model, &options, &session));
+  const xception_session_info* info = xception_session_get_info(session);
+  const Session cpp = create(
+      load(bytes), {.device = "reference", .batch = 3, .height = 17, .width = 20, .fuse = false});
+  CHECK(info->device == std::string("reference"));
+  CHECK(to_shape(info->input) == Shape{3, 17, 20, 3});
+  CHECK(to_shape(info->logits) == cpp.info().logits);
+  CHECK(info->precision == XCEPTION_FP32);
+  CHECK(info->threads == cpp.info().threads);
+  CHECK(info->runs_in_flight == cpp.info().runs_in_flight);
+  CHECK(info->arena_bytes == cpp.info().arena_bytes);
+  CHECK(info->parameter_bytes == cpp.info().parameter_bytes);
+  REQUIRE(info->layer_count == cpp.info().layers.size());
+  for (std::size_t i = 0; i < info->layer_count; ++i) {
+    const xception_layer_info& layer = info->layers[i];
+    const LayerInfo& expected = cpp.info().layers[i];
+    CHECK(layer.name == expected.name);
+    CHECK(layer.operation == expected.operation);
+    CHECK(layer.implementation == expected.implementation);
+    REQUIRE(layer.input_count == expected.inputs.size());
+    CHECK(to_shape(layer.inputs[layer.input_count - 1]) == expected.inputs.back());
+    CHECK(to_shape(layer.output) == expected.output);
+    CHECK(layer.macs == expected.macs);
+    CHECK(layer.parameter_bytes == expected.parameter_bytes);
+    CHECK(layer.input_bytes == expected.input_bytes);
+    CHECK(layer.output_bytes == expected.output_bytes);
+    CHECK(layer.arena_offset == expected.arena_offset);
+  }
+  xception_session_free(session);
+
+  session = nullptr;
+  options = xception_session_default_options();
+  options.threads = -1;
+  check_invalid(xception_session_create(model, &options, &session), "threads");
+  options = xception_session_default_options();
+  options.device = nullptr;
+  check_invalid(xception_session_create(model, &options, &session), "device is null");
+  options = xception_session_default_options();
+  options.precision = static_cast<xception_precision>(4);
+  check_invalid(xception_session_create(model, &options, &session), "xception_precision: 4");
+  CHECK(session == nullptr);
+  xception_model_free(model);
+}
+
+TEST_CASE("C: a session gives the logits that C++ gives") {
+  XC_RANDOM(random);
+  BothSessions both(random);
+  const std::vector<std::uint8_t> samples = pixels(random, both.shape());
+  const Values values = pictures(random, both.shape());
+  const Values expected_of_samples = run(*both.cpp, samples);
+  const Values expected = run(*both.cpp, values);
+  const Values expected_nchw = run(*both.cpp, values, Layout::kNCHW);
+  REQUIRE(expected != expected_nchw);
+  xception_model_free(both.model);  // sessions do without
+  both.model = nullptr;
+
+  const auto run_on = [&](const xception_images& images) {
+    require_ok(xception_session_run(both.session, &images, both.logits.data(), both.logits.size()));
+    return Values(both.logits.begin(), both.logits.end());
+  };
+  CHECK(run_on(both.images(samples.data(), XCEPTION_UINT8, XCEPTION_NHWC)) == expected_of_samples);
+  CHECK(run_on(both.images(values.data(), XCEPTION_FLOAT32, XCEPTION_NHWC)) == expected);
+  CHECK(run_on(both.images(values.data(), XCEPTION_FLOAT32, XCEPTION_NCHW)) == expected_nchw);
+
+  const xception_images images = both.images(samples.data(), XCEPTION_UINT8, XCEPTION_NHWC);
+  require_ok(xception_session_submit(both.session, &images));
+  both.logits.assign(both.logits.size(), 0.0F);
+  require_ok(xception_session_collect(both.session, both.logits.data(), both.logits.size()));
+  CHECK(both.logits == expected_of_samples);
+
+  xception_preprocess preprocess = {};
+  Preprocess same;
+  for (std::size_t c = 0; c < 3; ++c) {
+    preprocess.mean[c] = same.mean[c] = 0.25F;
+    preprocess.std[c] = same.std[c] = 2.0F;
+  }
+  require_ok(xception_session_set_normalisation(both.session, &preprocess));
+  REQUIRE(both.cpp->set_normalisation(same).ok());
+  const Values normalised_otherwise = run(*both.cpp, samples);
+  CHECK(normalised_otherwise != expected_of_samples);
+  CHECK(run_on(images) == normalised_otherwise);
+
+  std::vector<float> probabilities(both.logits.size());
+  std::vector<float> expected_probabilities(both.logits.size());
+  require_ok(xception_softmax(both.logits.data(), both.info->logits.n, both.info->logits.c,
+                              probabilities.data()));
+  REQUIRE(softmax({both.logits.data(), both.cpp->info().logits},
+                  {expected_probabilities.data(), both.cpp->info().logits})
+              .ok());
+  CHECK(probabilities == expected_probabilities);
+}
+
+TEST_CASE("C: what a session cannot run is refused") {
+  XC_RANDOM(random);
+  BothSessions both(random);
+  const std::vector<std::uint8_t> samples = pixels(random, both.shape());
+  xception_images images = both.images(samples.data(), XCEPTION_UINT8, XCEPTION_NHWC);
+  float* logits = both.logits.data();
+  const std::size_t count = both.logits.size();
+  const auto run_fails = [&](const std::string& message) {
+    check_invalid(xception_session_run(both.session, &images, logits, count), message);
+  };
+  check_invalid(xception_session_run(nullptr, &images, logits, count), "session is null");
+  check_invalid(xception_session_run(both.session, nullptr, logits, count), "images is null");
+  check_invalid(xception_session_run(both.session, &images, nullptr, count), "logits");
+  check_invalid(xception_session_run(both.session, &images, logits, count - 1),
+                "room for 13 values, not for 14");
+  check_invalid(xception_session_collect(both.session, logits, count), "nothing was submitted");
+  check_invalid(xception_session_collect(both.session, logits, count + 1), "room for 15");
+  check_invalid(xception_session_submit(nullptr, &images), "session is null");
+  check_fails(xception_session_enqueue(both.session, &images, logits, count, nullptr),
+              XCEPTION_UNSUPPORTED, "");
+  check_invalid(xception_session_set_normalisation(both.session, nullptr), "preprocess is null");
+  check_invalid(xception_softmax(nullptr, 1, 2, logits), "memory");
+  images.layout = XCEPTION_NCHW;
+  run_fails("NHWC");
+  images.layout = static_cast<xception_layout>(-1);
+  run_fails("xception_layout: ");
+  images = both.images(samples.data(), static_cast<xception_type>(2), XCEPTION_NHWC);
+  run_fails("xception_type: 2");
+  images = both.images(samples.data(), XCEPTION_UINT8, XCEPTION_NHWC);
+  images.shape.n = 1;
+  run_fails("images have shape 1x32x32x3");
+}
+
+namespace {
+
+struct Seen {
+  std::vector<std::string> names;
+  std::size_t values = 0;
+  std::string stop_at;
+};
+
+xception_code see(void* context, const xception_layer_info* layer, const float* values,
+                  std::size_t count) {
+  auto& seen = *static_cast<Seen*>(context);
+  seen.names.emplace_back(layer->name);
+  seen.values += values != nullptr ? count : 0;
+  return layer->name == seen.stop_at ? XCEPTION_UNSUPPORTED : XCEPTION_OK;
+}
+
+}  // namespace
+
+TEST_CASE("C: layers are reported, and timed") {
+  XC_RANDOM(random);
+  BothSessions both(random);
+  const Values values = pictures(random, both.shape());
+  const xception_images images = both.images(values.data(), XCEPTION_FLOAT32, XCEPTION_NHWC);
+  const auto run_it = [&] {
+    return xception_session_run(both.session, &images, both.logits.data(), both.logits.size());
+  };
+  std::vector<std::string> names;
+  std::size_t expected_values = 0;
+  for (const Layer& layer : run_layers(*both.cpp, values)) {
+    names.push_back(layer.name);
+    expected_values += layer.values.size();
+  }
+  Seen seen;
+  require_ok(xception_session_set_layer_callback(both.session, see, &seen));
+  require_ok(run_it());
+  CHECK(seen.names == names);
+  CHECK(seen.values == expected_values);
+  seen = {};
+  seen.stop_at = names[2];
+  check_fails(run_it(), XCEPTION_UNSUPPORTED, "the layer callback ended the run at " + names[2]);
+  CHECK(seen.names.size() == 3);
+  require_ok(xception_session_set_layer_callback(both.session, nullptr, nullptr));
+  require_ok(run_it());
+  CHECK(seen.names.size() == 3);
+
+  std::vector<double> seconds(2 * names.size(), -1.0);
+  require_ok(xception_session_profile(both.session, 2, seconds.data(), seconds.size()));
+  CHECK(*std::min_element(seconds.begin(), seconds.end()) >= 0);
+  check_invalid(xception_session_profile(both.session, 2, seconds.data(), seconds.size() - 1),
+                "seconds: there is room");
+  check_invalid(xception_session_profile(both.session, -1, seconds.data(), 0), "-1 runs");
+  seconds.assign(3, -1.0);
+  require_ok(xception_session_time_network(both.session, 2, seconds.data()));
+  CHECK(seconds[1] > 0);
+  CHECK(seconds[2] == -1.0);
+  check_invalid(xception_session_time_network(both.session, 2, nullptr), "seconds is null");
+}
+
+TEST_CASE("C: the devices are those of C++") {
+  const DeviceList expected = list_devices();
+  const xception_device_list* list = nullptr;
+  require_ok(xception_list_devices(&list));
+  REQUIRE(list->device_count == expected.devices.size());
+  for (std::size_t i = 0; i < list->device_count; ++i) {
+    CHECK(list->devices[i].name == expected.devices[i].name);
+    CHECK(list->devices[i].description == expected.devices[i].description);
+    CHECK(list->devices[i].usable == expected.devices[i].usable);
+  }
+  CHECK(list->no_cuda == expected.no_cuda);
+  xception_device_list_free(list);
+  check_invalid(xception_list_devices(nullptr), "list is null");
+}
+
+namespace {
+
+constexpr char kPicture[] = "P6 4 2 255\nabcdefghijklmnopqrstuvwx";
+constexpr char kGray16[] = "P5 1 1 65535\nab";  // which gets a warning
+
+void count_bytes(void* context, std::int64_t bytes) {
+  *static_cast<std::int64_t*>(context) += bytes;
+}
+
+}  // namespace
+
+TEST_CASE("C: pictures are decoded, resized, fitted and normalised as by C++") {
+  const Result<DecodedImage> expected = decode_image(std::as_bytes(std::span(kPicture)));
+  REQUIRE(expected.ok());
+  xception_image* image = nullptr;
+  std::int64_t asked = 0;
+  const xception_decode_options options = {0, true, count_bytes, &asked};
+  require_ok(xception_image_decode(kPicture, sizeof kPicture, &options, &image));
+  CHECK(asked > 0);
+  REQUIRE(image->width == 4);
+  REQUIRE(image->height == 2);
+  CHECK(std::memcmp(image->pixels, "abcdefghijklmnopqrstuvwx", 24) == 0);
+  CHECK(image->decoder == std::string(expected->decoder));
+  CHECK(image->warning_count == 0);
+
+  const auto check_equal = [](const xception_image* made, const Result<Image>& cpp) {
+    REQUIRE(cpp.ok());
+    CHECK(made->width == cpp->width);
+    CHECK(made->height == cpp->height);
+    CHECK(std::memcmp(made->pixels, cpp->pixels.data(), cpp->pixels.size()) == 0);
+    CHECK(made->decoder == std::string());
+    CHECK(made->warning_count == 0);
+  };
+  xception_image* other = nullptr;
+  require_ok(xception_image_decode(kGray16, sizeof kGray16, nullptr, &other));
+  REQUIRE(other->warning_count == 1);
+  CHECK_THAT(other->warnings[0], containing("16-bit gray"));
+  xception_image_free(other);
+  require_ok(xception_image_resize(image, 7, 3, XCEPTION_BILINEAR, &other));
+  check_equal(other, resize(expected->image, 7, 3, Interpolation::kBilinear));
+  xception_image_free(other);
+  const Preprocess preprocess = {
+      .size = 5, .mode = ResizeMode::kBorder, .interpolation = Interpolation::kNearest};
+  xception_preprocess same = {
+      5, 0, 0, XCEPTION_BORDER, 0.8, XCEPTION_NEAREST, {0.5F, 0.5F, 0.5F}, {0.5F, 0.5F, 0.5F}};
+  require_ok(xception_image_fit(image, &same, &other));
+  check_equal(other, fit(expected->image, preprocess));
+  std::vector<float> values(75);
+  std::vector<float> expected_values(75);
+  require_ok(xception_normalise(other->pixels, 25, &same, values.data()));
+  normalise(other->pixels, 25, preprocess, expected_values.data());
+  CHECK(values == expected_values);
+  xception_image_free(other);
+
+  require_ok(xception_image_make(4, 2, &other));
+  CHECK(std::all_of(other->pixels, other->pixels + 24, [](int sample) { return sample == 0; }));
+  std::memcpy(other->pixels, image->pixels, 24);
+  xception_image* fitted = nullptr;
+  require_ok(xception_image_fit(other, &same, &fitted));
+  check_equal(fitted, fit(expected->image, preprocess));
+  xception_image_free(fitted);
+  xception_image_free(other);
+  xception_image_free(image);
+}
+
+TEST_CASE("C: pictures that are none are refused") {
+  xception_image* image = nullptr;
+  const xception_decode_options small = {7, false, nullptr, nullptr};
+  check_fails(xception_image_decode(kPicture, sizeof kPicture, &small, &image), XCEPTION_BAD_IMAGE,
+              "4 x 2");
+  check_fails(xception_image_decode(kPicture, 20, nullptr, &image), XCEPTION_BAD_IMAGE, "");
+  check_fails(xception_image_decode_file("/no/such/file", nullptr, &image), XCEPTION_NOT_FOUND,
+              "/no/such/file");
+  check_invalid(xception_image_decode_file(nullptr, nullptr, &image), "path is null");
+  check_invalid(xception_image_decode(nullptr, 1, nullptr, &image), "bytes is null");
+  check_invalid(xception_image_make(0, 3, &image), "0 x 3");
+  check_invalid(xception_image_make(65536, 65536, &image), "65536 x 65536");
+  check_invalid(xception_image_make(1, 1, nullptr), "null");
+  CHECK(image == nullptr);
+  require_ok(xception_image_make(1, 1, &image));
+  xception_image* other = nullptr;
+  check_invalid(xception_image_resize(image, 0, 1, XCEPTION_BICUBIC, &other), "0 x 1");
+  check_invalid(xception_image_resize(image, 1, 1, static_cast<xception_interpolation>(3), &other),
+                "xception_interpolation: 3");
+  check_invalid(xception_image_resize(nullptr, 1, 1, XCEPTION_BICUBIC, &other), "image is null");
+  xception_preprocess preprocess = {1, 0, 0, XCEPTION_SQUASH, 1, XCEPTION_BICUBIC, {}, {1, 1, 1}};
+  check_invalid(xception_image_fit(image, nullptr, &other), "preprocess is null");
+  preprocess.mode = static_cast<xception_resize_mode>(3);
+  check_invalid(xception_image_fit(image, &preprocess, &other), "xception_resize_mode: 3");
+  check_invalid(xception_normalise(nullptr, 1, &preprocess, nullptr), "src is null");
+  CHECK(other == nullptr);
+  xception_image_free(image);
+}
+
+// The sanitizers' build looks for what is lost. A sort does without the memory that it asks for.
+TEST_CASE("C: an allocation that fails is a status") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  xception_session_options options = xception_session_default_options();
+  options.device = "reference";
+  int failures = 0;
+  std::int64_t ahead = 0;
+  for (bool done = false; !done; ahead += random.integer(1, 40)) {
+    INFO("allocation " << ahead);
+    xception_model* model = nullptr;
+    xception_session* session = nullptr;
+    xception_image* image = nullptr;
+    allocations::fail_after(ahead);
+    const xception_status* status =
+        xception_model_load_memory(bytes.data(), bytes.size(), nullptr, &model);
+    if (status == nullptr) {
+      status = xception_session_create(model, &options, &session);
+    }
+    if (status == nullptr) {
+      status = xception_image_decode(kPicture, sizeof kPicture, nullptr, &image);
+    }
+    done = allocations::cancel_failure();
+    if (status != nullptr) {
+      CHECK_FALSE(done);
+      CHECK(xception_status_code(status) == XCEPTION_OUT_OF_MEMORY);
+      ++failures;
+    }
+    xception_status_free(status);
+    xception_image_free(image);
+    xception_session_free(session);
+    xception_model_free(model);
+  }
+  CHECK(failures > 20);
+  // Where the failure itself finds no memory either.
+  allocations::fail_from(0);
+  const xception_status* status = xception_image_make(1, 1, nullptr);
+  allocations::cancel_failure();
+  CHECK(xception_status_code(status) == XCEPTION_OUT_OF_MEMORY);
+  CHECK_THAT(xception_status_message(status), containing("out of memory"));
+  xception_status_free(status);
+}
+
+}  // namespace xception
