@@ -120,6 +120,7 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string device() const = 0;
   virtual std::string description() const { return {}; }  // of a device that has a name of its own
+  virtual DevicePeak peak() const { return {}; }
   virtual int threads() const = 0;  // of the host that it computes with; steps are prepared on them
 
   // Which values of a graph are float32 whatever the precision: the result at least, that is what
@@ -179,6 +180,8 @@ class Backend {
   virtual Status time_steps(std::size_t slot, std::span<double> seconds) = 0;
   // The same of the plan as a whole, run as start() runs it where nobody looks at single steps.
   virtual Result<double> time_network(std::size_t slot) = 0;
+  // Runs one step so many times, on what stands where it reads: the seconds of them all.
+  virtual Result<double> time_step(std::size_t step, int runs) = 0;
 };
 
 // Weights of a convolution in PyTorch's order, with the affine's scale multiplied in (in double).

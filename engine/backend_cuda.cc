@@ -281,20 +281,44 @@ Status CudaBackend::time_steps(std::size_t index, std::span<double> seconds) {
   });
 }
 
+// The seconds from what `body` puts on the stream first to the end of it, by the device's clock.
+template <class Body>
+Result<double> CudaBackend::time(const Body& body) {
+  const Result<OwnedEvent> begin = make_event(cudaEventDefault);
+  XC_RETURN_IF_ERROR(begin.status());
+  const Result<OwnedEvent> end = make_event(cudaEventDefault);
+  XC_RETURN_IF_ERROR(end.status());
+  XC_RETURN_IF_ERROR(to_status(cudaEventRecord(begin->get(), compute_.get()), "time the network"));
+  XC_RETURN_IF_ERROR(body());
+  XC_RETURN_IF_ERROR(to_status(cudaEventRecord(end->get(), compute_.get()), "time the network"));
+  XC_RETURN_IF_ERROR(wait("time the network"));
+  return seconds_between(*begin, *end);
+}
+
 Result<double> CudaBackend::time_network(std::size_t index) {
   double seconds = 0;
   const Status status = on_device([&]() -> Status {
-    const Result<OwnedEvent> begin = make_event(cudaEventDefault);
-    XC_RETURN_IF_ERROR(begin.status());
-    const Result<OwnedEvent> end = make_event(cudaEventDefault);
-    XC_RETURN_IF_ERROR(end.status());
     XC_RETURN_IF_ERROR(feed_staged(slots_[index]));
-    XC_RETURN_IF_ERROR(
-        to_status(cudaEventRecord(begin->get(), compute_.get()), "time the network"));
-    XC_RETURN_IF_ERROR(launch(nullptr));
-    XC_RETURN_IF_ERROR(to_status(cudaEventRecord(end->get(), compute_.get()), "time the network"));
-    XC_RETURN_IF_ERROR(wait("time the network"));
-    const Result<double> elapsed = seconds_between(*begin, *end);
+    const Result<double> elapsed = time([&] { return launch(nullptr); });
+    XC_RETURN_IF_ERROR(elapsed.status());
+    seconds = *elapsed;
+    return {};
+  });
+  XC_RETURN_IF_ERROR(status);
+  return seconds;
+}
+
+Result<double> CudaBackend::time_step(std::size_t step, int runs) {
+  double seconds = 0;
+  const Status status = on_device([&]() -> Status {
+    XC_RETURN_IF_ERROR(await_enqueued(compute_.get()));
+    awaits_enqueued_ = false;
+    const Result<double> elapsed = time([&]() -> Status {
+      for (int run_number = 0; run_number < runs; ++run_number) {
+        XC_RETURN_IF_ERROR(plan().steps[step]->run());
+      }
+      return {};
+    });
     XC_RETURN_IF_ERROR(elapsed.status());
     seconds = *elapsed;
     return {};

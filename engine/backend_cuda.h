@@ -52,9 +52,10 @@ struct Slot {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(StepContext context, OwnedStream compute, OwnedStream copies,
+  CudaBackend(StepContext context, DevicePeak peak, OwnedStream compute, OwnedStream copies,
               const SessionOptions& options)
       : context_(std::move(context)),
+        peak_(peak),
         compute_(std::move(compute)),
         copies_(std::move(copies)),
         use_graph_(options.cuda_graph),
@@ -65,6 +66,7 @@ class CudaBackend : public Backend {
 
   std::string device() const override { return context_.device.name; }
   std::string description() const override { return context_.device.description; }
+  DevicePeak peak() const override { return peak_; }
   int threads() const override { return 0; }
   int slots() const override { return static_cast<int>(slots_.size()); }
 
@@ -90,6 +92,7 @@ class CudaBackend : public Backend {
   void drain() override;
   Status time_steps(std::size_t index, std::span<double> seconds) override;
   Result<double> time_network(std::size_t index) override;
+  Result<double> time_step(std::size_t step, int runs) override;
 
  private:
   const BoundPlan& plan() const { return plan_; }
@@ -117,6 +120,8 @@ class CudaBackend : public Backend {
   Status feed(const DevicePictures& pictures, Stream stream);
   Status launch(const AfterStep& after);
   Status launch_on(Stream stream, bool capturing);
+  template <class Body>
+  Result<double> time(const Body& body);
   Status await_enqueued(Stream stream);
   Status enqueue_parts(const DevicePictures& pictures, float* result, Stream stream,
                        bool capturing);
@@ -124,6 +129,7 @@ class CudaBackend : public Backend {
   Status wait(const char* what) { return to_status(cudaStreamSynchronize(compute_.get()), what); }
 
   StepContext context_;
+  DevicePeak peak_;
   OwnedStream compute_;
   OwnedStream copies_;
   bool use_graph_;

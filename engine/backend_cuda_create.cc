@@ -107,9 +107,11 @@ Result<std::unique_ptr<Backend>> start(const Device& device, Numeric numeric,
     XC_RETURN_IF_ERROR(started.status());
     cudnn = *std::move(started);
   }
+  const Result<DevicePeak> peak = ask_peak(device, numeric);
+  XC_RETURN_IF_ERROR(peak.status());
   StepContext context = {device, *gpu, numeric, compute->get(), std::move(cudnn)};
   return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(
-      std::move(context), *std::move(compute), *std::move(copies), options));
+      std::move(context), *peak, *std::move(compute), *std::move(copies), options));
 }
 
 // A failure of start(), with the device and what to do.

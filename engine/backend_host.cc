@@ -104,6 +104,15 @@ Result<double> HostBackend::time_network(std::size_t /*slot*/) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+Result<double> HostBackend::time_step(std::size_t step, int runs) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  for (int run_number = 0; run_number < runs; ++run_number) {
+    XC_RETURN_IF_ERROR(run(plan_.steps.subspan(step, 1), nullptr));
+  }
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 Result<std::shared_ptr<std::byte>> allocate_host(std::size_t bytes, Pages pages) {
   constexpr std::size_t kHugePage = std::size_t{2} << 20;
   constexpr std::size_t kCacheLine = 64;

@@ -24,6 +24,7 @@ class HostBackend : public Backend {
   void drain() override {}
   Status time_steps(std::size_t slot, std::span<double> seconds) override;
   Result<double> time_network(std::size_t slot) override;
+  Result<double> time_step(std::size_t step, int runs) override;
 
  protected:
   const BoundPlan& plan() const { return plan_; }

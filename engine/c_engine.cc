@@ -124,6 +124,8 @@ std::unique_ptr<xception_session> make_handle(Session session) {
   handle->info = {
       .device = info.device.c_str(),
       .device_description = info.device_description.c_str(),
+      .peak_flops_per_s = info.peak.flops_per_s,
+      .peak_bytes_per_s = info.peak.bytes_per_s,
       .precision = static_cast<xception_precision>(info.precision),
       .input = to_c(info.input),
       .logits = to_c(info.logits),
@@ -359,6 +361,18 @@ const xception_status* xception_session_time_network(xception_session* session, 
     const Result<std::vector<double>> times = session->session.time_network(runs);
     XC_RETURN_IF_ERROR(times.status());
     std::copy(times->begin(), times->end(), seconds);
+    return {};
+  });
+}
+
+const xception_status* xception_session_time_layer(xception_session* session, size_t layer,
+                                                   int runs, double* seconds) {
+  return c::call([&]() -> Status {
+    XC_RETURN_IF_ERROR(c::need(session, "session"));
+    XC_RETURN_IF_ERROR(c::need(seconds, "seconds"));
+    const Result<double> measured = session->session.time_layer(layer, runs);
+    XC_RETURN_IF_ERROR(measured.status());
+    *seconds = *measured;
     return {};
   });
 }

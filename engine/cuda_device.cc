@@ -5,10 +5,12 @@
 #include <charconv>
 #include <cstdio>
 #include <limits>
+#include <optional>
 #include <set>
 
 #include "engine/backend.h"
 #include "engine/cuda_raii.h"
+#include "kernels/tiles.h"
 
 namespace xception::cuda {
 namespace {
@@ -115,6 +117,55 @@ bool has_code_for(std::string_view targets, int arch) {
 
 std::string capability(int arch) {
   return std::to_string(arch / 10) + '.' + std::to_string(arch % 10);
+}
+
+DevicePeak rated_peak(const BoardRates& board, Numeric numeric) {
+  struct Rates {
+    int arch;
+    int fp32;  // multiply-adds of a multiprocessor and clock
+    int half;  // the same of 16 bits on tensor cores
+  };
+  static constexpr Rates kRates[] = {
+      {75, 64, 512},   {80, 64, 1024},   {86, 128, 512},  {89, 128, 512},
+      {90, 128, 2048}, {100, 128, 4096}, {120, 128, 512},
+  };
+  DevicePeak peak;
+  peak.bytes_per_s = board.memory_bits_per_s / 8;
+  for (const Rates& rates : kRates) {
+    if (rates.arch != board.arch) {
+      continue;
+    }
+    double multiply_adds = rates.fp32;
+    const std::optional<MatrixMath> math = pick_matrix_math(numeric, board.arch);
+    if (math != MatrixMath::kScalarFp32 && math != MatrixMath::kScalarBf16) {
+      multiply_adds =
+          rates.half / (numeric == Numeric::kTf32 ? 2.0 : 1.0) / (board.geforce ? 2.0 : 1.0);
+    }
+    peak.flops_per_s = 2 * multiply_adds * board.multiprocessors * board.clock_hz;
+  }
+  return peak;
+}
+
+Result<DevicePeak> ask_peak(const Device& device, Numeric numeric) {
+  Status status;
+  const auto ask = [&](cudaDeviceAttr attribute) {
+    int value = 0;
+    if (status.ok()) {
+      status = to_status(cudaDeviceGetAttribute(&value, attribute, device.index),
+                         "ask what " + device.name + " can do");
+    }
+    return static_cast<double>(value);
+  };
+  BoardRates board;
+  board.arch = device.arch;
+  board.multiprocessors = static_cast<int>(ask(cudaDevAttrMultiProcessorCount));
+  board.clock_hz = 1e3 * ask(cudaDevAttrClockRate);
+  // Two bits a clock and line: every memory that these GPUs have is of double data rate.
+  board.memory_bits_per_s =
+      2e3 * ask(cudaDevAttrMemoryClockRate) * ask(cudaDevAttrGlobalMemoryBusWidth);
+  board.geforce = device.description.find("GeForce") != std::string::npos;
+  XC_RETURN_IF_ERROR(status);
+  return rated_peak(board, numeric);
 }
 
 Result<Device> find_device(const std::string& name) {

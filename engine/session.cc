@@ -258,6 +258,25 @@ Result<std::vector<double>> Session::time_network(int runs) {
   return times;
 }
 
+Result<double> Session::time_layer(std::size_t layer, int runs) {
+  double seconds = 0;
+  const Status status = impl_->call([&]() -> Status {
+    XC_RETURN_IF_ERROR(check_runs(runs));
+    if (layer >= impl_->steps.size()) {
+      return {Code::kInvalidArgument, "there is no layer " + std::to_string(layer) +
+                                          "; the last is " +
+                                          std::to_string(impl_->steps.size() - 1)};
+    }
+    XC_RETURN_IF_ERROR(impl_->check_idle("a measurement"));
+    const Result<double> measured = impl_->backend->time_step(layer, runs);
+    XC_RETURN_IF_ERROR(measured.status());
+    seconds = *measured;
+    return {};
+  });
+  XC_RETURN_IF_ERROR(status);
+  return seconds;
+}
+
 namespace {
 
 void softmax_row(std::span<const float> logits, float* probabilities) {

@@ -221,6 +221,7 @@ Result<Session> Session::create(std::shared_ptr<const Model> model, const Sessio
 
     impl->info.device = impl->backend->device();
     impl->info.device_description = impl->backend->description();
+    impl->info.peak = impl->backend->peak();
     impl->info.precision = options.precision;
     impl->info.threads = impl->backend->threads();
     impl->info.runs_in_flight = impl->backend->slots();

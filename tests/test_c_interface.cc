@@ -335,6 +335,11 @@ TEST_CASE("C: layers are reported, and timed") {
   CHECK(seconds[1] > 0);
   CHECK(seconds[2] == -1.0);
   check_invalid(xception_session_time_network(both.session, 2, nullptr), "seconds is null");
+  require_ok(xception_session_time_layer(both.session, names.size() - 1, 2, seconds.data() + 2));
+  CHECK(seconds[2] > 0);
+  check_invalid(xception_session_time_layer(both.session, names.size(), 2, seconds.data()),
+                "no layer");
+  check_invalid(xception_session_time_layer(both.session, 0, 2, nullptr), "seconds is null");
 }
 
 TEST_CASE("C: the devices are those of C++") {

@@ -71,6 +71,7 @@ TEST_CASE("a layer callback may not run its session, and may set another callbac
     check_refused(session.collect({logits.data(), info.logits}), Code::kInvalidArgument, refusal);
     check_refused(session.profile(1).status(), Code::kInvalidArgument, refusal);
     check_refused(session.time_network(1).status(), Code::kInvalidArgument, refusal);
+    check_refused(session.time_layer(0, 1).status(), Code::kInvalidArgument, refusal);
     return Status();
   });
   CHECK(same_bits(run(session, images), expected));
@@ -137,6 +138,51 @@ TEST_CASE("the network is timed as often as asked, and gives what it gave") {
   }
 }
 
+TEST_CASE("a layer is timed by itself, and the next run gives what it gave") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random).bytes();
+  for (const char* device : {"cpu", "reference"}) {
+    Session session = create(load(bytes), {.device = device, .batch = 2, .threads = 1});
+    const Values images = pictures(random, session.info().input);
+    const Values expected = run(session, images);
+    const std::size_t layers = session.info().layers.size();
+    for (std::size_t layer = 0; layer < layers; ++layer) {
+      const Result<double> seconds = session.time_layer(layer, 2);
+      REQUIRE(seconds.ok());
+      CHECK(*seconds > 0);
+    }
+    CHECK(*session.time_layer(1, 0) < 1e-3);
+    CHECK(same_bits(run(session, images), expected));
+    check_refused(session.time_layer(layers, 1).status(), Code::kInvalidArgument,
+                  "there is no layer " + std::to_string(layers) + "; the last is " +
+                      std::to_string(layers - 1));
+    REQUIRE(session.submit(TensorView<const float>{images.data(), session.info().input}).ok());
+    check_refused(session.time_layer(0, 1).status(), Code::kInvalidArgument,
+                  "collect the logits of an earlier run before a measurement");
+  }
+}
+
+TEST_CASE("the layer that is timed is the one that was asked for") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.25}).bytes();
+  Session session = create(load(bytes), {.device = "reference", .threads = 1});
+  run(session, pictures(random, session.info().input));
+  const std::vector<LayerInfo>& layers = session.info().layers;
+  const auto costs = [](const LayerInfo& a, const LayerInfo& b) { return a.macs < b.macs; };
+  const auto [least, most] = std::minmax_element(layers.begin(), layers.end(), costs);
+  REQUIRE(most->macs > 50 * least->macs);
+  // Whatever else the machine does, it lets one of ten go undisturbed.
+  const auto quickest = [&](const LayerInfo& layer) {
+    double seconds = 1e9;
+    for (int i = 0; i < 10; ++i) {
+      seconds = std::min(seconds,
+                         *session.time_layer(static_cast<std::size_t>(&layer - layers.data()), 1));
+    }
+    return seconds;
+  };
+  CHECK(quickest(*most) > quickest(*least));
+}
+
 TEST_CASE("fewer runs than none are refused") {
   XC_RANDOM(random);
   const std::string bytes = seed_fixture(random).bytes();
@@ -145,6 +191,8 @@ TEST_CASE("fewer runs than none are refused") {
                 "-1 runs: expected 0 or more");
   check_refused(session.time_network(-2).status(), Code::kInvalidArgument,
                 "-2 runs: expected 0 or more");
+  check_refused(session.time_layer(0, -3).status(), Code::kInvalidArgument,
+                "-3 runs: expected 0 or more");
 }
 
 TEST_CASE("probabilities are those of the logits") {

@@ -268,6 +268,14 @@ TEST_CASE("the network is timed by the device's clock, with a CUDA graph and wit
     REQUIRE(times->size() == 2);
     CHECK(std::min(times->front(), times->back()) > 0);
     CHECK(same_bits(run(session, images), expected));
+    for (std::size_t layer = 0; layer < session.info().layers.size(); ++layer) {
+      const auto seconds = session.time_layer(layer, 2);
+      INFO(seconds.status().message());
+      REQUIRE(seconds.ok());
+      CHECK(*seconds > 0);
+    }
+    CHECK(same_bits(run(session, images), expected));
+    CHECK(session.info().peak.flops_per_s == 0);  // the emulator has no clock
   }
 }
 

@@ -40,6 +40,39 @@ cudaError_t __wrap_cudaSetDevice(int device) {  // NOLINT(clang-diagnostic-reser
 
 namespace xception {
 
+// Against NVIDIA's data sheets, at the clocks that they give.
+TEST_CASE("what a GPU can do at most follows from its clocks") {
+  struct Board {
+    const char* name;
+    cuda::BoardRates rates;
+    double fp32, fp16, tf32, memory;  // TFLOP/s, dense; GB/s
+  };
+  const Board boards[] = {
+      {"T4", {75, 40, 1590e6, 2 * 5001e6 * 256, false}, 8.1, 65, 0, 320},
+      {"A100", {80, 108, 1410e6, 2 * 1215e6 * 5120, false}, 19.5, 312, 156, 1555},
+      {"RTX 3090", {86, 82, 1695e6, 2 * 9751e6 * 384, true}, 35.6, 71, 35.6, 936},
+      {"A40", {86, 84, 1740e6, 2 * 7251e6 * 384, false}, 37.4, 149.7, 74.8, 696},
+      {"RTX 4090", {89, 128, 2520e6, 2 * 10501e6 * 384, true}, 82.6, 165.2, 82.6, 1008},
+      {"H100", {90, 132, 1830e6, 2 * 2619e6 * 5120, false}, 61.9, 989, 495, 3352},
+      {"RTX 5090", {120, 170, 2407e6, 2 * 14001e6 * 512, true}, 104.8, 209.5, 104.8, 1792},
+  };
+  const auto near = [](double value) { return Approx(value).epsilon(0.01); };
+  for (const Board& board : boards) {
+    CAPTURE(board.name);
+    CHECK(cuda::rated_peak(board.rates, Numeric::kFp32).flops_per_s == near(1e12 * board.fp32));
+    CHECK(cuda::rated_peak(board.rates, Numeric::kFp16).flops_per_s == near(1e12 * board.fp16));
+    CHECK(cuda::rated_peak(board.rates, Numeric::kFp16).bytes_per_s == near(1e9 * board.memory));
+    const double bf16 = board.rates.arch == 75 ? board.fp32 : board.fp16;  // one by one there
+    CHECK(cuda::rated_peak(board.rates, Numeric::kBf16).flops_per_s == near(1e12 * bf16));
+    if (board.tf32 > 0) {
+      CHECK(cuda::rated_peak(board.rates, Numeric::kTf32).flops_per_s == near(1e12 * board.tf32));
+    }
+  }
+  const DevicePeak unknown = cuda::rated_peak({990, 100, 1e9, 8e12, false}, Numeric::kFp16);
+  CHECK(unknown.flops_per_s == 0);
+  CHECK(unknown.bytes_per_s == 1e12);
+}
+
 TEST_CASE("a device is the thread's for a while, and the one before it afterwards") {
   for (const int before : {0, 1}) {
     CAPTURE(before);

@@ -137,6 +137,9 @@ constexpr Attribute kAttributes[] = {
      [](const cudaDeviceProp& all) { return static_cast<int>(all.reservedSharedMemPerBlock); }},
     {cudaDevAttrMemoryPoolsSupported,
      [](const cudaDeviceProp& all) { return all.memoryPoolsSupported; }},
+    {cudaDevAttrClockRate, none},  // nothing here has a clock
+    {cudaDevAttrMemoryClockRate, none},
+    {cudaDevAttrGlobalMemoryBusWidth, none},
     {cudaDevAttrPciDeviceId, none},
     {cudaDevAttrPciDomainId, none},
     {cudaDevAttrIntegrated, none},

@@ -154,9 +154,16 @@ struct LayerInfo {
   std::size_t arena_offset = 0;  // of the output
 };
 
+// What a device could do at most. Zeros: it does not say, as the CPU.
+struct DevicePeak {
+  double flops_per_s = 0;  // in the session's precision, at the highest clock
+  double bytes_per_s = 0;  // to and from its memory
+};
+
 struct SessionInfo {
   std::string device;              // "cpu", "cuda:0"; never "auto" or "cuda"
   std::string device_description;  // of a GPU: its name, architecture and size
+  DevicePeak peak;
   Precision precision = Precision::kFp32;
   Shape input;
   Shape logits;                     // {batch, 1, 1, classes}
@@ -254,6 +261,11 @@ class Session {
   // leaves them, so without what a run copies. No layer callback is called. Not while a run is to
   // be collected.
   Result<std::vector<double>> time_network(int runs);
+
+  // Runs one of info().layers `runs` times, back to back, on what an earlier run left where it
+  // reads, and gives the seconds of them all, by the same clock. Not while a run is to be
+  // collected.
+  Result<double> time_layer(std::size_t layer, int runs);
 
  private:
   struct [[gnu::visibility("hidden")]] Impl;

@@ -103,6 +103,8 @@ typedef struct xception_layer_info {
 typedef struct xception_session_info {
   const char* device;
   const char* device_description;
+  double peak_flops_per_s;
+  double peak_bytes_per_s;
   xception_precision precision;
   xception_shape input;
   xception_shape logits;
@@ -168,6 +170,10 @@ XCEPTION_NODISCARD const xception_status* xception_session_profile(xception_sess
 // Writes `runs` seconds.
 XCEPTION_NODISCARD const xception_status* xception_session_time_network(xception_session* session,
                                                                         int runs, double* seconds);
+
+XCEPTION_NODISCARD const xception_status* xception_session_time_layer(xception_session* session,
+                                                                      size_t layer, int runs,
+                                                                      double* seconds);
 
 // Of `rows` rows of `classes` logits each, to as many probabilities.
 XCEPTION_NODISCARD const xception_status* xception_softmax(const float* logits, int rows,
