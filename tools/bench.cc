@@ -1,6 +1,7 @@
-// bench: times a model (`bench model`) or its layers (`bench layer`). Results go to stdout,
-// everything else to stderr. Exit status: 0 all well, 1 a run failed, 2 usage, 3 model refused,
-// 4 device, precision or memory not to be had, 5 slower than the baseline by more than allowed.
+// bench: times a model (`bench model`), its layers (`bench layer`) or its kernels (`bench kernel`).
+// Results go to stdout, everything else to stderr. Exit status: 0 all well, 1 a run failed, 2
+// usage, 3 model refused, 4 device, precision or memory not to be had, 5 slower than the baseline
+// by more than allowed, or further from the reference.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -9,13 +10,15 @@
 #include <new>
 #include <string>
 #include <system_error>
-#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "bench_baseline.h"
+#include "bench_layers.h"
 #include "bench_measure.h"
-#include "bench_options.h"
+#include "bench_plan.h"
 #include "bench_report.h"
+#include "engine/decimal.h"
 #include "message.h"
 #include "not_empty.h"
 #include "spin.h"
@@ -25,123 +28,11 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kExitSlower = 5;
-
-// The options as they were typed.
-struct Options {
-  std::string model;
-  std::string arch;
-  std::string device = "auto";
-  std::vector<std::string> batches = {"1"};
-  std::vector<std::string> sizes = {};  // empty: the model's own
-  std::vector<std::string> threads = {"0"};
-  std::vector<std::string> precisions = {"fp32"};
-  std::string warmup_ms = "200";
-  std::string duration = "3s";
-  std::string runs;  // empty: as long as `duration`
-  std::vector<std::string> percentiles = {"50", "90", "99"};
-  std::string output = "md";
-  std::string baseline;
-  std::string max_regress = "5%";
-  bool network_only = false;
-  bool step = false;
-  std::string input;
-  std::string logits;
-};
-
-// The same, understood.
-struct Plan {
-  std::vector<Configuration> configurations;
-  Effort effort;
-  Format format = Format::kMarkdown;
-  double max_regress = 0;
-};
+constexpr int kExitTolerance = 5;
 
 int fail(const Status& status) {
   std::cerr << "bench: " << status.message() << '\n';
   return cli::exit_status(status.code());
-}
-
-Status parse_effort(const Options& options, Effort* effort) {
-  const Result<int> warmup = parse_count("--warmup-ms", options.warmup_ms, 0);
-  XC_RETURN_IF_ERROR(warmup.status());
-  effort->warmup_s = 1e-3 * *warmup;
-  const Result<double> duration = parse_duration("--duration", options.duration);
-  XC_RETURN_IF_ERROR(duration.status());
-  effort->duration_s = *duration;
-  if (!options.runs.empty()) {
-    const Result<int> runs = parse_count("--runs", options.runs, 1);
-    XC_RETURN_IF_ERROR(runs.status());
-    effort->runs = *runs;
-  }
-  effort->percentiles.clear();
-  for (const std::string& text : options.percentiles) {
-    const Result<double> percentile = parse_percentile(text);
-    XC_RETURN_IF_ERROR(percentile.status());
-    effort->percentiles.push_back(*percentile);
-  }
-  return {};
-}
-
-// Every combination, the batch changing fastest.
-Result<std::vector<Configuration>> combine(const Options& options) {
-  std::vector<Configuration> result(1);
-  result[0].model = options.model;
-  result[0].arch = options.arch;
-  result[0].device = options.device;
-  result[0].network_only = options.network_only;
-  const auto expand = [&result](const std::vector<std::string>& texts, const auto& set) -> Status {
-    std::vector<Configuration> expanded;
-    for (const Configuration& configuration : result) {
-      for (const std::string& text : texts) {
-        XC_RETURN_IF_ERROR(set(text, &expanded.emplace_back(configuration)));
-      }
-    }
-    result = std::move(expanded);
-    return {};
-  };
-  const auto set_size = [](const std::string& text, Configuration* c) -> Status {
-    const Result<std::pair<int, int>> size = parse_size(text);
-    XC_RETURN_IF_ERROR(size.status());
-    std::tie(c->height, c->width) = *size;
-    return {};
-  };
-  const auto set_precision = [](const std::string& text, Configuration* c) -> Status {
-    const Result<Precision> precision = parse_precision(text);
-    XC_RETURN_IF_ERROR(precision.status());
-    c->precision = *precision;
-    return {};
-  };
-  const auto set_count = [](std::string_view option, int least, int Configuration::*member) {
-    return [=](const std::string& text, Configuration* c) -> Status {
-      const Result<int> count = parse_count(option, text, least);
-      XC_RETURN_IF_ERROR(count.status());
-      c->*member = *count;
-      return {};
-    };
-  };
-  if (!options.sizes.empty()) {
-    XC_RETURN_IF_ERROR(expand(options.sizes, set_size));
-  }
-  XC_RETURN_IF_ERROR(expand(options.precisions, set_precision));
-  XC_RETURN_IF_ERROR(expand(options.threads, set_count("--threads", 0, &Configuration::threads)));
-  XC_RETURN_IF_ERROR(expand(options.batches, set_count("--batch", 1, &Configuration::batch)));
-  return result;
-}
-
-Result<Plan> make_plan(const Options& options) {
-  Plan plan;
-  XC_RETURN_IF_ERROR(parse_effort(options, &plan.effort));
-  const Result<Format> format = parse_format(options.output);
-  XC_RETURN_IF_ERROR(format.status());
-  plan.format = *format;
-  const Result<double> max_regress = parse_share("--max-regress", options.max_regress);
-  XC_RETURN_IF_ERROR(max_regress.status());
-  plan.max_regress = *max_regress;
-  Result<std::vector<Configuration>> configurations = combine(options);
-  XC_RETURN_IF_ERROR(configurations.status());
-  plan.configurations = *std::move(configurations);
-  return plan;
 }
 
 Status want_one(const Plan& plan, const char* what) {
@@ -211,7 +102,7 @@ int run_model(const Options& options, const Plan& plan) {
   const Result<int> slower =
       compare_with_baseline(std::cerr, report, options.baseline, baseline, plan.max_regress);
   if (exit_status == 0) {
-    exit_status = !slower.ok() ? fail(slower.status()) : *slower > 0 ? kExitSlower : 0;
+    exit_status = !slower.ok() ? fail(slower.status()) : *slower > 0 ? kExitTolerance : 0;
   }
   return exit_status;
 }
@@ -272,24 +163,64 @@ int run_step(const Options& options, const Plan& plan) {
   return 0;
 }
 
-int run_layer(const Plan& plan) {
-  const Status status = want_one(plan, "bench layer");
-  if (!status.ok()) {
-    return fail(status);
+// A report of one configuration, whose session and rows `measure` gives. Empty where that failed,
+// with the exit status.
+template <class Measure>
+ordered_json report_one(const char* tool, const Plan& plan, const Measure& measure, int* status) {
+  const auto failed = [status](const Status& failure) {
+    *status = fail(failure);
+    return ordered_json();
+  };
+  const Status one = want_one(plan, tool);
+  if (!one.ok()) {
+    return failed(one);
   }
   Result<Workload> workload = Workload::open(plan.configurations.front());
   if (!workload.ok()) {
-    return fail(workload.status());
+    return failed(workload.status());
   }
-  ordered_json report = start_report("bench layer", workload->model->info());
-  Result<ordered_json> measured = measure_layers(*workload, plan.effort);
+  ordered_json report = start_report(tool, workload->model->info());
+  Result<ordered_json> measured = measure(*workload);
   if (!measured.ok()) {
-    return fail(measured.status());
+    return failed(measured.status());
   }
   report.erase("rows");  // what they were measured on goes before them
   report.update(*measured);
+  return report;
+}
+
+int run_layer(const Plan& plan) {
+  int status = 0;
+  const ordered_json report = report_one(
+      "bench layer", plan,
+      [&](Workload& workload) { return measure_layers(workload, plan.effort); }, &status);
+  if (report.empty()) {
+    return status;
+  }
   print_layers(std::cout, report, plan.format);
   return printed(0);
+}
+
+int run_kernel(const Options& options, const Plan& plan) {
+  int status = 0;
+  const ordered_json report = report_one(
+      "bench kernel", plan,
+      [&](Workload& workload) {
+        return measure_kernels(workload, plan.effort, {options.layer, options.verify});
+      },
+      &status);
+  if (report.empty()) {
+    return status;
+  }
+  print_kernels(std::cout, report, plan.format);
+  const ordered_json& session = report["session"];
+  const bool within =
+      !options.verify || session["logits_difference"] <= session["tolerance"];  // NaN is not
+  if (!within) {
+    std::cerr << "bench: the logits differ from those of the double-precision loops by more than "
+              << decimal(session["tolerance"].get<double>()) << " of the largest\n";
+  }
+  return printed(within ? 0 : kExitTolerance);
 }
 
 void add_common_options(CLI::App* app, Options* o) {
@@ -315,7 +246,7 @@ void add_common_options(CLI::App* app, Options* o) {
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app("Times a model or its layers.", "bench");
+  CLI::App app("Times a model, its layers or its kernels.", "bench");
   app.require_subcommand(1);
   CLI::App* model = app.add_subcommand("model", "whole runs, a row for every configuration");
   add_common_options(model, &options);
@@ -345,6 +276,13 @@ int run(int argc, char** argv) {
       ->check(cli::not_empty());
   CLI::App* layer = app.add_subcommand("layer", "every layer of one configuration");
   add_common_options(layer, &options);
+  CLI::App* kernel = app.add_subcommand("kernel", "every kernel of one configuration by itself");
+  add_common_options(kernel, &options);
+  kernel->add_option("--layer", options.layer, "only of layers with this in their name")
+      ->check(cli::not_empty());
+  kernel->add_flag(
+      "--verify", options.verify,
+      "compare with the double-precision loops; exit status 5 where logits are too far off");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -360,6 +298,9 @@ int run(int argc, char** argv) {
   }
   if (layer->parsed()) {
     return run_layer(*plan);
+  }
+  if (kernel->parsed()) {
+    return run_kernel(options, *plan);
   }
   return options.step ? run_step(options, *plan) : run_model(options, *plan);
 }

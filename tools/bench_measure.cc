@@ -39,27 +39,6 @@ std::vector<float> draw_images(const Shape& shape) {
   return images;
 }
 
-Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort) {
-  const Clock::time_point start = Clock::now();
-  while (seconds_since(start) < effort.warmup_s) {
-    XC_RETURN_IF_ERROR(workload.time().status());
-  }
-  constexpr std::size_t kLeastRuns = 3;
-  std::vector<double> times;
-  double sum = 0;
-  const auto enough = [&] {
-    return effort.runs > 0 ? times.size() >= static_cast<std::size_t>(effort.runs)
-                           : times.size() >= kLeastRuns && sum >= effort.duration_s;
-  };
-  while (!enough()) {
-    const Result<double> time = workload.time();
-    XC_RETURN_IF_ERROR(time.status());
-    times.push_back(*time);
-    sum += *time;
-  }
-  return times;
-}
-
 ordered_json latency(const std::vector<double>& times, const std::vector<double>& percentiles) {
   const double sum = std::accumulate(times.begin(), times.end(), 0.0);
   ordered_json result;
@@ -234,6 +213,27 @@ Result<double> Workload::time() {
   return times->front();
 }
 
+Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort) {
+  const Clock::time_point start = Clock::now();
+  while (seconds_since(start) < effort.warmup_s) {
+    XC_RETURN_IF_ERROR(workload.time().status());
+  }
+  constexpr std::size_t kLeastRuns = 3;
+  std::vector<double> times;
+  double sum = 0;
+  const auto enough = [&] {
+    return effort.runs > 0 ? times.size() >= static_cast<std::size_t>(effort.runs)
+                           : times.size() >= kLeastRuns && sum >= effort.duration_s;
+  };
+  while (!enough()) {
+    const Result<double> time = workload.time();
+    XC_RETURN_IF_ERROR(time.status());
+    times.push_back(*time);
+    sum += *time;
+  }
+  return times;
+}
+
 std::size_t resident_bytes() {
   std::ifstream statm("/proc/self/statm");
   std::size_t total = 0;
@@ -289,54 +289,6 @@ Result<ordered_json> measure_model(const Configuration& configuration, const Eff
   }
   row["peak_rss_bytes"] = 1024 * static_cast<std::int64_t>(usage.ru_maxrss);
   return row;
-}
-
-Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
-  Effort half = effort;
-  half.duration_s /= 2;
-  const Result<std::vector<double>> whole = timed_runs(workload, half);
-  XC_RETURN_IF_ERROR(whole.status());
-  const Result<Profile> profile = workload.session.profile(static_cast<int>(whole->size()));
-  XC_RETURN_IF_ERROR(profile.status());
-
-  const SessionInfo& info = workload.session.info();
-  const std::vector<LayerInfo>& layers = info.layers;
-  const std::vector<double> medians = step_medians(*profile);
-  const double sum = std::accumulate(medians.begin(), medians.end(), 0.0);
-  ordered_json measured;
-  measured["session"]["device"] = device_text(info);
-  measured["session"]["precision"] = precision_name(info.precision);
-  measured["session"]["threads"] = info.threads;
-  measured["session"]["input"] = xception::to_string(info.input);
-  measured["session"]["runs"] = profile->size();
-  measured["session"]["run_ms"] = 1e3 * percentile_of(*whole, 50);
-  measured["session"]["steps_ms"] = 1e3 * sum;
-  ordered_json& rows = measured["rows"] = ordered_json::array();
-  // A repetition ("name#3") holds no weights of its own, but reads those of the first.
-  std::map<std::string, std::size_t> weights;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const LayerInfo& layer = layers[i];
-    const std::string name = layer.name.substr(0, layer.name.find('#'));
-    const std::size_t packed = weights.try_emplace(name, layer.parameter_bytes).first->second;
-    ordered_json row;
-    row["name"] = layer.name;
-    row["operation"] = layer.operation;
-    row["implementation"] = layer.implementation;
-    row["inputs"] = ordered_json::array();
-    for (const Shape& input : layer.inputs) {
-      row["inputs"].push_back(xception::to_string(input));
-    }
-    row["output"] = xception::to_string(layer.output);
-    row["macs"] = layer.macs;
-    const std::size_t bytes = layer.input_bytes + packed + layer.output_bytes;
-    row["bytes"] = bytes;
-    row["median_ms"] = 1e3 * medians[i];
-    row["share"] = medians[i] / sum;
-    row["gflops_per_s"] = 2e-9 * static_cast<double>(layer.macs) / medians[i];
-    row["gb_per_s"] = 1e-9 * static_cast<double>(bytes) / medians[i];
-    rows.push_back(std::move(row));
-  }
-  return measured;
 }
 
 }  // namespace xception::bench

@@ -59,6 +59,9 @@ struct Workload {
   bool network_only = false;
 };
 
+// The seconds of each timed run, after those that warm up.
+Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort);
+
 // Resident memory of this process now, in bytes; 0 where /proc is not there.
 std::size_t resident_bytes();
 
@@ -72,12 +75,5 @@ std::size_t resident_bytes();
 // with one thread.
 Result<nlohmann::ordered_json> measure_model(const Configuration& configuration,
                                              const Effort& effort);
-
-// {session, rows}. Of the session: device, precision, threads, input, runs, run_ms, the median of
-// as many whole runs, and steps_ms, the sum of the steps' medians. A row is a step, in the order
-// they run: name, operation, implementation, inputs, output, macs, bytes (inputs and packed weights
-// read, output written), median_ms, share (of steps_ms), gflops_per_s and gb_per_s. Half of the
-// effort's duration goes into either kind of run.
-Result<nlohmann::ordered_json> measure_layers(Workload& workload, const Effort& effort);
 
 }  // namespace xception::bench

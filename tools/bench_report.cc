@@ -1,6 +1,7 @@
 #include "bench_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -47,6 +48,40 @@ void print_table(std::ostream& out, const std::vector<Column>& columns) {
     out << "|\n";
   }
 }
+
+// A table of a report's rows, each column of which is a function of a row.
+class RowTable {
+ public:
+  explicit RowTable(const ordered_json& rows) : rows_(rows) {}
+
+  template <class Cell>
+  void add(const std::string& heading, const Cell& cell, bool text = false) {
+    Column& column = columns_.emplace_back(Column{heading, {}, text});
+    for (const ordered_json& row : rows_) {
+      column.cells.push_back(cell(row));
+    }
+  }
+  void add_text(const std::string& heading, const char* key) {
+    add(
+        heading, [=](const ordered_json& row) { return row[key].get<std::string>(); }, true);
+  }
+  void add_number(const std::string& heading, const char* key, int digits, double scale = 1) {
+    add(heading, [=](const ordered_json& row) { return number(row[key], digits, scale); });
+  }
+  // Of layers and kernels. Without a roofline there is no column of it.
+  void add_rates() {
+    add_number("GFLOP/s", "gflops_per_s", 1);
+    add_number("GB/s", "gb_per_s", 1);
+    if (!rows_.front()["roofline_share"].is_null()) {
+      add_number("% of roofline", "roofline_share", 0, 100);
+    }
+  }
+  void print(std::ostream& out) const { print_table(out, columns_); }
+
+ private:
+  const ordered_json& rows_;  // one at least
+  std::vector<Column> columns_;
+};
 
 void print_heading(std::ostream& out, const ordered_json& report) {
   const ordered_json& machine = report["machine"];
@@ -100,10 +135,6 @@ void print_csv(std::ostream& out, const ordered_json& report) {
   }
 }
 
-std::string size_text(const ordered_json& row) {
-  return row["height"].dump() + 'x' + row["width"].dump();
-}
-
 void print_models_markdown(std::ostream& out, const ordered_json& report) {
   const ordered_json& rows = report["rows"];
   if (rows.empty()) {
@@ -114,40 +145,28 @@ void print_models_markdown(std::ostream& out, const ordered_json& report) {
   if (rows.front().value("timed", "run") == "network") {
     out << "the network alone: no copies of pictures and logits\n\n";
   }
-  std::vector<Column> columns;
-  const auto add = [&](const std::string& heading, const auto& cell, bool text = false) {
-    Column& column = columns.emplace_back(Column{heading, {}, text});
-    for (const ordered_json& row : rows) {
-      column.cells.push_back(cell(row));
-    }
-  };
-  const auto add_number = [&](const std::string& heading, const char* key, int digits,
-                              double scale = 1) {
-    add(heading, [=](const ordered_json& row) { return number(row[key], digits, scale); });
-  };
-  add(
-      "device", [](const ordered_json& row) { return row["device"].get<std::string>(); }, true);
-  add(
-      "precision", [](const ordered_json& r) { return r["precision"].get<std::string>(); }, true);
-  add_number("threads", "threads", 0);
-  add_number("batch", "batch", 0);
-  add("size", size_text);
-  add_number("runs", "runs", 0);
-  add_number("images/s", "images_per_s", 2);
-  add_number("ms/image", "ms_per_image", 3);
+  RowTable table(rows);
+  table.add_text("device", "device");
+  table.add_text("precision", "precision");
+  table.add_number("threads", "threads", 0);
+  table.add_number("batch", "batch", 0);
+  table.add("size", size_text);
+  table.add_number("runs", "runs", 0);
+  table.add_number("images/s", "images_per_s", 2);
+  table.add_number("ms/image", "ms_per_image", 3);
   for (const auto& [name, value] : rows.front()["latency_ms"].items()) {
-    add(name + " ms",
-        [key = name](const ordered_json& row) { return number(row["latency_ms"][key], 3); });
+    table.add(name + " ms",
+              [key = name](const ordered_json& row) { return number(row["latency_ms"][key], 3); });
   }
   constexpr double kMiB = 1.0 / (1 << 20);
-  add_number("GFLOP/s", "gflops_per_s", 1);
-  add_number("arena MiB", "arena_bytes", 1, kMiB);
-  add_number("weights MiB", "parameter_bytes", 1, kMiB);
-  add_number("load ms", "load_ms", 1);
-  add_number("create ms", "create_ms", 1);
-  add_number("first run ms", "first_run_ms", 1);
-  add_number("peak RSS MiB", "peak_rss_bytes", 1, kMiB);
-  print_table(out, columns);
+  table.add_number("GFLOP/s", "gflops_per_s", 1);
+  table.add_number("arena MiB", "arena_bytes", 1, kMiB);
+  table.add_number("weights MiB", "parameter_bytes", 1, kMiB);
+  table.add_number("load ms", "load_ms", 1);
+  table.add_number("create ms", "create_ms", 1);
+  table.add_number("first run ms", "first_run_ms", 1);
+  table.add_number("peak RSS MiB", "peak_rss_bytes", 1, kMiB);
+  table.print(out);
 }
 
 // The kind of an operation: "conv1x1 s2 +bn" is a "conv1x1", "separable: ..." a "separable", and
@@ -159,35 +178,43 @@ std::string kind_of(const ordered_json& layer) {
   return operation.substr(0, operation.find_first_of(": "));
 }
 
-void print_layers_markdown(std::ostream& out, const ordered_json& report) {
-  print_heading(out, report);
-  const ordered_json& session = report["session"];
+// What layers and kernels were taken on. `of_what`: what the medians are of.
+void print_session(std::ostream& out, const ordered_json& session, const std::string& of_what) {
   const int threads = session["threads"].get<int>();
   const auto text = [&](const char* key) { return session[key].get<std::string>(); };
   out << "on " << text("device") << ", " << text("precision")
       << (threads == 0 ? "" : ", " + std::to_string(threads) + " thread" + (threads > 1 ? "s" : ""))
-      << ", input " << text("input") << "; medians of " << session["runs"] << " runs\n"
-      << "whole run " << number(session["run_ms"], 3) << " ms, all steps "
+      << ", input " << text("input") << "; medians of " << of_what << '\n';
+  const ordered_json& roofline = session["roofline"];
+  if (!roofline.is_null()) {
+    out << "roofline, " << roofline["source"].get<std::string>() << ": "
+        << number(roofline["flops_per_s"], 1, 1e-9) << " GFLOP/s, "
+        << number(roofline["bytes_per_s"], 1, 1e-9) << " GB/s\n";
+  }
+}
+
+void print_layers_markdown(std::ostream& out, const ordered_json& report) {
+  print_heading(out, report);
+  const ordered_json& session = report["session"];
+  print_session(out, session, session["runs"].dump() + " runs");
+  out << "whole run " << number(session["run_ms"], 3) << " ms, all steps "
       << number(session["steps_ms"], 3) << " ms\n\n";
-  std::vector<Column> layers = {{"layer", {}, true},    {"operation", {}, true}, {"by", {}, true},
-                                {"output", {}, true},   {"ms", {}, false},       {"%", {}, false},
-                                {"GFLOP/s", {}, false}, {"GB/s", {}, false}};
+  RowTable layers(report["rows"]);
+  layers.add_text("layer", "name");
+  layers.add_text("operation", "operation");
+  layers.add_text("by", "implementation");
+  layers.add_text("output", "output");
+  layers.add_number("ms", "median_ms", 4);
+  layers.add_number("%", "share", 1, 100);
+  layers.add_rates();
+  layers.print(out);
+
   std::map<std::string, std::pair<int, double>> kinds;
   for (const ordered_json& row : report["rows"]) {
-    std::size_t column = 0;
-    for (const char* key : {"name", "operation", "implementation", "output"}) {
-      layers[column++].cells.push_back(row[key].get<std::string>());
-    }
-    layers[column++].cells.push_back(number(row["median_ms"], 4));
-    layers[column++].cells.push_back(number(row["share"], 1, 100));
-    layers[column++].cells.push_back(number(row["gflops_per_s"], 1));
-    layers[column++].cells.push_back(number(row["gb_per_s"], 1));
     auto& [count, time] = kinds[kind_of(row)];
     ++count;
     time += row["median_ms"].get<double>();
   }
-  print_table(out, layers);
-
   std::vector<Column> summary = {
       {"operation", {}, true}, {"layers", {}, false}, {"ms", {}, false}, {"%", {}, false}};
   const double all = session["steps_ms"].get<double>();
@@ -205,21 +232,47 @@ void print_layers_markdown(std::ostream& out, const ordered_json& report) {
   print_table(out, summary);
 }
 
-// What two rows must share to be compared.
-std::string key_of(const ordered_json& row) {
-  std::string key;
-  for (const char* member : {"device", "precision", "threads", "batch", "height", "width"}) {
-    key += row.at(member).dump() + ' ';
-  }
-  return key + row.value("timed", "run");
+std::string difference_text(const ordered_json& value) {
+  const double difference = value.get<double>();
+  return std::isnan(difference) ? "nan" : cli::scientific(difference, 1);
 }
 
-Status not_a_report(const std::string& path, const std::string& why) {
-  return {Code::kInvalidArgument,
-          "--baseline: '" + path + "' is not a report of 'bench model -o json' (" + why + ')'};
+void print_kernels_markdown(std::ostream& out, const ordered_json& report) {
+  print_heading(out, report);
+  const ordered_json& session = report["session"];
+  print_session(out, session, "series, each of one kernel back to back");
+  if (session.contains("kernels_ms")) {
+    out << "all kernels, as often as the network runs them: " << number(session["kernels_ms"], 3)
+        << " ms\n";
+  }
+  if (session.contains("logits_difference")) {
+    out << "logits differ from the double-precision loops' by "
+        << difference_text(session["logits_difference"]) << " of the largest; tolerance "
+        << difference_text(session["tolerance"]) << '\n';
+  }
+  out << '\n';
+  RowTable kernels(report["rows"]);
+  kernels.add_text("layer", "name");
+  kernels.add_number("times", "times", 0);
+  kernels.add_text("operation", "operation");
+  kernels.add_text("by", "implementation");
+  kernels.add(
+      "inputs", [](const ordered_json& row) { return joined(row["inputs"]); }, true);
+  kernels.add_text("output", "output");
+  kernels.add_number("ms", "median_ms", 4);
+  kernels.add_rates();
+  if (report["rows"].front().contains("difference")) {
+    kernels.add("difference",
+                [](const ordered_json& row) { return difference_text(row["difference"]); });
+  }
+  kernels.print(out);
 }
 
 }  // namespace
+
+std::string size_text(const ordered_json& row) {
+  return row["height"].dump() + 'x' + row["width"].dump();
+}
 
 Result<Format> parse_format(const std::string& text) {
   if (text == "md") {
@@ -263,98 +316,32 @@ std::string json_text(const ordered_json& json, int indent) {
   return json.dump(indent, ' ', false, ordered_json::error_handler_t::replace);
 }
 
-void print_models(std::ostream& out, const ordered_json& report, Format format) {
+namespace {
+
+using PrintMarkdown = void (*)(std::ostream& out, const ordered_json& report);
+
+void print(std::ostream& out, const ordered_json& report, Format format, PrintMarkdown markdown) {
   if (format == Format::kJson) {
     out << json_text(report, 2) << '\n';
   } else if (format == Format::kCsv) {
     print_csv(out, report);
   } else {
-    print_models_markdown(out, report);
+    markdown(out, report);
   }
+}
+
+}  // namespace
+
+void print_models(std::ostream& out, const ordered_json& report, Format format) {
+  print(out, report, format, print_models_markdown);
 }
 
 void print_layers(std::ostream& out, const ordered_json& report, Format format) {
-  if (format == Format::kMarkdown) {
-    print_layers_markdown(out, report);
-  } else {
-    print_models(out, report, format);
-  }
+  print(out, report, format, print_layers_markdown);
 }
 
-Result<ordered_json> read_baseline(const std::string& path, const ordered_json& report) {
-  const Status unreadable(Code::kInvalidArgument, "--baseline: '" + path + "' cannot be read");
-  std::ifstream file(path);
-  if (!file) {
-    return unreadable;
-  }
-  try {
-    ordered_json baseline = ordered_json::parse(file);
-    for (const ordered_json& row : baseline.at("rows")) {
-      key_of(row);
-      if (!(row.at("latency_ms").at("p50").get<double>() > 0)) {
-        return not_a_report(path, "a median is not above 0");
-      }
-    }
-    for (const char* key : {"cpu", "cores"}) {
-      baseline.at("machine").at(key);
-    }
-    for (const char* key : {"compiler", "type"}) {
-      baseline.at("build").at(key);
-    }
-    for (const char* key : {"arch", "classes", "parameters"}) {
-      const ordered_json& old = baseline.at("model").at(key);
-      if (old != report["model"][key]) {
-        return Status(Code::kInvalidArgument,
-                      "--baseline: '" + path + "' is of another network: its " + key + ' ' +
-                          json_text(old) + ", and here " + json_text(report["model"][key]));
-      }
-    }
-    return baseline;
-  } catch (const std::ios_base::failure&) {  // a folder
-    return unreadable;
-  } catch (const nlohmann::json::exception& error) {
-    return not_a_report(path, error.what());
-  }
-}
-
-Result<int> compare_with_baseline(std::ostream& out, const ordered_json& report,
-                                  const std::string& path, const ordered_json& baseline,
-                                  double max_regress) {
-  std::map<std::string, double> medians;
-  for (const ordered_json& row : baseline["rows"]) {
-    medians[key_of(row)] = row["latency_ms"]["p50"].get<double>();
-  }
-  for (const auto& [group, key] : {std::pair("machine", "cpu"), std::pair("machine", "cores"),
-                                   std::pair("build", "compiler"), std::pair("build", "type")}) {
-    if (baseline[group][key] != report[group][key]) {
-      out << "bench: another " << group << " than the baseline's, whose " << key << " is "
-          << json_text(baseline[group][key]) << '\n';
-    }
-  }
-  int compared = 0;
-  int slower = 0;
-  for (const ordered_json& row : report["rows"]) {
-    out << "bench: batch " << row["batch"] << ", " << size_text(row) << ", "
-        << row["precision"].get<std::string>() << ", " << row["threads"] << " threads: ";
-    const auto old = medians.find(key_of(row));
-    if (old == medians.end()) {
-      out << "not in the baseline\n";
-      continue;
-    }
-    const double now = row["latency_ms"]["p50"].get<double>();
-    const double change = now / old->second - 1;
-    const bool regressed = change > max_regress;
-    out << "median " << fixed(now, 3) << " ms, was " << fixed(old->second, 3) << " ms ("
-        << (change > 0 ? "+" : "") << fixed(100 * change, 1) << " %)"
-        << (regressed ? ": slower than allowed" : "") << '\n';
-    ++compared;
-    slower += regressed ? 1 : 0;
-  }
-  if (compared == 0) {
-    return Status(Code::kInvalidArgument,
-                  "--baseline: '" + path + "' has none of the configurations that were run");
-  }
-  return slower;
+void print_kernels(std::ostream& out, const ordered_json& report, Format format) {
+  print(out, report, format, print_kernels_markdown);
 }
 
 }  // namespace xception::bench

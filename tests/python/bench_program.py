@@ -35,3 +35,17 @@ class Bench(support.FolderTest):
         result = self.bench("model", "-m", self.model, "-o", "json", *arguments)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         return json.loads(result.stdout)
+
+
+def cells(markdown, number):
+    """The rows of the number-th table, each {heading: cell}."""
+    tables, last = [], None
+    for line in markdown.splitlines():
+        row = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if row and last is None:
+            tables.append([row])
+        elif row and not row[0].startswith("---"):
+            tables[-1].append(row)
+        last = row
+    heading, *rows = tables[number]
+    return [dict(zip(heading, row)) for row in rows]

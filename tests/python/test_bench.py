@@ -10,7 +10,7 @@ import subprocess
 import time
 import unittest
 
-from bench_program import BENCH, Bench
+from bench_program import BENCH, Bench, cells
 
 import numpy as np
 import torch
@@ -23,20 +23,6 @@ ROW = (
     "ms_per_image", "latency_ms", "gmacs", "gflops_per_s", "arena_bytes", "parameter_bytes", "load_ms",
     "create_ms", "first_run_ms", "peak_rss_bytes",
 )  # fmt: skip
-
-
-def cells(markdown, number):
-    """The rows of the number-th table, each {heading: cell}."""
-    tables, last = [], None
-    for line in markdown.splitlines():
-        row = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
-        if row and last is None:
-            tables.append([row])
-        elif row and not row[0].startswith("---"):
-            tables[-1].append(row)
-        last = row
-    heading, *rows = tables[number]
-    return [dict(zip(heading, row)) for row in rows]
 
 
 class Threads(Bench):
@@ -171,7 +157,7 @@ class Model(Bench):
         self.fail("the child goes on")
 
     def test_a_model_that_cannot_be_read_is_refused(self):
-        for command in (["model"], ["layer"], ["model", "--step"]):
+        for command in (["model"], ["layer"], ["kernel"], ["model", "--step"]):
             for model in (self.path("nothing.safetensors"), self.path(".")):
                 with self.subTest(command=command, model=model):
                     result = self.bench(*command, "-m", model)
@@ -193,7 +179,7 @@ class Model(Bench):
         self.assertIn("batch 1, 16x16, fp32: input height 16", result.stderr)
 
     def test_reports_that_cannot_be_written(self):
-        for command in ("model", "layer"):
+        for command in ("model", "layer", "kernel"):
             with open("/dev/full", "w") as full:
                 done = subprocess.run([BENCH, command, "-m", self.model, "-r", "1"], stdout=full,
                                       stderr=subprocess.PIPE, text=True)  # fmt: skip
@@ -257,77 +243,6 @@ class Step(Bench):
         self.assertIn("one configuration", result.stderr)
 
 
-class Layer(Bench):
-    def test_every_step_has_its_time(self):
-        result = self.bench("layer", "-m", self.model, "-r", 3, "-o", "json", "--warmup-ms", 0)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        rows = json.loads(result.stdout)["rows"]
-        self.assertEqual(rows[-1]["name"], "fc")
-        self.assertEqual(len({row["name"] for row in rows}), len(rows))
-        self.assertAlmostEqual(sum(row["share"] for row in rows), 1)
-        self.assertTrue(all(row["median_ms"] > 0 and row["gb_per_s"] > 0 for row in rows))
-        # What is read does not get less because an earlier step holds the same weights.
-        by_name = {row["name"]: row["bytes"] for row in rows}
-        self.assertEqual(by_name["block4.feature.3#5"], by_name["block4.feature.3"])
-        self.check_rows(rows)
-
-    def check_rows(self, rows):
-        """What is in a row fits together; a pool moves what it reads and writes and nothing else."""
-
-        def elements(shape):
-            return np.prod([int(extent) for extent in shape.split("x")])
-
-        pools = 0
-        for row in rows:
-            ms = float(row["median_ms"])
-            self.assertAlmostEqual(float(row["gflops_per_s"]) * ms, 2e-6 * int(row["macs"]))
-            self.assertAlmostEqual(float(row["gb_per_s"]) * ms, 1e-6 * int(row["bytes"]))
-            inputs = row["inputs"].split(" + ") if isinstance(row["inputs"], str) else row["inputs"]
-            moved = 4 * (sum(elements(shape) for shape in inputs) + elements(row["output"]))
-            if "pool" in row["operation"]:
-                self.assertEqual(int(row["bytes"]), moved)
-                pools += 1
-            else:
-                self.assertGreaterEqual(int(row["bytes"]), moved)
-        self.assertGreater(pools, 1)
-
-    def test_csv(self):
-        result = self.bench("layer", "-m", self.model, "-r", 2, "-o", "csv")
-        rows = list(csv.DictReader(io.StringIO(result.stdout)))
-        self.assertTrue(all(None not in row and None not in row.values() for row in rows))
-        self.assertTrue(any(" + " in row["inputs"] for row in rows))
-        self.check_rows(rows)
-        for key, value in (("precision", "fp32"), ("input", "1x32x32x3"), ("runs", "2")):
-            self.assertEqual({row[f"session_{key}"] for row in rows}, {value})
-
-    def test_markdown_says_the_same(self):
-        for fold in ((), ("-b", 2, "--threads", 1)):
-            markdown = self.bench("layer", "-m", self.model, "-r", 3, *fold).stdout
-            report = json.loads(self.bench("layer", "-m", self.model, "-r", 3, "-o", "json", *fold).stdout)
-            rows, kinds = cells(markdown, 0), cells(markdown, 1)
-            total = sum(float(row["ms"]) for row in rows)
-            for row, other in zip(rows, report["rows"], strict=True):
-                ms = float(row["ms"])
-                self.assertEqual((row["layer"], row["output"]), (other["name"], other["output"]))
-                self.assertAlmostEqual(float(row["%"]), 100 * ms / total, delta=0.2)
-                self.assertAlmostEqual(float(row["GFLOP/s"]), 2e-6 * other["macs"] / ms,
-                                       delta=0.1 + 2e-6 * other["macs"] / ms * 1e-4 / ms)  # fmt: skip
-                self.assertAlmostEqual(float(row["GB/s"]), 1e-6 * other["bytes"] / ms,
-                                       delta=0.1 + 1e-6 * other["bytes"] / ms * 1e-4 / ms)  # fmt: skip
-            *kinds, everything = kinds
-            self.assertEqual([kind["operation"] for kind in kinds],
-                             ["avg_pool2x2", "conv1x1", "conv3x3", "depthwise3x3", "max_pool3x3"])  # fmt: skip
-            self.assertEqual(sum(int(kind["layers"]) for kind in kinds), len(rows))
-            self.assertAlmostEqual(sum(float(kind["ms"]) for kind in kinds), total, 2)
-            self.assertAlmostEqual(float(everything["ms"]), total, 2)
-            self.assertEqual((everything["operation"], everything["%"]), ("all", "100.0"))
-            session = report["session"]
-            self.assertIn(f"on cpu, fp32, {session['threads']} thread", markdown)
-            self.assertIn(f"input {session['input']}; medians of 3 runs", markdown)
-            self.assertAlmostEqual(session["steps_ms"], sum(row["median_ms"] for row in report["rows"]))
-            self.assertGreater(session["run_ms"], 0)
-
-
 class Usage(Bench):
     def test_bad_options_say_what_is_wrong(self):
         for arguments, message in (
@@ -352,6 +267,10 @@ class Usage(Bench):
             (("model", "-m", self.model, "--step", "--baseline", "x.json"), "--step"),
             (("model", "-m", self.model, "--step", "-o", "json"), "--step"),
             (("layer", "-m", self.model, "-b", "1,2"), "one configuration"),
+            (("kernel", "-m", self.model, "--threads", "1,2"), "one configuration"),
+            (("kernel", "-m", self.model, "--layer", ""), "--layer"),
+            (("kernel", "-m", self.model, "--layer", "block99"), "no layer has 'block99' in its name"),
+            (("layer", "-m", self.model, "--verify"), "--verify"),
         ):
             result = self.bench(*arguments)
             self.assertEqual((result.returncode, result.stdout), (2, ""), arguments)
