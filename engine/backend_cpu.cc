@@ -172,18 +172,18 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const SessionOptions& options)
   if (!bf16 && options.precision != Precision::kFp32) {
     return Status(Code::kUnsupported, std::string("the CPU backend has no ") +
                                           precision_name(options.precision) +
-                                          "; use --precision fp32" + (has_bf16 ? " or bf16" : ""));
+                                          "; use precision fp32" + (has_bf16 ? " or bf16" : ""));
   }
   if (bf16 && !has_bf16) {
     return Status(Code::kUnsupported,
                   "precision bf16 needs a CPU with AVX512_BF16, which this one has not; use "
-                  "--precision fp32");
+                  "precision fp32");
   }
   const OpenMp& omp = OpenMp::find();
   if (options.threads > 0 && !omp.present()) {
     return Status(Code::kUnsupported,
                   "this oneDNN was built without OpenMP, so the number of threads cannot be set; "
-                  "leave --threads out");
+                  "leave the number of threads at 0");
   }
   const int most = omp.present() ? std::min(omp.get_max_threads(), usable_processors()) : 1;
   const int threads = options.threads > 0 ? options.threads : most;

@@ -121,7 +121,7 @@ Status cannot_start(const Status& status, const Device& device) {
     return status.with_context(place);
   }
   return {status.code(), status.with_context(place).message() +
-                             "; nvidia-smi lists who uses it; use another device or --device cpu"};
+                             "; nvidia-smi lists who uses it; use another device or device cpu"};
 }
 
 }  // namespace
@@ -137,7 +137,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options
     return Status(Code::kUnsupported,
                   std::string("precision ") + precision_name(options.precision) +
                       " needs a GPU of compute capability 8.0 or later, and " + device->name +
-                      " has " + cuda::capability(device->arch) + "; use --precision fp32 or fp16");
+                      " has " + cuda::capability(device->arch) + "; use precision fp32 or fp16");
   }
   Result<std::unique_ptr<Backend>> backend = cuda::start(*device, numeric, options);
   return backend.ok() ? std::move(backend) : cuda::cannot_start(backend.status(), *device);

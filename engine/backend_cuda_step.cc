@@ -107,7 +107,7 @@ class StepMaker {
     }
     return {Code::kUnsupported, "a network that ends in " + describe(request_.node.op) +
                                     " has no float32 result in " + numeric_name(context_.numeric) +
-                                    "; use --precision fp32"};
+                                    "; use precision fp32"};
   }
 
   using Pack =

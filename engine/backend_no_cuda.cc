@@ -6,7 +6,7 @@ namespace xception {
 Result<std::unique_ptr<Backend>> make_cuda_backend(const SessionOptions& options) {
   return Status(Code::kDevice, "device '" + options.device +
                                    "' was asked for, but this build has no CUDA backend; use "
-                                   "--device cpu");
+                                   "device cpu");
 }
 
 Result<std::vector<DeviceInfo>> cuda_devices() {

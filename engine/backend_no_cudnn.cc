@@ -4,9 +4,8 @@
 namespace xception::cuda {
 
 Result<std::shared_ptr<Cudnn>> start_cudnn() {
-  return Status(
-      Code::kUnsupported,
-      "this build has no cuDNN; configure with -DXCEPTION_CUDNN=ON, or use --device cuda");
+  return Status(Code::kUnsupported,
+                "this build has no cuDNN; configure with -DXCEPTION_CUDNN=ON, or use device cuda");
 }
 
 std::vector<std::byte> pack_cudnn(const ConvProblem& /*problem*/, Numeric /*numeric*/,

@@ -87,7 +87,7 @@ std::string targets_text(std::string_view targets) {
 // What to do about a GPU that this build holds no code for.
 std::string advice_without_code(int arch) {
   constexpr int kLeast = 75;  // of the kernels
-  const std::string cpu = "use --device cpu";
+  const std::string cpu = "use device cpu";
   return arch < kLeast ? "the kernels need 7.5 or later; " + cpu
                        : "configure with -DXCEPTION_CUDA_ARCHITECTURES=" + std::to_string(arch) +
                              ", or " + cpu;

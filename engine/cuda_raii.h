@@ -106,8 +106,8 @@ using OwnedGraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 // What helps where memory is short, at the end of a message.
 constexpr const char* kSmallerBatch = "use a smaller batch or picture";
 constexpr const char* kSmallerWeights =
-    "weights take the same for every batch; free memory there, or use 16 bits (--precision fp16), "
-    "another device or --device cpu";
+    "weights take the same for every batch; free memory there, or use 16 bits (precision fp16), "
+    "another device or device cpu";
 
 // On the current device, and in host memory that it copies from and to. Fail with kOutOfMemory,
 // saying how many bytes `what` is, and of the device how many are free. At least one byte.

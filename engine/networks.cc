@@ -61,7 +61,7 @@ Status unknown_network(const WeightFile& file) {
                                (names.empty() ? "there are none" : names) +
                                ", ...); known networks: " + list_known() +
                                ". Convert the checkpoint with weights/export.py, or name the "
-                               "network with --arch"};
+                               "network (arch)"};
 }
 
 Result<std::string> choose_arch(const Parameters& parameters, const Metadata& metadata,

@@ -111,9 +111,9 @@ std::vector<std::string> Parameters::names_below(std::string_view prefix) const 
 Status Parameters::check_all_taken() const {
   for (const auto& [name, slot] : slots_) {
     if (!slot.taken) {
-      return {Code::kBadModel, "tensor " + quoted_name(slot.entry->name) + " " +
-                                   shape_string(slot.entry->shape) +
-                                   " is no parameter of this network; is it another --arch?"};
+      return {Code::kBadModel,
+              "tensor " + quoted_name(slot.entry->name) + " " + shape_string(slot.entry->shape) +
+                  " is no parameter of this network; is it another network (arch)?"};
     }
   }
   return {};

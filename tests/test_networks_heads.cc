@@ -202,13 +202,16 @@ TEST_CASE("a head that fits nothing is refused") {
   check("fc.bias", {7}, "tensor 'fc.weight' is missing, while 'fc.bias' is there");
   check("last_linear.2.bias", {7}, "tensor 'fc.2.weight' is missing, while 'fc.2.bias' is there");
   check("fc.x.bias", {7},
-        "tensor 'fc.x.bias' [7] is no parameter of this network; is it another --arch?");
+        "tensor 'fc.x.bias' [7] is no parameter of this network; is it another network (arch)?");
   check("fc.x.weight", {7, 128},
-        "tensor 'fc.x.weight' [7, 128] is no parameter of this network; is it another --arch?");
+        "tensor 'fc.x.weight' [7, 128] is no parameter of this network; is it another network "
+        "(arch)?");
   check("fc..weight", {7, 128},
-        "tensor 'fc..weight' [7, 128] is no parameter of this network; is it another --arch?");
+        "tensor 'fc..weight' [7, 128] is no parameter of this network; is it another network "
+        "(arch)?");
   check("fc.12345.weight", {7, 128},
-        "tensor 'fc.12345.weight' [7, 128] is no parameter of this network; is it another --arch?");
+        "tensor 'fc.12345.weight' [7, 128] is no parameter of this network; is it another network "
+        "(arch)?");
   // A Linear of one output makes one column, which a vector must not pass for.
   base.add("fc.0.weight", {1, 128}, std::vector<float>(128));
   check("fc.1.weight", {5}, "tensor 'fc.1.weight' has shape [5], expected [outputs, 1]");

@@ -21,7 +21,7 @@ TEST_CASE("a file of another network is refused by its first names") {
   check_refused(fixture,
                 "no network of ours has tensors named like these (there are none, ...); known "
                 "networks: seed, seed_depthwise, xception. Convert the checkpoint with "
-                "weights/export.py, or name the network with --arch");
+                "weights/export.py, or name the network (arch)");
   for (const char* name : {"layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias"}) {
     fixture.add(name, {2}, {1, 2});
   }
@@ -29,7 +29,7 @@ TEST_CASE("a file of another network is refused by its first names") {
                 "no network of ours has tensors named like these ('layer1.weight', "
                 "'layer1.bias', 'layer2.weight', ...); known networks: seed, seed_depthwise, "
                 "xception. Convert the "
-                "checkpoint with weights/export.py, or name the network with --arch");
+                "checkpoint with weights/export.py, or name the network (arch)");
 }
 
 TEST_CASE("names that never end are shown in part") {
@@ -97,7 +97,7 @@ TEST_CASE("a tensor that the network lacks is refused") {
   fixture.add("block7.weight", {1, 2}, {1, 2});
   check_refused(fixture,
                 "as network 'seed_depthwise': tensor 'block7.weight' [1, 2] is no parameter of "
-                "this network; is it another --arch?");
+                "this network; is it another network (arch)?");
 }
 
 TEST_CASE("a tensor of another shape is refused") {

@@ -139,10 +139,9 @@ TEST_CASE("devices and precisions that are not there are refused by name") {
   }
   for (const Precision precision : {Precision::kFp16, Precision::kTf32}) {
     const std::string name = precision_name(precision);
-    check_refused(create_status(model, {.device = "cpu", .precision = precision}),
-                  Code::kUnsupported,
-                  "the CPU backend has no " + name + "; use --precision fp32" +
-                      (has_bf16() ? " or bf16" : ""));
+    check_refused(
+        create_status(model, {.device = "cpu", .precision = precision}), Code::kUnsupported,
+        "the CPU backend has no " + name + "; use precision fp32" + (has_bf16() ? " or bf16" : ""));
     check_refused(create_status(model, {.device = "reference", .precision = precision}),
                   Code::kUnsupported,
                   "the reference backend has no " + name + "; use fp32 or bf16");
@@ -173,7 +172,7 @@ TEST_CASE("without a GPU, CUDA is refused and 'auto' is the CPU") {
     CHECK(list.no_cuda == "this build has no CUDA backend");
     check_refused(create_status(model, {.device = device}), Code::kDevice,
                   "device '" + device +
-                      "' was asked for, but this build has no CUDA backend; use --device cpu");
+                      "' was asked for, but this build has no CUDA backend; use device cpu");
 #endif
   }
 }
@@ -212,7 +211,7 @@ TEST_CASE("bf16 runs where the CPU has it, and is refused elsewhere") {
   if (!session.ok()) {
     check_refused(session.status(), Code::kUnsupported,
                   "precision bf16 needs a CPU with AVX512_BF16, which this one has not; use "
-                  "--precision fp32");
+                  "precision fp32");
     return;
   }
   Session wide = create(model, {.device = "cpu", .threads = 1});
