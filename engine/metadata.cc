@@ -155,12 +155,18 @@ bool set_keep(const json& value, const Sides& sides, int& target) {
   return set_side(value, sides, target);
 }
 
+// To compare it with == would make JSON of the text, inside a function that may not throw.
+bool is_text(const json& value, std::string_view text) {
+  const auto* const string = value.get_ptr<const json::string_t*>();
+  return string != nullptr && *string == text;
+}
+
 bool set_mode(const json& value, ResizeMode& mode) {
-  if (value == "center") {
+  if (is_text(value, "center")) {
     mode = ResizeMode::kCenter;
-  } else if (value == "squash") {
+  } else if (is_text(value, "squash")) {
     mode = ResizeMode::kSquash;
-  } else if (value == "border") {
+  } else if (is_text(value, "border")) {
     mode = ResizeMode::kBorder;
   } else {
     return false;
@@ -169,11 +175,11 @@ bool set_mode(const json& value, ResizeMode& mode) {
 }
 
 bool set_interpolation(const json& value, Interpolation& interpolation) {
-  if (value == "nearest") {
+  if (is_text(value, "nearest")) {
     interpolation = Interpolation::kNearest;
-  } else if (value == "bilinear") {
+  } else if (is_text(value, "bilinear")) {
     interpolation = Interpolation::kBilinear;
-  } else if (value == "bicubic") {
+  } else if (is_text(value, "bicubic")) {
     interpolation = Interpolation::kBicubic;
   } else {
     return false;

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "engine/byte_source.h"
@@ -290,7 +291,10 @@ Result<std::string> WeightFile::sha256() const {
   return no_throw(text, [&]() -> Result<std::string> {
     const Status failed(Code::kInternal, "OpenSSL cannot compute SHA-256");
     const std::unique_ptr<EVP_MD_CTX, DigestFree> context(EVP_MD_CTX_new());
-    if (context == nullptr || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
+    if (context == nullptr) {
+      throw std::bad_alloc();
+    }
+    if (EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
       return failed;
     }
     std::vector<std::byte> chunk(kPieceBytes);

@@ -105,6 +105,70 @@ TEST_CASE("memory that oneDNN lacks on any thread is an error, and the next run 
   check_survives(chained, random, 30);
 }
 
+// What copies a layer's output out is called for each of them, so that memory is lacking in its
+// middle.
+TEST_CASE("memory that is lacking while layers are reported is an error") {
+  XC_RANDOM(random);
+  const std::string bytes = seed_fixture(random, {.width = 0.01}).bytes();
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    INFO(precision_name(precision));
+    if (precision == Precision::kBf16 && !has_bf16()) {
+      continue;
+    }
+    Session session = create(load(bytes), {.device = "cpu", .precision = precision, .threads = 1});
+    const Values images = pictures(random, session.info().input);
+    const Values expected = run(session, images);
+    std::size_t reports = 0;
+    session.set_layer_callback([&](const LayerOutput&) {
+      ++reports;
+      return Status();
+    });
+    int failures = -1;
+    for (bool done = false; !done; ++failures) {
+      INFO("allocation " << failures + 1);
+      Values logits(expected.size());
+      allocations::fail_after(failures + 1);
+      const Status status =
+          session.run(TensorView<const float>{images.data(), session.info().input},
+                      {logits.data(), session.info().logits});
+      done = allocations::cancel_failure();
+      if (done || status.ok()) {  // oneDNN does without some
+        CHECK(status.ok());
+        CHECK(same_bits(logits, expected));
+      } else {
+        CHECK(status.code() == Code::kOutOfMemory);
+      }
+    }
+    CHECK(failures > 20);
+    CHECK(reports > session.info().layers.size());
+    session.set_layer_callback({});
+    CHECK(same_bits(run(session, images), expected));
+  }
+}
+
+// Each in turn, for libraries below have functions that may not throw and allocate all the same:
+// with an allocation of theirs that fails the process is over.
+TEST_CASE("every single allocation of a load that fails is an error") {
+  XC_RANDOM(random);
+  ModelFixture fixture = seed_fixture(random, {.width = 0.01});
+  fixture.metadata["xception.arch"] = "seed_depthwise";
+  fixture.metadata["xception.labels"] = R"(["a label that is longer than most, and the others",
+                                            "b", "c", "d", "e", "f", "g"])";
+  fixture.metadata["xception.preprocess"] =
+      R"({"size": 24, "resize_mode": "border", "interpolation": "nearest", "crop_pct": 0.5,
+          "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "keep_min": 17, "keep_max": 32})";
+  const std::string bytes = fixture.bytes();
+  int failures = -1;
+  for (bool done = false; !done; ++failures) {
+    INFO("allocation " << failures + 1);
+    allocations::fail_after(failures + 1);
+    const auto model = Model::load(std::as_bytes(std::span(bytes)));
+    done = allocations::cancel_failure();  // it lay beyond the last allocation
+    CHECK((done ? Code::kOk : Code::kOutOfMemory) == model.status().code());
+  }
+  CHECK(failures > 100);
+}
+
 namespace {
 
 // Loads, creates and runs; the first failure.
