@@ -52,7 +52,7 @@ Status Session::Impl::submit(const Pictures& pictures) {
   }
   const std::size_t slot = submitted % slots();
   XC_RETURN_IF_ERROR(backend->stage(slot, pictures));
-  started[slot] = slots() > 1 && !callback;
+  started[slot] = slots() > 1 && callback == nullptr;
   if (started[slot]) {
     XC_RETURN_IF_ERROR(backend->start(slot, {}));
   }
@@ -74,10 +74,10 @@ Status Session::Impl::collect(float* logits) {
   }
   const std::size_t slot = collected++ % slots();
   if (!started[slot]) {
-    const LayerCallback report = callback;  // which may set another one
+    const std::shared_ptr<const LayerCallback> report = callback;  // which may set another one
     Backend::AfterStep after;
     if (report) {
-      after = [this, &report](std::size_t step) { return report_layer(report, step); };
+      after = [this, &report](std::size_t step) { return report_layer(*report, step); };
     }
     XC_RETURN_IF_ERROR(backend->start(slot, after));
   }
@@ -141,7 +141,9 @@ Status Session::set_normalisation(const Preprocess& preprocess) {
   return impl_->call([&] { return impl_->set_normalisation(preprocess); });
 }
 
-void Session::set_layer_callback(LayerCallback callback) { impl_->callback = std::move(callback); }
+void Session::set_layer_callback(LayerCallback callback) {
+  impl_->callback = callback ? std::make_shared<const LayerCallback>(std::move(callback)) : nullptr;
+}
 
 Status Session::Impl::check_run(TensorView<float> logits) const {
   XC_RETURN_IF_ERROR(check_idle("another"));
@@ -183,7 +185,7 @@ Status Session::Impl::enqueue(TensorView<const T> images, TensorView<float> logi
     XC_RETURN_IF_ERROR(check_run(logits));
     const Result<Pictures> pictures = check_pictures(images);
     XC_RETURN_IF_ERROR(pictures.status());
-    if (callback) {
+    if (callback != nullptr) {
       return {Code::kInvalidArgument,
               "enqueue() returns before a layer is done; use run() with a layer callback"};
     }

@@ -33,7 +33,7 @@ struct Session::Impl {
   std::vector<std::size_t> offsets;  // of every node's output in the arena
   std::vector<float> layer_values;   // staging of the layer callback
   Normalisation normalisation{};
-  LayerCallback callback;
+  std::shared_ptr<const LayerCallback> callback;  // a run goes on with the one it began with
   bool in_call = false;  // of a public function: a callback may not make another
   SessionInfo info;
   std::size_t submitted = 0;  // runs, since the session began

@@ -89,6 +89,16 @@ TEST_CASE("a layer callback may not run its session, and may set another callbac
   CHECK(same_bits(run(session, images), expected));
   CHECK(first == info.layers.size());
 
+  // It keeps what it knows.
+  std::size_t seen = 0;
+  session.set_layer_callback([&seen, before = std::size_t{0}](const LayerOutput&) mutable {
+    seen = ++before;
+    return Status();
+  });
+  CHECK(same_bits(run(session, images), expected));
+  CHECK(same_bits(run(session, images), expected));
+  CHECK(seen == 2 * info.layers.size());
+
   // What it throws is the caller's, and leaves the session as it was.
   session.set_layer_callback([](const LayerOutput&) -> Status { throw std::logic_error("mine"); });
   Values logits;
