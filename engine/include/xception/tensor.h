@@ -1,10 +1,15 @@
 // Shapes and non-owning views of images and logits in host memory.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "xception's headers are C++20: compile with -std=c++20, or include <xception/c/engine.h>"
+#endif
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #pragma GCC visibility push(default)  // what programs see of the shared library
 
@@ -34,6 +39,13 @@ struct TensorView {
   T* data = nullptr;
   Shape shape;
   Layout layout = Layout::kNHWC;
+
+  // What may be written may be read.
+  template <class Read>
+    requires(std::is_same_v<Read, const T> && !std::is_const_v<T>)
+  operator TensorView<Read>() const {  // NOLINT(google-explicit-constructor)
+    return {data, shape, layout};
+  }
 };
 
 }  // namespace xception
