@@ -109,7 +109,8 @@ TEST_CASE("C: a model tells what it is") {
       R"({"size": 24, "resize_mode": "border", "interpolation": "bilinear", "crop_pct": 0.5,
           "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})";
   const std::string bytes = fixture.bytes();
-  const ModelInfo& cpp = load(bytes)->info();
+  const std::shared_ptr<const Model> same = load(bytes);
+  const ModelInfo& cpp = same->info();
   xception_model* model = nullptr;
   const xception_model_options options = {"seed_depthwise", false};
   require_ok(xception_model_load_memory(bytes.data(), bytes.size(), &options, &model));
