@@ -3,9 +3,11 @@
 #include "engine/metadata.h"
 
 #include <map>
+#include <new>
 #include <string>
 #include <vector>
 
+#include "allocations.h"
 #include "testing.h"
 
 namespace xception {
@@ -325,6 +327,45 @@ TEST_CASE("a list of a million objects is refused at once") {
     objects += "{},";
   }
   CHECK_FALSE(read_metadata({{"xception.labels", objects + "{}]"}}).ok());
+}
+
+// JSON's values are compared with texts inside functions that may not throw: one that allocates
+// there ends the process where that fails.
+TEST_CASE("every single allocation of what is read that fails is std::bad_alloc") {
+  const Entries entries = {
+      {"xception.arch", "seed_depthwise"},
+      {"xception.pool_pad", "tf_same"},
+      {"xception.sep_relu", "true"},
+      {"xception.width", "0.25"},
+      {"xception.labels", R"(["a label that is longer than most, and the others", "b"])"},
+      {"xception.preprocess",
+       R"({"size": 24, "resize_mode": "border", "interpolation": "nearest", "crop_pct": 0.5,
+           "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "keep_min": 17, "keep_max": 32})"}};
+  const std::string timm =
+      R"({"architecture": "xception", "num_classes": 2, "label_names": ["a", "b"],
+          "pretrained_cfg": {"input_size": [3, 299, 299], "crop_mode": "squash",
+                             "interpolation": "bicubic", "crop_pct": 0.9}})";
+  int failures = -1;
+  for (bool done = false; !done; ++failures) {
+    INFO("allocation " << failures + 1);
+    Preprocess preprocess;
+    bool thrown = false;
+    Status status;
+    allocations::fail_after(failures + 1);
+    try {
+      for (const Status& read :
+           {read_metadata(entries).status(), read_preprocess(entries, Sides(), preprocess),
+            read_timm_config(timm).status(), read_timm_preprocess(timm, Sides(), preprocess)}) {
+        status = status.ok() ? read : status;
+      }
+    } catch (const std::bad_alloc&) {
+      thrown = true;
+    }
+    done = allocations::cancel_failure();  // it lay beyond the last allocation
+    CHECK(thrown != done);
+    CHECK(status.ok());
+  }
+  CHECK(failures > 100);
 }
 
 }  // namespace xception

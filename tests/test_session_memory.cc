@@ -146,29 +146,6 @@ TEST_CASE("memory that is lacking while layers are reported is an error") {
   }
 }
 
-// Each in turn, for libraries below have functions that may not throw and allocate all the same:
-// with an allocation of theirs that fails the process is over.
-TEST_CASE("every single allocation of a load that fails is an error") {
-  XC_RANDOM(random);
-  ModelFixture fixture = seed_fixture(random, {.width = 0.01});
-  fixture.metadata["xception.arch"] = "seed_depthwise";
-  fixture.metadata["xception.labels"] = R"(["a label that is longer than most, and the others",
-                                            "b", "c", "d", "e", "f", "g"])";
-  fixture.metadata["xception.preprocess"] =
-      R"({"size": 24, "resize_mode": "border", "interpolation": "nearest", "crop_pct": 0.5,
-          "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "keep_min": 17, "keep_max": 32})";
-  const std::string bytes = fixture.bytes();
-  int failures = -1;
-  for (bool done = false; !done; ++failures) {
-    INFO("allocation " << failures + 1);
-    allocations::fail_after(failures + 1);
-    const auto model = Model::load(std::as_bytes(std::span(bytes)));
-    done = allocations::cancel_failure();  // it lay beyond the last allocation
-    CHECK((done ? Code::kOk : Code::kOutOfMemory) == model.status().code());
-  }
-  CHECK(failures > 100);
-}
-
 namespace {
 
 // Loads, creates and runs; the first failure.
