@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -116,6 +117,7 @@ class CudaBackend : public Backend {
 
   Status make_slot(Slot& slot);
   Status record_steps();
+  Result<OwnedGraphExec> record(const std::function<Status()>& body);
   Status feed_staged(const Slot& slot);
   Status feed(const DevicePictures& pictures, Stream stream);
   Status launch(const AfterStep& after);

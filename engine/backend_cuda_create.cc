@@ -46,17 +46,24 @@ Status CudaBackend::make_slot(Slot& slot) {
   return to_status(cudaEventRecord(slot.uploaded.get(), copies_.get()), "clear the pictures");
 }
 
-// Relaxed: whatever the driver has to load for a kernel's first launch may be loaded meanwhile.
 Status CudaBackend::record_steps() {
+  Result<OwnedGraphExec> recorded = record([this]() -> Status {
+    for (const std::unique_ptr<Step>& step : plan().steps) {
+      XC_RETURN_IF_ERROR(step->run());
+    }
+    return {};
+  });
+  XC_RETURN_IF_ERROR(recorded.status());
+  graph_ = *std::move(recorded);
+  return {};
+}
+
+// What `body` puts on the stream, to be started with one call. Relaxed: whatever the driver has to
+// load for a kernel's first launch may be loaded meanwhile.
+Result<OwnedGraphExec> CudaBackend::record(const std::function<Status()>& body) {
   XC_RETURN_IF_ERROR(to_status(cudaStreamBeginCapture(compute_.get(), cudaStreamCaptureModeRelaxed),
                                "record the layers as a CUDA graph"));
-  Status status;
-  for (const std::unique_ptr<Step>& step : plan().steps) {
-    status = step->run();
-    if (!status.ok()) {
-      break;
-    }
-  }
+  const Status status = body();
   cudaGraph_t recorded = nullptr;  // the capture ends whatever came of it
   const Status ended = to_status(cudaStreamEndCapture(compute_.get(), &recorded),
                                  "record the layers as a CUDA graph");
@@ -66,9 +73,11 @@ Status CudaBackend::record_steps() {
   cudaGraphExec_t ready = nullptr;
   XC_RETURN_IF_ERROR(
       to_status(cudaGraphInstantiate(&ready, graph.get(), 0), "make a CUDA graph of the layers"));
-  graph_ = OwnedGraphExec(ready);
+  OwnedGraphExec exec(ready);
   // Else the first run would do it.
-  return to_status(cudaGraphUpload(graph_.get(), compute_.get()), "upload the CUDA graph");
+  XC_RETURN_IF_ERROR(
+      to_status(cudaGraphUpload(exec.get(), compute_.get()), "upload the CUDA graph"));
+  return exec;
 }
 
 namespace {

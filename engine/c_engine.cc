@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,8 +28,11 @@ struct xception_session {
 namespace xception::c {
 namespace {
 
-static_assert(static_cast<int>(Precision::kTf32) == XCEPTION_TF32);
+static_assert(static_cast<int>(Precision::kFp32) == XCEPTION_FP32);
+static_assert(static_cast<int>(Precision::kBf16) == XCEPTION_BF16);
 static_assert(static_cast<int>(Precision::kFp16) == XCEPTION_FP16);
+static_assert(static_cast<int>(Precision::kTf32) == XCEPTION_TF32);
+static_assert(static_cast<int>(Layout::kNHWC) == XCEPTION_NHWC);
 static_assert(static_cast<int>(Layout::kNCHW) == XCEPTION_NCHW);
 
 struct Devices : xception_device_list {
@@ -193,13 +195,14 @@ const xception_status* xception_model_load_memory(const void* bytes, size_t size
                                                   const xception_model_options* options,
                                                   xception_model** model) {
   return c::load_model(bytes, "bytes", model, [&] {
-    return xception::Model::load(std::span(static_cast<const std::byte*>(bytes), size),
+    const auto* const first = static_cast<const std::byte*>(bytes);
+    return xception::Model::load(std::vector<std::byte>(first, first + size),
                                  c::to_options(options));
   });
 }
 
 const xception_model_info* xception_model_get_info(const xception_model* model) {
-  return &model->info;
+  return model != nullptr ? &model->info : nullptr;
 }
 
 void xception_model_free(xception_model* model) { delete model; }
@@ -260,7 +263,7 @@ const xception_status* xception_session_create(const xception_model* model,
 }
 
 const xception_session_info* xception_session_get_info(const xception_session* session) {
-  return &session->info;
+  return session != nullptr ? &session->info : nullptr;
 }
 
 void xception_session_free(xception_session* session) { delete session; }
@@ -354,10 +357,11 @@ const xception_status* xception_session_profile(xception_session* session, int r
 }
 
 const xception_status* xception_session_time_network(xception_session* session, int runs,
-                                                     double* seconds) {
+                                                     double* seconds, size_t count) {
   return c::call([&]() -> Status {
     XC_RETURN_IF_ERROR(c::need(session, "session"));
     XC_RETURN_IF_ERROR(c::need(seconds, "seconds"));
+    XC_RETURN_IF_ERROR(c::check_count("seconds", count, std::max(runs, 0)));
     const Result<std::vector<double>> times = session->session.time_network(runs);
     XC_RETURN_IF_ERROR(times.status());
     std::copy(times->begin(), times->end(), seconds);

@@ -12,6 +12,8 @@
 namespace xception::c {
 namespace {
 
+static_assert(kMaxPixels == XCEPTION_MAX_PIXELS);
+
 // What every xception_image is. The C++ picture is the one that counts.
 struct OwnedImage : xception_image {
   DecodedImage decoded;

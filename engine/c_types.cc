@@ -8,12 +8,22 @@
 namespace xception::c {
 namespace {
 
-static_assert(static_cast<int>(Code::kInternal) == XCEPTION_INTERNAL);
+static_assert(static_cast<int>(Code::kOk) == XCEPTION_OK);
+static_assert(static_cast<int>(Code::kInvalidArgument) == XCEPTION_INVALID_ARGUMENT);
+static_assert(static_cast<int>(Code::kNotFound) == XCEPTION_NOT_FOUND);
+static_assert(static_cast<int>(Code::kIo) == XCEPTION_IO);
+static_assert(static_cast<int>(Code::kBadModel) == XCEPTION_BAD_MODEL);
 static_assert(static_cast<int>(Code::kBadImage) == XCEPTION_BAD_IMAGE);
-static_assert(static_cast<int>(ResizeMode::kBorder) == XCEPTION_BORDER);
+static_assert(static_cast<int>(Code::kUnsupported) == XCEPTION_UNSUPPORTED);
+static_assert(static_cast<int>(Code::kDevice) == XCEPTION_DEVICE);
+static_assert(static_cast<int>(Code::kOutOfMemory) == XCEPTION_OUT_OF_MEMORY);
+static_assert(static_cast<int>(Code::kInternal) == XCEPTION_INTERNAL);
+static_assert(static_cast<int>(ResizeMode::kCenter) == XCEPTION_CENTER);
 static_assert(static_cast<int>(ResizeMode::kSquash) == XCEPTION_SQUASH);
-static_assert(static_cast<int>(Interpolation::kBicubic) == XCEPTION_BICUBIC);
+static_assert(static_cast<int>(ResizeMode::kBorder) == XCEPTION_BORDER);
+static_assert(static_cast<int>(Interpolation::kNearest) == XCEPTION_NEAREST);
 static_assert(static_cast<int>(Interpolation::kBilinear) == XCEPTION_BILINEAR);
+static_assert(static_cast<int>(Interpolation::kBicubic) == XCEPTION_BICUBIC);
 
 // Where there is no memory for a failure either.
 const xception_status kNoMemory = {{Code::kOutOfMemory, "out of memory"}};

@@ -243,6 +243,7 @@ TEST_CASE("preprocessing that makes no sense is refused by key") {
   check_value_refused("keep_max", "\"x\"", "\"x\"");
   check_value_refused("resize_mode", "\"stretch\"", "\"stretch\"");
   check_value_refused("resize_mode", "7", "7");
+  check_value_refused("resize_mode", "\"centered\"", "\"centered\"");
   check_value_refused("crop_mode", "\"random\"", "\"random\"");
   check_value_refused("crop_pct", "0.0099", "0.0099");
   check_value_refused("crop_pct", "1.01", "1.01");

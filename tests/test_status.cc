@@ -1,5 +1,7 @@
+#include <cstdint>
 #include <set>
 #include <string>
+#include <type_traits>
 
 #include "testing.h"
 #include "xception/status.h"
@@ -41,4 +43,15 @@ TEST_CASE("Every code has a name of its own") {
   }
   CHECK(names.size() == last + 1U);
   CHECK(names.count(code_name(static_cast<Code>(last + 1))) == 0);
+}
+
+TEST_CASE("A view to write through is one to read through, and no other way round") {
+  static_assert(!std::is_convertible_v<TensorView<const float>, TensorView<float>>);
+  static_assert(!std::is_convertible_v<TensorView<float>, TensorView<const std::uint8_t>>);
+  float values[12] = {};
+  const TensorView<float> writable = {values, {1, 2, 2, 3}, Layout::kNCHW};
+  const TensorView<const float> readable = writable;
+  CHECK(readable.data == values);
+  CHECK(readable.shape == writable.shape);
+  CHECK(readable.layout == Layout::kNCHW);
 }

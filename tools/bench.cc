@@ -214,8 +214,8 @@ int run_kernel(const Options& options, const Plan& plan) {
   }
   print_kernels(std::cout, report, plan.format);
   const ordered_json& session = report["session"];
-  const bool within =
-      !options.verify || session["logits_difference"] <= session["tolerance"];  // NaN is not
+  const bool within = !options.verify || session["logits_difference"].get<double>() <=
+                                             session["tolerance"].get<double>();  // NaN is not
   if (!within) {
     std::cerr << "bench: the logits differ from those of the double-precision loops by more than "
               << decimal(session["tolerance"].get<double>()) << " of the largest\n";
@@ -278,6 +278,7 @@ int run(int argc, char** argv) {
   add_common_options(layer, &options);
   CLI::App* kernel = app.add_subcommand("kernel", "every kernel of one configuration by itself");
   add_common_options(kernel, &options);
+  kernel->get_option("--runs")->description("this many timed series, in place of --duration");
   kernel->add_option("--layer", options.layer, "only of layers with this in their name")
       ->check(cli::not_empty());
   kernel->add_flag(

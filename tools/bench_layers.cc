@@ -101,16 +101,25 @@ Result<ordered_json> measure_layers(Workload& workload, const Effort& effort) {
 
 namespace {
 
-// The median of a run of this layer, in seconds, of series that take `seconds` in all.
-Result<double> time_kernel(Session& session, std::size_t layer, const Effort& effort,
-                           double seconds) {
+struct KernelTime {
+  double seconds = 0;  // of a run: the median of the series
+  std::size_t series = 0;
+};
+
+// Of series that take `seconds` in all.
+Result<KernelTime> time_kernel(Session& session, std::size_t layer, const Effort& effort,
+                               double seconds) {
   constexpr double kSeriesSeconds = 1e-3;
-  constexpr double kMostRuns = 1e4;
+  constexpr int kMostRuns = 1 << 14;
   constexpr std::size_t kLeastSeries = 3;
-  XC_RETURN_IF_ERROR(session.time_layer(layer, 1).status());  // what it reads is in the caches now
-  const Result<double> once = session.time_layer(layer, 1);
-  XC_RETURN_IF_ERROR(once.status());
-  const double runs = std::clamp(std::ceil(kSeriesSeconds / std::max(*once, 1e-9)), 1.0, kMostRuns);
+  int runs = 1;
+  for (;; runs *= 2) {  // until a series is long enough; what it reads is in the caches then
+    const Result<double> series = session.time_layer(layer, runs);
+    XC_RETURN_IF_ERROR(series.status());
+    if (*series >= kSeriesSeconds || runs == kMostRuns) {
+      break;
+    }
+  }
   std::vector<double> times;
   const Clock::time_point start = Clock::now();
   const auto enough = [&] {
@@ -118,11 +127,11 @@ Result<double> time_kernel(Session& session, std::size_t layer, const Effort& ef
                            : times.size() >= kLeastSeries && seconds_since(start) >= seconds;
   };
   while (!enough()) {
-    const Result<double> series = session.time_layer(layer, static_cast<int>(runs));
+    const Result<double> series = session.time_layer(layer, runs);
     XC_RETURN_IF_ERROR(series.status());
     times.push_back(*series / runs);
   }
-  return percentile_of(times, 50);
+  return KernelTime{percentile_of(times, 50), times.size()};
 }
 
 // max |a - b| over max |b|; NaN where either has one.
@@ -188,7 +197,8 @@ Kernels find_kernels(const std::vector<LayerInfo>& layers, const std::string& pa
     const auto same = std::find_if(kernels.begin(), kernels.end(), [&](const auto& kernel) {
       const LayerInfo& other = layers[kernel.front()];
       return other.operation == layer.operation && other.inputs == layer.inputs &&
-             other.implementation == layer.implementation && other.output == layer.output;
+             other.implementation == layer.implementation && other.output == layer.output &&
+             other.input_bytes == layer.input_bytes && other.output_bytes == layer.output_bytes;
     });
     if (same != kernels.end()) {
       same->push_back(i);
@@ -232,13 +242,14 @@ Result<ordered_json> measure_kernels(Workload& workload, const Effort& effort,
   ordered_json rows = ordered_json::array();
   for (const std::vector<std::size_t>& kernel : kernels) {
     const std::size_t layer = kernel.front();
-    const Result<double> seconds = time_kernel(
+    const Result<KernelTime> time = time_kernel(
         workload.session, layer, effort, effort.duration_s / static_cast<double>(kernels.size()));
-    XC_RETURN_IF_ERROR(seconds.status());
+    XC_RETURN_IF_ERROR(time.status());
     ordered_json row = describe_layer(info.layers[layer], weights[layer]);
     row["times"] = kernel.size();
-    row["median_ms"] = 1e3 * *seconds;
-    add_rates(*seconds, roofline, &row);
+    row["series"] = time->series;
+    row["median_ms"] = 1e3 * time->seconds;
+    add_rates(time->seconds, roofline, &row);
     if (choice.verify) {
       double greatest = 0;
       for (const std::size_t i : kernel) {
@@ -248,7 +259,7 @@ Result<ordered_json> measure_kernels(Workload& workload, const Effort& effort,
       row["difference"] = greatest;
     }
     rows.push_back(std::move(row));
-    sum += *seconds * static_cast<double>(kernel.size());
+    sum += time->seconds * static_cast<double>(kernel.size());
   }
   if (choice.layer.empty()) {
     measured["session"]["kernels_ms"] = 1e3 * sum;

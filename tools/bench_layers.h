@@ -24,10 +24,10 @@ struct KernelChoice {
 };
 
 // The same of kernels: what layers of the same operation, implementation and shapes run is one row,
-// which says how many such layers there are (`times`) and has no share. Each runs by itself, back
-// to back, in series of a millisecond or more; median_ms is the median over the series. In place of
-// runs, run_ms and steps_ms the session has kernels_ms, the sum of the medians, each as often as
-// the network runs it, where all are measured.
+// which says how many such layers there are (`times`) and has no share, but the number of `series`.
+// Each runs by itself, back to back, in series of a millisecond or more; median_ms is the median
+// over the series. In place of runs, run_ms and steps_ms the session has kernels_ms, the sum of the
+// medians, each as often as the network runs it, where all are measured.
 //
 // With `verify` a row has `difference`, the greatest of its layers', and the session
 // `logits_difference` with what it may be, `tolerance`: max |d| over max |reference|, of this

@@ -1,9 +1,15 @@
 #include "bench_roofline.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <barrier>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -17,8 +23,9 @@
 namespace xception::bench {
 namespace {
 
-constexpr double kRoundSeconds = 0.05;
-constexpr int kRounds = 3;  // of which the best counts: others may use the machine
+// Rounds are short, for others use the machine too: the best is one that they left alone.
+constexpr double kRoundSeconds = 1e-3;
+constexpr int kRounds = 100;
 
 // Multiply-adds in registers, `rounds` of each of kChains that do not wait for each other, which
 // begin differently: else a compiler would compute one of them. Returns how many operations that
@@ -133,51 +140,87 @@ Multiply choose(Precision precision) {
   return precision == Precision::kFp32 ? multiply_baseline : nullptr;
 }
 
-// How much all threads do in a second, each of which does `work(thread)`, which returns how much
-// that was, again and again.
+// How much all threads do in a second, in the best round, each of which does `work(thread)`, which
+// returns how much that was, again and again. All begin together, and a round lasts until the last
+// of them ends. Throws std::system_error where a thread cannot be had.
 template <class Work>
 double best_rate(int threads, const Work& work) {
+  struct Part {
+    Clock::time_point begin;
+    Clock::time_point end;
+    double done = 0;
+  };
+  std::vector<Part> parts(static_cast<std::size_t>(threads));
+  std::barrier together(threads);
   double best = 0;
-  for (int round = 0; round < kRounds; ++round) {
-    std::vector<double> rates(static_cast<std::size_t>(threads));
-    std::vector<std::jthread> others;
-    const auto measure = [&](std::size_t thread) {
-      double done = 0;
-      const Clock::time_point start = Clock::now();
-      double seconds = 0;
-      while (seconds < kRoundSeconds) {
-        done += work(thread);
-        seconds = seconds_since(start);
+  const auto measure = [&](std::size_t thread) {
+    for (int round = 0; round < kRounds; ++round) {
+      Part& part = parts[thread];
+      part = {};
+      together.arrive_and_wait();
+      part.begin = Clock::now();
+      do {
+        part.done += work(thread);
+        part.end = Clock::now();
+      } while (std::chrono::duration<double>(part.end - part.begin).count() < kRoundSeconds);
+      together.arrive_and_wait();
+      if (thread == 0) {
+        Part all = parts.front();
+        for (std::size_t i = 1; i < parts.size(); ++i) {
+          all = {std::min(all.begin, parts[i].begin), std::max(all.end, parts[i].end),
+                 all.done + parts[i].done};
+        }
+        best =
+            std::max(best, all.done / std::chrono::duration<double>(all.end - all.begin).count());
       }
-      rates[thread] = done / seconds;
-    };
-    for (std::size_t thread = 1; thread < rates.size(); ++thread) {
+      together.arrive_and_wait();
+    }
+  };
+  std::vector<std::jthread> others;
+  try {
+    for (std::size_t thread = 1; thread < parts.size(); ++thread) {
       others.emplace_back([&measure, thread] { measure(thread); });
     }
-    measure(0);
-    others.clear();
-    double sum = 0;
-    for (const double rate : rates) {
-      sum += rate;
+  } catch (const std::system_error&) {
+    for (std::size_t missing = others.size(); missing < parts.size(); ++missing) {
+      together.arrive_and_drop();  // the others come to an end without those
     }
-    best = std::max(best, sum);
+    throw;
   }
+  measure(0);
   return best;
 }
 
+// Buffers that are twice as large as the last cache, in whole pieces, each thread's its own.
 double measure_copies(int threads) {
-  constexpr std::size_t kBytes = std::size_t{1}
-                                 << 28;  // read, and as many written: beyond all caches
-  constexpr std::size_t kPiece = std::size_t{1} << 20;
-  const std::size_t pieces = kBytes / kPiece;
-  const std::vector<std::byte> src(kBytes, std::byte{1});
-  std::vector<std::byte> dst(kBytes);
-  std::vector<std::size_t> next(static_cast<std::size_t>(threads));
+  constexpr std::size_t kPiece = std::size_t{1} << 18;
+  constexpr std::size_t kLeast = std::size_t{1} << 28;
+  constexpr std::size_t kMost = std::size_t{1} << 30;
+  std::size_t cache = 0;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+  cache = static_cast<std::size_t>(std::max(sysconf(_SC_LEVEL3_CACHE_SIZE), 0L));
+#endif
+  const std::size_t all = std::clamp(2 * cache, kLeast, kMost);
+  const std::size_t pieces =
+      std::max<std::size_t>(all / 2 / kPiece / static_cast<std::size_t>(threads), 1);
+  struct Buffers {
+    std::unique_ptr<std::byte[]> src;
+    std::unique_ptr<std::byte[]> dst;
+    std::size_t next = 0;
+  };
+  std::vector<Buffers> buffers(static_cast<std::size_t>(threads));
+  for (Buffers& mine : buffers) {
+    mine.src = std::make_unique_for_overwrite<std::byte[]>(pieces * kPiece);
+    mine.dst = std::make_unique_for_overwrite<std::byte[]>(pieces * kPiece);
+  }
   return best_rate(threads, [&](std::size_t thread) {
-    // Each thread has every so-many-th piece.
-    const std::size_t piece =
-        (next[thread]++ * static_cast<std::size_t>(threads) + thread) % pieces;
-    std::memcpy(dst.data() + piece * kPiece, src.data() + piece * kPiece, kPiece);
+    Buffers& mine = buffers[thread];
+    if (mine.next == 0) {  // its pages are found by the thread that uses them
+      std::fill_n(mine.src.get(), pieces * kPiece, std::byte{1});
+      std::fill_n(mine.dst.get(), pieces * kPiece, std::byte{1});
+    }
+    const std::size_t at = mine.next++ % pieces * kPiece;
+    std::memcpy(mine.dst.get() + at, mine.src.get() + at, kPiece);
     return 2.0 * kPiece;
   });
 }
@@ -192,9 +235,17 @@ std::optional<Roofline> find_roofline(const SessionInfo& info) {
   if (info.device != "cpu" || multiply == nullptr) {
     return std::nullopt;
   }
-  constexpr int kTurns = 10'000;
-  const double flops = best_rate(info.threads, [=](std::size_t) { return multiply(kTurns); });
-  return Roofline{{flops, measure_copies(info.threads)}, "measured"};
+  const int threads =
+      std::min(info.threads, static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U)));
+  try {
+    constexpr int kTurns = 1000;
+    const double flops = best_rate(threads, [=](std::size_t) { return multiply(kTurns); });
+    return Roofline{{flops, measure_copies(threads)}, "measured"};
+  } catch (const std::bad_alloc&) {
+    return std::nullopt;
+  } catch (const std::system_error&) {
+    return std::nullopt;
+  }
 }
 
 double bound_s(const Roofline& roofline, double macs, double bytes) {

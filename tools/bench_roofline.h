@@ -15,10 +15,11 @@ struct Roofline {
   std::string source;  // "rated": by the clocks of a GPU; "measured": on the CPU, just now
 };
 
-// Of the device that a session runs on, with as many threads. Takes half a second on the CPU, whose
-// peaks are those of loops that multiply and add in registers, and copy half a gibibyte. Nothing
-// where neither is to be had: of slow loops, of an emulator, and of bf16 where the CPU has it in
-// another way than AVX512_BF16.
+// Of the device that a session runs on, with as many threads. On the CPU it is measured, in a
+// quarter of a second: loops that multiply and add in registers, and copies between buffers of
+// twice the last cache (at most 1 GiB). Nothing where there is no memory or no thread for that, and
+// where neither is to be had: of slow loops, of an emulator, of GPUs whose rates are not known, and
+// of bf16 where the CPU has it in another way than AVX512_BF16.
 std::optional<Roofline> find_roofline(const SessionInfo& info);
 
 // The seconds that so many multiply-adds and bytes take at least.

@@ -33,7 +33,8 @@ bool operator==(const XcEmulatorLive& a, const XcEmulatorLive& b) {
 }
 
 // What a program does with a model: the first failure, and the logits as far as there are any.
-// kAll runs a second time, on 8-bit pictures, profiles, and runs between buffers of the device.
+// kAll runs a second time, on 8-bit pictures, profiles, times a layer, and runs between buffers of
+// the device.
 enum class Use { kRunOnce, kAll };
 
 Status run_on_device(Session& session, const std::vector<std::uint8_t>& samples, float* logits) {
@@ -75,6 +76,7 @@ Status use_model(Use use, const std::string& bytes, const Values& images,
   XC_RETURN_IF_ERROR(session->run(TensorView<const std::uint8_t>{samples.data(), info.input},
                                   {logits.data() + classes, info.logits}));
   XC_RETURN_IF_ERROR(session->profile(1).status());
+  XC_RETURN_IF_ERROR(session->time_layer(0, 2).status());
   return run_on_device(*session, samples, logits.data() + 2 * classes);
 }
 

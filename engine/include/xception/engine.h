@@ -266,9 +266,10 @@ class Session {
   // be collected.
   Result<std::vector<double>> time_network(int runs);
 
-  // Runs one of info().layers `runs` times, back to back, on what an earlier run left where it
-  // reads, and gives the seconds of them all, by the same clock. Not while a run is to be
-  // collected.
+  // Runs one of info().layers `runs` times, back to back, and gives the seconds of them all, by the
+  // same clock. It computes on whatever stands where it reads, which need not be what a run has
+  // there, and what it adds in place it adds again: the time is meant, not the values. The next run
+  // has its own again. Not while a run is to be collected.
   Result<double> time_layer(std::size_t layer, int runs);
 
  private:

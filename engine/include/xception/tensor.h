@@ -42,8 +42,8 @@ struct TensorView {
 
   // What may be written may be read.
   template <class Read>
-    requires(std::is_same_v<Read, const T> && !std::is_const_v<T>)
-  operator TensorView<Read>() const {  // NOLINT(google-explicit-constructor)
+  requires(std::is_same_v<Read, const T> && !std::is_const_v<T>) operator TensorView<Read>()
+      const {  // NOLINT(google-explicit-constructor)
     return {data, shape, layout};
   }
 };

@@ -1,4 +1,5 @@
-// <xception/engine.h> for C, but for known_networks(); <xception/c/types.h> says how to read it.
+// <xception/engine.h> for C, but for known_networks() and for bytes of a model that stay the
+// caller's; <xception/c/types.h> says how to read it.
 #ifndef XCEPTION_C_ENGINE_H
 #define XCEPTION_C_ENGINE_H
 
@@ -40,9 +41,10 @@ typedef struct xception_model xception_model;
 XCEPTION_NODISCARD const xception_status* xception_model_load(const char* path,
                                                               const xception_model_options* options,
                                                               xception_model** model);
-// The bytes must stay valid and unchanged until the model is freed and its sessions are.
+// The model keeps a copy of the bytes, as long as it or a session of it is there.
 XCEPTION_NODISCARD const xception_status* xception_model_load_memory(
     const void* bytes, size_t size, const xception_model_options* options, xception_model** model);
+// Null of null.
 const xception_model_info* xception_model_get_info(const xception_model* model);
 void xception_model_free(xception_model* model);
 
@@ -123,6 +125,7 @@ typedef struct xception_session xception_session;
 XCEPTION_NODISCARD const xception_status* xception_session_create(
     const xception_model* model, const xception_session_options* options,
     xception_session** session);
+// Null of null.
 const xception_session_info* xception_session_get_info(const xception_session* session);
 void xception_session_free(xception_session* session);
 
@@ -167,9 +170,10 @@ XCEPTION_NODISCARD const xception_status* xception_session_set_layer_callback(
 XCEPTION_NODISCARD const xception_status* xception_session_profile(xception_session* session,
                                                                    int runs, double* seconds,
                                                                    size_t count);
-// Writes `runs` seconds.
+// Writes `runs` seconds, for which there must be room: `count`.
 XCEPTION_NODISCARD const xception_status* xception_session_time_network(xception_session* session,
-                                                                        int runs, double* seconds);
+                                                                        int runs, double* seconds,
+                                                                        size_t count);
 
 XCEPTION_NODISCARD const xception_status* xception_session_time_layer(xception_session* session,
                                                                       size_t layer, int runs,

@@ -15,6 +15,8 @@
 extern "C" {
 #endif
 
+#define XCEPTION_MAX_PIXELS 178956970  // xception::kMaxPixels
+
 // 8-bit RGB, row-major, three bytes a pixel. The pixels may be written, the rest is to be read. The
 // functions below make them, and take no others.
 typedef struct xception_image {
@@ -27,14 +29,14 @@ typedef struct xception_image {
 } xception_image;
 
 typedef struct xception_decode_options {
-  int64_t max_pixels;  // 0: xception::kMaxPixels
+  int64_t max_pixels;  // 0: XCEPTION_MAX_PIXELS
   bool apply_exif;
   void (*before_allocating)(void* context, int64_t bytes);  // may be null
   void* context;
 } xception_decode_options;
 
 // A black picture, to be filled with pixels that the program has. Both sides positive, at most
-// xception::kMaxPixels.
+// XCEPTION_MAX_PIXELS.
 XCEPTION_NODISCARD const xception_status* xception_image_make(int width, int height,
                                                               xception_image** image);
 // `options` may be null.

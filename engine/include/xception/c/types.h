@@ -6,7 +6,7 @@
 // to free. What it makes, it writes through its last argument, and only on success; that is the
 // caller's too, and goes to the function whose name ends in _free, which takes null as well. Every
 // string is UTF-8 as far as its source was, ends in a zero, and lives as long as what it was got
-// from.
+// from. A function that is given to be called may not throw or jump out.
 #ifndef XCEPTION_C_TYPES_H
 #define XCEPTION_C_TYPES_H
 
