@@ -167,7 +167,7 @@ void Block::complete(int id) {
   }
   std::ranges::sort(warps);
   warps.erase(std::ranges::unique(warps).begin(), warps.end());
-  shared_.release(id, warps);
+  shared_.release(id, warps, barrier.expected != 0);
   for (const Waiting& waiting : barrier.waiting) {
     const Instruction& in = *waiting.instruction;
     if (in.destinations != 0) {

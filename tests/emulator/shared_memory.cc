@@ -158,8 +158,8 @@ std::optional<Fault> SharedMemory::access(Access kind, const WarpRequest& reques
 
 void SharedMemory::arrive(int id, int warp) { impl_->cells.clocks().arrive(id, warp); }
 
-void SharedMemory::release(int id, std::span<const int> waiting) {
-  impl_->cells.clocks().release(id, waiting);
+void SharedMemory::release(int id, std::span<const int> waiting, bool counted) {
+  impl_->cells.clocks().release(id, waiting, counted);
   impl_->cells.forget_if_exhausted();
 }
 

@@ -78,7 +78,7 @@ void WarpClocks::arrive(int id, int warp) {
   tick(warp);
 }
 
-void WarpClocks::release(int id, std::span<const int> waiting) {
+void WarpClocks::release(int id, std::span<const int> waiting, bool counted) {
   Barrier& barrier = barriers_[static_cast<std::size_t>(id)];
   std::uint32_t absent = 0;
   for (int warp = 0; warp < warps_; ++warp) {
@@ -87,7 +87,8 @@ void WarpClocks::release(int id, std::span<const int> waiting) {
   for (const int warp : waiting) {
     absent &= ~(1U << warp);
   }
-  const bool whole_block = absent == 0;
+  // One with a count waits for nobody else to end, even where those that came are all that live.
+  const bool whole_block = absent == 0 && !counted;
   if (whole_block) {
     // A barrier of the block is complete only when the others have ended.
     for (int warp = 0; warp < warps_; ++warp) {

@@ -65,7 +65,8 @@ class WarpClocks {
   void begin_block(int threads);
 
   void arrive(int id, int warp);
-  void release(int id, std::span<const int> waiting);
+  // `counted`: the barrier has waited for a number of threads, not for all that live.
+  void release(int id, std::span<const int> waiting, bool counted);
   void sync_lanes(int warp, std::uint32_t mask);
   void exit(int warp, std::uint32_t lanes);
   // Moves a warp's clock on, to tell what it did before this from what follows: the new reading.

@@ -164,6 +164,33 @@ TEST_CASE("a counted barrier counts warps whose lanes have partly exited") {
               {0, 0});
 }
 
+TEST_CASE("a counted barrier says nothing of warps that have ended") {
+  // Warp 0 writes behind its arrival and ends; warp 1 waits and reads.
+  const auto text = [](const std::string& arrival, const std::string& wait) {
+    return two_pointer_kernel(
+        ".shared .b32 s[1];\nmov.u32 %r2, s;\nsetp.eq.u32 %p1, %r1, 0;\n"
+        "@%p1 st.shared.u32 [%r2], %r1;\nbar.sync 0;\nsetp.ge.u32 %p2, %r1, 32;\n"
+        "@%p2 bra consume;\n" +
+        arrival + "exit;\nconsume:\n" + wait + "ld.shared.u32 %r3, [%r2];");
+  };
+  const std::string write = "@%p1 st.shared.u32 [%r2], %r1;\n";
+  const std::string arrive = "bar.arrive 1, 64;\n";
+  for (u64 seed = 0; seed < 10; ++seed) {
+    PtxMachine machine;
+    machine.seed = seed;
+    machine.block.x = 64;
+    for (const std::string& wrong :
+         {text(arrive + write, "bar.sync 1, 64;\n"), text(write, "bar.sync 1, 32;\n")}) {
+      const Fault fault = machine.fault_of(wrong, {0, 0});
+      CHECK(fault.kind == FaultKind::kSharedRace);
+      CHECK_THAT(fault.message, containing("no barrier lies between"));
+    }
+    machine.run(text(write + arrive, "bar.sync 1, 64;\n"), {0, 0});
+    // One of all threads waits until the others have ended.
+    machine.run(text(write, "bar.sync 0;\n"), {0, 0});
+  }
+}
+
 TEST_CASE("barriers reduce") {
   PtxMachine machine;
   machine.block.x = 96;
