@@ -141,7 +141,7 @@ Flow Block::barrier(Warp* warp, const Instruction& in, int id, int threads, Lane
   barrier.ones += std::popcount(values & lanes);
   barrier.reduced += std::popcount(lanes);
   ++counters_.barriers;
-  shared_.arrive(id, warp->index());
+  shared_.arrive(id, warp->index(), threads != 0);
   Flow flow = Flow::kNext;
   if (wait) {
     barrier.waiting.push_back({warp, lanes, &in, warp->frame().registers.data()});

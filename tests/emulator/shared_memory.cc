@@ -156,7 +156,9 @@ std::optional<Fault> SharedMemory::access(Access kind, const WarpRequest& reques
   return std::nullopt;
 }
 
-void SharedMemory::arrive(int id, int warp) { impl_->cells.clocks().arrive(id, warp); }
+void SharedMemory::arrive(int id, int warp, bool counted) {
+  impl_->cells.clocks().arrive(id, warp, counted);
+}
 
 void SharedMemory::release(int id, std::span<const int> waiting, bool counted) {
   impl_->cells.clocks().release(id, waiting, counted);

@@ -52,8 +52,8 @@ class SharedMemory {
 
   // Barriers. arrive() at bar.sync and bar.arrive, when the warp gets there; release() when the
   // barrier is complete, with the warps that waited (bar.sync) for it. `id` is 0 to 15. `counted`:
-  // it was complete with a number of threads, and else when all had come that have not ended.
-  void arrive(int id, int warp);
+  // it is complete with a number of threads, and else when all have come that have not ended.
+  void arrive(int id, int warp, bool counted = false);
   void release(int id, std::span<const int> waiting, bool counted = false);
   // bar.warp.sync: orders the lanes of `mask` among themselves.
   void warp_sync(int warp, std::uint32_t mask);

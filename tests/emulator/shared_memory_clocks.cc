@@ -64,6 +64,7 @@ void WarpClocks::restart() {
     lanes_speak_ = false;
   }
   partly_synced_ = {};
+  ended_apart_ = {};
   lane_clocks_.clear();
   phase_ = 1;
   exhausted_ = false;
@@ -73,7 +74,11 @@ void WarpClocks::tick(int warp) {
   exhausted_ = ++clock_[index(warp)] >= Stamp::kLastClock || exhausted_;
 }
 
-void WarpClocks::arrive(int id, int warp) {
+void WarpClocks::arrive(int id, int warp, bool counted) {
+  if (!counted) {
+    // A barrier of the block takes threads that have ended for threads that have come.
+    ended_apart_[index(warp)] = false;
+  }
   tell(warp, live_lanes_[index(warp)], &barriers_[at(id)].known);
   tick(warp);
 }
@@ -118,6 +123,7 @@ void WarpClocks::sync_lanes(int warp, std::uint32_t mask) {
   if ((live_lanes_[index(warp)] & ~mask) == 0) {
     known_[index(warp)][index(warp)] = now;
     partly_synced_[index(warp)] = false;
+    ended_apart_[index(warp)] = false;
     return;
   }
   lane_clocks_.resize(index(kMostWarps));
@@ -157,7 +163,7 @@ void WarpClocks::tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) const
       }
     }
   }
-  if (whole(warp, lanes)) {
+  if (whole(warp, lanes) && !ended_apart_[index(warp)]) {
     whom->warps[index(warp)] = clock_[index(warp)];
     return;
   }
@@ -245,7 +251,10 @@ bool WarpClocks::mbarrier_waited(int mbarrier, std::uint32_t phase) const {
          });
 }
 
-void WarpClocks::exit(int warp, std::uint32_t lanes) { live_lanes_[index(warp)] &= ~lanes; }
+void WarpClocks::exit(int warp, std::uint32_t lanes) {
+  live_lanes_[index(warp)] &= ~lanes;
+  ended_apart_[index(warp)] = true;
+}
 
 bool WarpClocks::before_lane_of_warp(const AccessRecord& record, int warp, int lane) const {
   const std::uint32_t others = record.lanes & ~(1U << lane);

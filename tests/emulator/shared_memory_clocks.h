@@ -64,8 +64,8 @@ class WarpClocks {
  public:
   void begin_block(int threads);
 
-  void arrive(int id, int warp);
-  // `counted`: the barrier has waited for a number of threads, not for all that live.
+  // `counted`: the barrier waits for a number of threads, not for all that live.
+  void arrive(int id, int warp, bool counted);
   void release(int id, std::span<const int> waiting, bool counted);
   void sync_lanes(int warp, std::uint32_t mask);
   void exit(int warp, std::uint32_t lanes);
@@ -82,7 +82,8 @@ class WarpClocks {
 
   // Mbarriers, by number below Stamp::kMostMbarriers. What lanes tell one when they arrive is
   // handed to the lanes that wait for the phase which their arrivals complete, or for a later one.
-  // A lane speaks and learns for itself, all live lanes together for their warp.
+  // A lane speaks and learns for itself, all live lanes together for their warp, unless others of
+  // it have ended apart.
   void mbarrier_begin(int mbarrier);
   void mbarrier_arrive(int mbarrier, int warp, std::uint32_t lanes);
   void mbarrier_complete(int mbarrier);
@@ -122,6 +123,7 @@ class WarpClocks {
   void tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) const;
   void learn(int warp, std::uint32_t lanes, const ClockKnowledge& from);
   void gather_lanes(int warp, std::uint32_t mask);
+  // All that live; they are to learn for their warp.
   bool whole(int warp, std::uint32_t lanes) const {
     return (live_lanes_[index(warp)] & ~lanes) == 0;
   }
@@ -148,6 +150,9 @@ class WarpClocks {
   std::array<Mbarrier, Stamp::kMostMbarriers> mbarriers_{};
   std::array<Barrier, 16> barriers_{};
   std::array<std::uint32_t, kMostWarps> live_lanes_{};
+  // Some of a warp's lanes have ended, and since then there was no __syncwarp of the others and no
+  // barrier of the block, which take them for lanes that have come.
+  std::array<bool, kMostWarps> ended_apart_{};
   std::array<bool, kMostWarps> partly_synced_{};
   std::vector<LaneClocks> lane_clocks_;  // of each warp, empty until a warp is partly synchronised
   std::uint32_t phase_ = 1;              // counts barriers that every warp waited at

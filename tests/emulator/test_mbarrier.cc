@@ -161,6 +161,49 @@ TEST_CASE("a lane that arrives or waits alone does so for itself") {
               {FaultKind::kSharedRace, "no barrier"}, 64);
 }
 
+TEST_CASE("lanes that arrive do not speak for those that have ended") {
+  // Lane 20 writes and ends, as half of its warp does; the other half arrives, warp 1 waits and
+  // reads.
+  const std::string body =
+      "@%p1 mbarrier.init.shared::cta.b64 [%r0], 16;\nbar.sync 0;\nsetp.ge.u32 %p2, %r1, 32;\n"
+      "@%p2 bra READ;\nsetp.eq.u32 %p3, %r1, 20;\n@%p3 st.shared.u32 [%r0+64], %r1;\n"
+      "setp.ge.u32 %p4, %r1, 16;\n@%p4 exit;\n"
+      "mbarrier.arrive.shared::cta.b64 _, [%r0];\nexit;\nREAD:\n" +
+      wait("%r0", "0", "W") + "ld.shared.u32 %r4, [%r0+64];\n";
+  const Expected race = {FaultKind::kSharedRace, "thread 20 (warp 0, lane 20) wrote it"};
+  check_fault(body, race, 64);
+  const std::string arrive = "mbarrier.arrive.shared::cta.b64 _, [%r0];\n";
+  const auto barrier = [&](const std::string& count) {
+    return replaced(replaced(body, arrive, "bar.arrive 1" + count + ";\n"), wait("%r0", "0", "W"),
+                    "bar.sync 1" + count + ";\n");
+  };
+  check_fault(barrier(", 64"), race, 64);
+  const auto all = [&](const std::string& text, const std::string& after) {
+    for (u64 seed = 0; seed < kSeeds; ++seed) {
+      INFO("seed " << seed << "\n" << text);
+      Hopper machine(64, seed);
+      machine.run(kernel(replaced(text, after, after + "bar.warp.sync -1;\n")), {0, 0});
+    }
+  };
+  // What lanes have done before all of them came together is the warp's.
+  const std::string write = "@%p3 st.shared.u32 [%r0+64], %r1;\n";
+  all(body, write);
+  all(barrier(", 64"), write);
+  // A lane that goes on tells of itself, and of what it has heard.
+  all(replaced(body, "%r1, 20;", "%r1, 3;"), "@%p4 exit;\n");
+  const std::string alone = replaced(body, "%r1, 20;", "%r1, 3;");
+  for (u64 seed = 0; seed < kSeeds; ++seed) {
+    Hopper machine(64, seed);
+    machine.run(kernel(alone), {0, 0});
+    machine.run(
+        kernel(replaced(alone, "mbarrier.arrive",
+                        "setp.lt.u32 %p5, %r1, 8;\n@%p5 bar.warp.sync 0xFF;\nmbarrier.arrive")),
+        {0, 0});
+  }
+  check_fault(replaced(alone, "_, [%r0];\n", "_, [%r0];\n" + write),
+              {FaultKind::kSharedRace, "thread 3 (warp 0, lane 3) wrote it"}, 64);
+}
+
 TEST_CASE("mbarriers used against their rules are faults") {
   const std::string init = "@%p1 mbarrier.init.shared::cta.b64 [%r0], 1;\nbar.sync 0;\n";
   const auto lane0 = [&](const std::string& text) { return init + "@!%p1 ret;\n" + text; };
