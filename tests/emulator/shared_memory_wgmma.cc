@@ -53,8 +53,15 @@ inline bool SharedCells::read_fenced(std::size_t unit, const WgmmaReader& reader
 
 std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t unit,
                                                                WgmmaReader* reader) {
-  if (auto trouble = touch_unit(unit, {Access::kRead, reader->warp, 0, true})) {
-    return trouble;
+  // It reads for every lane of its warp, and each has to come after the writes by itself where not
+  // all of the warp does.
+  const bool by_warp = !is_split(unit) &&
+                       clocks_.before_warp(cells_[unit].write.stamp, reader->warp) &&
+                       clocks_.before_warp(cells_[unit].atomic.stamp, reader->warp);
+  for (int lane = 0; lane < (by_warp ? 1 : kWarpLanes); ++lane) {
+    if (auto trouble = touch_unit(unit, {Access::kRead, reader->warp, lane, true})) {
+      return trouble;
+    }
   }
   if (is_split(unit)) {
     const std::size_t first = byte_cell(unit_begin(unit));

@@ -419,6 +419,26 @@ struct Planted {
   std::function<void(Pieces&)> mend = {};  // what makes the same kernel right
 };
 
+// One thread fills the tiles, by a bulk copy or by itself, and hands them on through an mbarrier at
+// %r31. Of each warp the lanes of `%p3` wait.
+std::string hand_over(const std::string& fill, const std::string& waits) {
+  return ".shared .align 8 .b64 full;\nmov.u32 %r31, full;\nsetp.eq.u32 %p2, %r1, 0;\n"
+         "and.b32 %r30, %r1, 31;\n@%p2 mbarrier.init.shared::cta.b64 [%r31], 1;\n"
+         "@%p2 fence.mbarrier_init.release.cluster;\nbar.sync 0;\n@!%p2 bra FILLED;\n" +
+         fill + "FILLED:\n" + waits +
+         "@!%p3 bra WAITED;\nWAIT:\nmbarrier.try_wait.parity.shared::cta.b64 %p0, [%r31], 0;\n"
+         "@!%p0 bra WAIT;\nWAITED:\n";
+}
+
+void copy_and_wait(Pieces& p, const std::string& waits) {
+  p.store = hand_over(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r31], 4096;\n"
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd1], 4096, "
+      "[%r31];\n",
+      waits);
+  p.proxy_fence = p.barrier = "";
+}
+
 TEST_CASE("faults around wgmma are found, each of them and no other") {
   const std::string write_a = "st.shared.u32 [%r4], %r1;\n";
   const std::vector<Planted> all = {
@@ -528,6 +548,14 @@ TEST_CASE("faults around wgmma are found, each of them and no other") {
       {"a copy not waited for", FaultKind::kAsyncCopyNotWaited, "is in flight",
        [](Pieces& p) { p.store += "cp.async.cg.shared.global [%r4], [%rd11], 16;\n"; },
        [](Pieces& p) { p.store += "cp.async.wait_all;\n"; }},
+      {"operands that the first lane of a warp has waited for", FaultKind::kAsyncCopyNotWaited,
+       "lane 1) has not waited for its mbarrier",
+       [](Pieces& p) { copy_and_wait(p, "setp.eq.u32 %p3, %r30, 0;\n"); },
+       [](Pieces& p) { p.barrier = "bar.warp.sync -1;\n"; }},
+      {"operands that all lanes but one have waited for", FaultKind::kAsyncCopyNotWaited,
+       "lane 5) has not waited for its mbarrier",
+       [](Pieces& p) { copy_and_wait(p, "setp.ne.u32 %p3, %r30, 5;\n"); },
+       [](Pieces& p) { copy_and_wait(p, "setp.eq.u32 %p3, 0, 0;\n"); }},
       {"descriptors that differ by warp", FaultKind::kDivergentBarrier,
        "differ from those of another warp",
        [](Pieces& p) {
