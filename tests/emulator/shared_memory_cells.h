@@ -115,7 +115,7 @@ class SharedCells {
     std::uint32_t clock = 0;  // writes of an earlier clock lie before it
     std::uint32_t lanes = 0;
   };
-  // The lanes of the writer whose fences after the write `reader` knows of.
+  // The lanes of the writer whose fences after the write all lanes of `reader` know of.
   std::uint32_t fenced_lanes(Stamp write, int reader) const;
   // One wgmma while its reads are checked.
   struct WgmmaReader {

@@ -109,6 +109,15 @@ class WarpClocks {
            (record.stamp.warp() == warp && before_lane_of_warp(record, warp, lane)) ||
            (lanes_speak_ && before_lane_alone(record, warp, lane));
   }
+  bool before_every_lane(const AccessRecord& record, int warp) const {
+    int lane = 0;
+    while (lane < kWarpLanes && before_lane(record, warp, lane)) {
+      ++lane;
+    }
+    return lane == kWarpLanes;
+  }
+  // Some lane has told of itself, or has heard of others, without its warp.
+  bool lanes_speak() const { return lanes_speak_; }
   // Some of the warp's lanes have synchronised without the others since all of them last did.
   bool partly_synced(int warp) const { return partly_synced_[index(warp)]; }
   // A clock is at its end: whoever keeps stamps must forget them and begin anew.

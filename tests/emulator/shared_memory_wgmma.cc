@@ -18,8 +18,21 @@ std::uint32_t SharedCells::fenced_lanes(Stamp write, int reader) const {
   const std::uint32_t known = clocks_.known_to(reader, write.warp());
   std::uint32_t lanes = 0;
   for (auto at = std::ranges::upper_bound(fences, write.clock(), {}, &ProxyFence::clock);
-       at != fences.end() && at->clock <= known && ~lanes != 0; ++at) {
-    lanes |= at->lanes;
+       at != fences.end() && ~lanes != 0; ++at) {
+    if (at->clock <= known) {
+      lanes |= at->lanes;
+      continue;
+    }
+    if (!clocks_.lanes_speak()) {
+      break;
+    }
+    // Lanes that have told of their fence without their warp.
+    for (std::uint32_t rest = at->lanes & ~lanes; rest != 0; rest &= rest - 1) {
+      const std::uint32_t lane = rest & (~rest + 1);
+      if (clocks_.before_every_lane({{write.warp(), at->clock}, lane}, reader)) {
+        lanes |= lane;
+      }
+    }
   }
   return lanes;
 }
@@ -76,10 +89,12 @@ std::optional<SharedCells::Trouble> SharedCells::read_of_wgmma(std::size_t unit,
   if (auto trouble = unfenced(write, reader->warp)) {
     return trouble;
   }
-  if (clocks_.before_warp(write.stamp, reader->warp)) {
-    reader->fenced[static_cast<std::size_t>(write.stamp.warp())] = {
-        write.stamp, fenced_lanes(write.stamp, reader->warp)};
-  }
+  // Others of that time lie before it too where the warp knows of its whole clock, and else if they
+  // are of the same lanes.
+  reader->fenced[static_cast<std::size_t>(write.stamp.warp())] = {
+      write.stamp, clocks_.before_warp(write.stamp, reader->warp)
+                       ? fenced_lanes(write.stamp, reader->warp)
+                       : write.lanes};
   return std::nullopt;
 }
 

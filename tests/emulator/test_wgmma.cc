@@ -439,6 +439,16 @@ void copy_and_wait(Pieces& p, const std::string& waits) {
   p.proxy_fence = p.barrier = "";
 }
 
+void write_and_arrive(Pieces& p, const std::string& before, const std::string& after) {
+  p.store = hand_over(
+      "mov.u32 %r5, 0x3C003C00;\nmov.u32 %r6, %r2;\nadd.u32 %r7, %r2, 4096;\nSTORE:\n"
+      "st.shared.v4.u32 [%r6], {%r5, %r5, %r5, %r5};\nadd.u32 %r6, %r6, 16;\n"
+      "setp.lt.u32 %p0, %r6, %r7;\n@%p0 bra STORE;\n" +
+          before + "mbarrier.arrive.shared::cta.b64 _, [%r31];\n" + after,
+      "setp.eq.u32 %p3, 0, 0;\n");
+  p.proxy_fence = p.barrier = "";
+}
+
 TEST_CASE("faults around wgmma are found, each of them and no other") {
   const std::string write_a = "st.shared.u32 [%r4], %r1;\n";
   const std::vector<Planted> all = {
@@ -556,6 +566,13 @@ TEST_CASE("faults around wgmma are found, each of them and no other") {
        "lane 5) has not waited for its mbarrier",
        [](Pieces& p) { copy_and_wait(p, "setp.ne.u32 %p3, %r30, 5;\n"); },
        [](Pieces& p) { copy_and_wait(p, "setp.eq.u32 %p3, 0, 0;\n"); }},
+      {"a tile of one thread that arrives without a proxy fence", FaultKind::kMissingFence,
+       "has executed no fence.proxy.async", [](Pieces& p) { write_and_arrive(p, "", ""); },
+       [](Pieces& p) { write_and_arrive(p, "fence.proxy.async;\n", ""); }},
+      {"a tile of one thread with a proxy fence behind its arrival", FaultKind::kMissingFence,
+       "has executed no fence.proxy.async",
+       [](Pieces& p) { write_and_arrive(p, "", "fence.proxy.async;\n"); },
+       [](Pieces& p) { p.barrier = "bar.sync 0;\n"; }},
       {"descriptors that differ by warp", FaultKind::kDivergentBarrier,
        "differ from those of another warp",
        [](Pieces& p) {
