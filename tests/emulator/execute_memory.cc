@@ -79,22 +79,23 @@ Flow touch_global(Warp& warp, Access access, const WarpRequest& request) {
   return Flow::kNext;
 }
 
-// A place in the caller's or the kernel's parameters.
+// A place in the parameters of the function that runs, or a `generic` one, which only the kernel's
+// have, whichever function it has been handed to.
 Flow touch_param(Warp& warp, Access access, Address address, std::size_t bytes, int lane,
-                 std::byte** target) {
+                 bool generic, std::byte** target) {
   const LaunchContext& context = warp.block().context();
   const Function& function = *warp.frame().function;
   if (address % bytes != 0) {
     return warp.fail(FaultKind::kMisaligned, "a parameter that is not aligned", lane);
   }
-  if (function.entry && address + bytes <= context.parameters_total) {
+  if ((function.entry || generic) && address + bytes <= context.parameters_total) {
     if (access != Access::kRead) {
       return warp.fail(FaultKind::kOutOfBounds, "writes to the kernel's parameters", lane);
     }
     *target = const_cast<std::byte*>(context.request->parameters.data()) + address;
     return Flow::kNext;
   }
-  if (address + bytes > function.parameter_bytes) {
+  if (generic || address + bytes > function.parameter_bytes) {
     return warp.fail(FaultKind::kOutOfBounds, "past the end of the parameters", lane);
   }
   *target = warp.frame().parameters.data() +
@@ -212,7 +213,8 @@ Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask m
         const int lane = std::countr_zero(rest);
         flow = here == Space::kLocal
                    ? touch_local(warp, addresses[lane], bytes, lane, &targets[lane])
-                   : touch_param(warp, access, addresses[lane], bytes, lane, &targets[lane]);
+                   : touch_param(warp, access, addresses[lane], bytes, lane,
+                                 space == Space::kGeneric, &targets[lane]);
       }
     }
     if (flow != Flow::kNext) {

@@ -289,5 +289,36 @@ TEST_CASE("parameters of every size arrive") {
   CHECK(info.parameters_total == 44);
 }
 
+TEST_CASE("functions take pointers to the kernel's parameters") {
+  const auto text = [](int place, const std::string& access) {
+    return ".func (.param .b32 result) get(.param .b64 from)\n{\n.reg .b32 %r<4>;\n"
+           ".reg .b64 %rd<4>;\nld.param.u64 %rd1, [from];\n" +
+           access +
+           "st.param.b32 [result], %r1;\nret;\n}\n"
+           ".visible .entry k(.param .u64 p, .param .align 4 .b8 s[16])\n{\n.reg .b32 %r<4>;\n"
+           ".reg .b64 %rd<8>;\nld.param.u64 %rd1, [p];\nmov.b64 %rd2, s;\n"
+           "cvta.param.u64 %rd3, %rd2;\nadd.u64 %rd3, %rd3, " +
+           std::to_string(place) +
+           ";\n{\n.param .b64 from;\nst.param.b64 [from], %rd3;\n.param .b32 value;\n"
+           "call.uni (value), get, (from);\nld.param.b32 %r1, [value];\n}\n"
+           "st.global.u32 [%rd1], %r1;\nret;\n}\n";
+  };
+  const std::string load = "ld.u32 %r1, [%rd1];\n";
+  PtxMachine machine;
+  machine.block.x = 1;
+  const Address to = machine.allocate(4);
+  const std::vector<u64> parameters = {to, u64{2} << 32 | 1, u64{4} << 32 | 3};
+  for (u32 i = 0; i < 4; ++i) {
+    machine.run(text(static_cast<int>(4 * i), load), parameters);
+    CHECK(machine.download<u32>(to, 1)[0] == i + 1);
+  }
+  const Fault outside = machine.fault_of(text(16, load), parameters);
+  CHECK(outside.kind == FaultKind::kOutOfBounds);
+  CHECK_THAT(outside.message, containing("past the end of the parameters"));
+  const Fault write = machine.fault_of(text(0, load + "st.u32 [%rd1], %r1;\n"), parameters);
+  CHECK(write.kind == FaultKind::kOutOfBounds);
+  CHECK_THAT(write.message, containing("writes to the kernel's parameters"));
+}
+
 }  // namespace
 }  // namespace xception::emulator
