@@ -51,11 +51,10 @@ Flow check_early(Warp& warp, Access access, const WarpRequest& request) {
                    lane);
 }
 
-Flow touch_global(Warp& warp, Access access, const WarpRequest& request) {
+Flow touch_global(Warp& warp, Access access, const WarpRequest& request, Accessor accessor) {
   Block& block = warp.block();
   int lane = 0;
-  if (std::optional<Fault> fault =
-          block.memory().access(access, request, block.accessor(), &lane)) {
+  if (std::optional<Fault> fault = block.memory().access(access, request, accessor, &lane)) {
     return warp.fail(*fault, lane);
   }
   if (const LaneMask early = request.active & warp.early(); early != 0) {
@@ -77,6 +76,30 @@ Flow touch_global(Warp& warp, Access access, const WarpRequest& request) {
     counters.store_sector_bytes += cost.sectors * 32;
   }
   return Flow::kNext;
+}
+
+void set_global_targets(const WarpRequest& request, std::byte** targets) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    targets[lane] =
+        ((request.active >> lane) & 1) != 0
+            ? reinterpret_cast<std::byte*>(request.addresses[static_cast<std::size_t>(lane)])
+            : targets[lane];
+  }
+}
+
+// ld.global.nc, of memory that nobody writes while the kernel runs. A dependent launch begins while
+// the kernel before it still may.
+Flow touch_unchanging(Warp& warp, const WarpRequest& request, std::byte** targets) {
+  Accessor accessor = warp.block().accessor();
+  accessor.block = kUnchanging;
+  const Flow flow = touch_global(warp, Access::kRead, request, accessor);
+  if (flow != Flow::kNext) {
+    return flow;
+  }
+  set_global_targets(request, targets);
+  return warp.block().context().request->dependent
+             ? check_written_before(warp, request, "by ld.global.nc")
+             : Flow::kNext;
 }
 
 // A place in the parameters of the function that runs, or a `generic` one, which only the kernel's
@@ -189,11 +212,8 @@ Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask m
     const WarpRequest request{same, {addresses, kLanes}, bytes};
     Flow flow = Flow::kNext;
     if (here == Space::kGlobal) {
-      flow = touch_global(warp, access, request);
-      for (int lane = 0; lane < kLanes; ++lane) {
-        targets[lane] = ((same >> lane) & 1) != 0 ? reinterpret_cast<std::byte*>(addresses[lane])
-                                                  : targets[lane];
-      }
+      flow = touch_global(warp, access, request, warp.block().accessor());
+      set_global_targets(request, targets);
     } else if (here == Space::kShared) {
       Block& block = warp.block();
       int lane = 0;
@@ -226,26 +246,20 @@ Flow touch(Warp& warp, Access access, Space space, std::size_t bytes, LaneMask m
 
 namespace {
 
-// A load's variant: of memory that nobody writes while the kernel runs. A dependent launch begins
-// while the kernel before it still may.
-constexpr std::uint8_t kNonCoherent = 1;
+constexpr std::uint8_t kNonCoherent = 1;  // a load's variant
 
 template <class Element, class Register>
 Flow load(Warp& warp, const Instruction& in, LaneMask mask) {
   Address addresses[kLanes];
   std::byte* sources[kLanes];
   read_addresses(warp, in.slots[in.destinations], in.immediate, addresses);
-  const Flow flow = touch(warp, Access::kRead, in.space, sizeof(Element) * in.destinations, mask,
-                          addresses, sources, nullptr);
+  const std::size_t bytes = sizeof(Element) * in.destinations;
+  const Flow flow =
+      in.variant == kNonCoherent
+          ? touch_unchanging(warp, {mask, {addresses, kLanes}, bytes}, sources)
+          : touch(warp, Access::kRead, in.space, bytes, mask, addresses, sources, nullptr);
   if (flow != Flow::kNext) {
     return flow;
-  }
-  if (in.variant == kNonCoherent && warp.block().context().request->dependent) {
-    const WarpRequest request{mask, {addresses, kLanes}, sizeof(Element) * in.destinations};
-    const Flow allowed = check_written_before(warp, request, "by ld.global.nc");
-    if (allowed != Flow::kNext) {
-      return allowed;
-    }
   }
   for (std::size_t i = 0; i < in.destinations; ++i) {
     if (in.slots[i].sink) {

@@ -114,6 +114,7 @@ std::optional<DeviceMemory::Impl::Trouble> DeviceMemory::Impl::check_run(Access 
     const Address address = begin + (conflict->offset - first);
     std::string what = allocations.describe(address) + ", which ";
     what += conflict->block ? "block " + std::to_string(*conflict->block) : "other blocks";
+    what += conflict->block || conflict->wrote ? "" : ", or loads as unchanging,";
     what += conflict->wrote ? (conflict->atomic ? " updated atomically" : " wrote") : " read";
     return Trouble{FaultKind::kGlobalRace, address, what + " in the same launch"};
   }

@@ -20,6 +20,10 @@ inline constexpr std::size_t kSectorBytes = 32;  // what DRAM delivers and takes
 
 enum class Access { kRead, kWrite, kAtomic };
 
+// In the place of a block: a read of what nobody may write while the kernel runs, neither the block
+// that reads. It is as if several blocks read it.
+inline constexpr std::uint32_t kUnchanging = ~std::uint32_t{0};
+
 // Whose access it is: blocks of one launch race with each other, launches do not.
 struct Accessor {
   std::uint32_t launch = 0;  // counts from 1, for the life of the memory

@@ -173,7 +173,8 @@ RaceShadow::Change RaceShadow::change(Access kind, std::uint64_t word, std::uint
   bool atomic = writer != 0 && (word & kAtomicBit) != 0;
   Change result;
   result.written = writer != 0;
-  const bool foreign_writer = writer != 0 && writer != me;
+  // Who reads as several blocks has every writer against it, several with their atomics too.
+  const bool foreign_writer = writer != 0 && (writer != me || me == many_);
   const bool foreign_reader = reader != 0 && reader != me;
   switch (kind) {
     case Access::kRead:
@@ -201,7 +202,8 @@ RaceShadow::Conflict RaceShadow::conflict_of(Access kind, std::size_t offset, st
   conflict.offset = offset;
   const std::uint32_t writer = writer_of(word) >= first_ ? writer_of(word) : 0;
   const bool atomic = (word & kAtomicBit) != 0;
-  const bool by_writer = writer != 0 && writer != me && (kind != Access::kAtomic || !atomic);
+  const bool by_writer =
+      writer != 0 && (writer != me || me == many_) && (kind != Access::kAtomic || !atomic);
   const std::uint32_t other = by_writer ? writer : reader_of(word);
   conflict.wrote = by_writer;
   conflict.atomic = by_writer && atomic;
@@ -234,7 +236,7 @@ inline bool RaceShadow::is_sector_of(std::size_t offset, std::uint64_t word) con
 std::optional<RaceShadow::Conflict> RaceShadow::touch(Access kind, std::size_t begin,
                                                       std::size_t end, std::uint32_t block,
                                                       Sectors* sectors) {
-  const std::uint32_t me = first_ + block;
+  const std::uint32_t me = block == kUnchanging ? many_ : first_ + block;
   // Neighbours mostly share one history: the last answer is kept.
   std::uint64_t known_word = 0;
   Change known = change(kind, known_word, me);

@@ -88,8 +88,8 @@ class RaceShadow {
     std::uint32_t news = 0;
     std::uint32_t unwritten = 0;
   };
-  // Records `block`'s access to [begin, end), which lies in at most 32 sectors, up to the first
-  // conflict with another block. Adds to `sectors`, as far as it comes.
+  // Records the access of `block`, which may be kUnchanging, to [begin, end), which lies in at most
+  // 32 sectors, up to the first conflict with another block. Adds to `sectors`, as far as it comes.
   std::optional<Conflict> touch(Access kind, std::size_t begin, std::size_t end,
                                 std::uint32_t block, Sectors* sectors);
   // Whether this launch has written the byte.

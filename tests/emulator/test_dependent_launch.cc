@@ -142,10 +142,6 @@ TEST_CASE("a dependent launch loads nothing as unchanging that a kernel has writ
   const std::string place = "mad.wide.u32 %rd5, %r1, 4, %rd1;\nand.b64 %rd5, %rd5, -8;\n";
   m.machine.run(kernel(kWait + place + load), {m.host, m.host});
   m.expect_fault(kernel(kWait + place + load), "by ld.global.nc", m.device, m.device);
-  // What this launch wrote is no earlier kernel's.
-  m.machine.run(
-      kernel(std::string(kWait) + "st.global.u32 [%rd3], %r1;\n" + "ld.global.nc.u32 %r2, [%rd3];"),
-      {m.host, m.host});
 }
 
 TEST_CASE("what a waiting warp has written the others may read") {

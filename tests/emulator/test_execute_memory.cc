@@ -266,6 +266,39 @@ TEST_CASE("faults of memory name their place") {
             .kind == FaultKind::kGlobalRace);
 }
 
+TEST_CASE("nobody writes what is loaded as unchanging, the block itself neither") {
+  const std::string store = "st.global.u32 [%rd4], %r1;\n";
+  const std::string load = "ld.global.nc.u32 %r2, [%rd4];\n";
+  const std::string add = "atom.global.add.u32 %r3, [%rd4], 1;\n";
+  const auto text = [](const std::string& body) {
+    return two_pointer_kernel("mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\n" + body);
+  };
+  for (const unsigned blocks : {1U, 3U}) {
+    for (u64 seed = 0; seed < 5; ++seed) {
+      PtxMachine machine;
+      machine.seed = seed;
+      machine.grid.x = blocks;
+      machine.block.x = 64;
+      const Address from = machine.upload(iota(64));
+      for (const std::string& body : {store + load, load + store, add + load, load + add,
+                                      load + "bar.sync 0;\n" + load + store}) {
+        INFO(body);
+        const Fault fault = machine.fault_of(text(body), {from, from});
+        CHECK(fault.kind == FaultKind::kGlobalRace);
+        CHECK_THAT(fault.message, containing("in the same launch"));
+      }
+      // One launch after the other, or beside what is written.
+      machine.run(text(load), {from, from});
+      machine.run(text("mov.u32 %r4, %ctaid.x;\nmad.wide.u32 %rd5, %r4, 256, %rd2;\n"
+                       "add.u64 %rd5, %rd5, %rd3;\n" +
+                       load + "st.global.u32 [%rd5], %r2;\n" + load),
+                  {from, machine.allocate(1024)});
+      machine.run(text(add), {from, from});
+      machine.run(text(load), {from, from});
+    }
+  }
+}
+
 TEST_CASE("parameters of every size arrive") {
   PtxMachine machine;
   machine.block.x = 1;
