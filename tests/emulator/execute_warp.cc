@@ -154,8 +154,14 @@ Flow active_mask(Warp& warp, const Instruction& in, LaneMask mask) {
   return Flow::kNext;
 }
 
+// Unlike the others it waits for all threads of its mask, says the ISA, not for those that live.
 Flow elect(Warp& warp, const Instruction& in, LaneMask mask) {
-  const auto leader = static_cast<std::uint32_t>(std::countr_zero(mask));
+  const int first = std::countr_zero(mask);
+  if ((lanes_of<std::uint32_t>(warp, in.slots[in.member_mask])[first] & ~mask) != 0) {
+    return warp.fail(FaultKind::kDivergentBarrier,
+                     "waits for lanes that have exited or do not exist", first);
+  }
+  const auto leader = static_cast<std::uint32_t>(first);
   std::uint32_t results[kLanes];
   std::fill_n(results, kLanes, leader);
   store_lanes(warp, in.slots[0], results, mask);

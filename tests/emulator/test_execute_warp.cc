@@ -173,9 +173,9 @@ TEST_CASE("lanes that never come are a fault") {
       {0, 0});
   CHECK(ways.kind == FaultKind::kDivergentBarrier);
   CHECK_THAT(ways.message, containing("for lanes"));
-  // Lanes that have exited.
+  // Lanes that end while the others wait for them.
   CHECK(machine
-            .fault_of(two_pointer_kernel(split + "@%p1 exit;\nvote.sync.any.pred %p2, %p1, -1;"),
+            .fault_of(two_pointer_kernel(split + "@%p1 vote.sync.any.pred %p2, %p1, -1;\nexit;"),
                       {0, 0})
             .kind == FaultKind::kDivergentBarrier);
   // A mask without the lane itself, and a read of a lane outside of it.
@@ -192,9 +192,41 @@ TEST_CASE("lanes that never come are a fault") {
                                    "@%p1 ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r3}, [%r2];"),
                 {0, 0})
             .kind == FaultKind::kDivergentBarrier);
-  machine.block.x = 16;
-  CHECK(machine.fault_of(two_pointer_kernel("redux.sync.add.u32 %r2, %r1, -1;"), {0, 0}).kind ==
-        FaultKind::kDivergentBarrier);
+}
+
+TEST_CASE("lanes of a mask that have ended, or never were, are not waited for") {
+  const std::string store =
+      "mul.wide.u32 %rd3, %r1, 4;\nadd.u64 %rd4, %rd1, %rd3;\nst.global.u32 [%rd4], %r2;\n";
+  const auto check = [&](const std::string& exit, unsigned threads, unsigned live) {
+    for (u64 seed = 0; seed < 5; ++seed) {
+      PtxMachine machine;
+      machine.seed = seed;
+      machine.block.x = threads;
+      const auto results = [&](const std::string& instruction) {
+        const Address to = machine.upload(std::vector<u32>(32, 99));
+        machine.run(two_pointer_kernel(exit + instruction + store), {to, to});
+        return machine.download<u32>(to, live);
+      };
+      const u32 all = (1U << live) - 1;
+      for (u32 lane = 0; lane < live; ++lane) {
+        CHECK(results("shfl.sync.bfly.b32 %r2, %r1, 1, 31, -1;\n")[lane] == (lane ^ 1));
+        CHECK(results("setp.ge.u32 %p2, %r1, 2;\nvote.sync.ballot.b32 %r2, %p2, -1;\n")[lane] ==
+              (all & ~3U));
+        CHECK(results("shr.u32 %r3, %r1, 3;\nmatch.any.sync.b32 %r2, %r3, -1;\n")[lane] ==
+              (0xFFU << (lane / 8 * 8)));
+        CHECK(results("redux.sync.add.u32 %r2, %r1, -1;\n")[lane] == live * (live - 1) / 2);
+      }
+      for (const char* text :
+           {"shfl.sync.bfly.b32 %r2, %r1, 16, 31, -1;\n", "elect.sync %r2|%p2, -1;\n",
+            "movmatrix.sync.aligned.m8n8.trans.b16 %r2, %r1;\n"}) {
+        INFO(text);
+        CHECK(machine.fault_of(two_pointer_kernel(exit + text), {0, 0}).kind ==
+              FaultKind::kDivergentBarrier);
+      }
+    }
+  };
+  check("setp.ge.u32 %p1, %r1, 16;\n@%p1 exit;\n", 32, 16);
+  check("", 16, 16);
 }
 
 TEST_CASE("__syncwarp may be met at two places") {

@@ -22,6 +22,15 @@ std::string lane_list(LaneMask lanes) {
   return text;
 }
 
+// Lanes whose end keeps the others from executing an instruction: of a member mask those that lived
+// when the others came, `awaited`, and not those that had ended before.
+LaneMask lacked(const Instruction& in, LaneMask needed, LaneMask awaited) {
+  if (in.collective != Collective::kMembers) {
+    return needed;
+  }
+  return in.handler == execute_warp_barrier ? 0 : awaited;
+}
+
 }  // namespace
 
 // Makes a fragment the current one. `limit_` is the nearest place further on in its frame where
@@ -49,6 +58,7 @@ void Warp::merge() {
       if (into.pc == from.pc && into.frame == from.frame &&
           (into.state == Fragment::State::kBarrier) == (from.state == Fragment::State::kBarrier)) {
         into.mask |= from.mask;
+        into.awaited |= from.awaited;
         if (into.state != Fragment::State::kBarrier) {
           into.state = Fragment::State::kReady;
         }
@@ -245,14 +255,17 @@ Flow Warp::collective(const Instruction& in, LaneMask mask) {
     Fragment& waiting = fragments_[current_];
     waiting.state = Fragment::State::kMembers;
     waiting.needed = needed;
+    waiting.awaited |= needed & live_;
     // It is counted when it runs.
     --block_->count().instructions[static_cast<std::size_t>(in.kind)];
     block_->count().lane_instructions -= static_cast<std::uint64_t>(std::popcount(mask));
     return Flow::kMoved;
   }
-  if ((needed & ~live_) != 0 && in.handler != execute_warp_barrier) {
+  const LaneMask ended = lacked(in, needed, fragments_[current_].awaited) & ~live_;
+  fragments_[current_].awaited = 0;
+  if (ended != 0) {
     return fail(FaultKind::kDivergentBarrier,
-                "waits for lanes that have exited or do not exist: " + lane_list(needed & ~live_),
+                "waits for lanes that have exited or do not exist: " + lane_list(ended),
                 std::countr_zero(mask));
   }
   const Flow flow = in.handler(*this, in, mask);

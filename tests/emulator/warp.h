@@ -64,6 +64,7 @@ struct Fragment {
   std::uint32_t pc = 0;
   LaneMask mask = 0;
   LaneMask needed = 0;
+  LaneMask awaited = 0;  // of those that lived when it came there
   Frame* frame = nullptr;
   State state = State::kReady;
 };
