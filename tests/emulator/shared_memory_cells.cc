@@ -64,9 +64,11 @@ void SharedCells::add(AccessRecord& record, const Lane& me) {
   } else if (other != Stamp::kSetOfWarps && clocks_.before_warp(record.stamp, me.warp)) {
     record = {now, lane};
   } else if (other == me.warp) {
-    // After a __syncwarp of some lanes the older clock would be too young for its lanes; forgetting
-    // them may miss a race and invents none.
-    record = {now, clocks_.partly_synced(me.warp) ? lane : record.lanes | lane};
+    // After a __syncwarp of some lanes this clock would be too young for those of the older one, as
+    // for those that have told of it since; forgetting them may miss a race and invents none.
+    const std::uint32_t others =
+        clocks_.partly_synced(me.warp) ? 0 : record.lanes & clocks_.silent_since(record.stamp);
+    record = {now, others | lane};
   } else if (other == Stamp::kManyWarps) {
     return;
   } else if (!partial_barriers_) {

@@ -63,6 +63,7 @@ void WarpClocks::restart() {
     alone_ = {};
     lanes_speak_ = false;
   }
+  told_alone_ = {};
   partly_synced_ = {};
   ended_apart_ = {};
   lane_clocks_.clear();
@@ -146,7 +147,7 @@ void WarpClocks::sync_lanes(int warp, std::uint32_t mask) {
 }
 
 // What `lanes` of a warp know, themselves included.
-void WarpClocks::tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) const {
+void WarpClocks::tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) {
   const auto& known = known_[index(warp)];
   for (std::size_t i = 0; i < known.size(); ++i) {
     // The block's phases are no knowledge to hand on: a barrier of the block gives it to all.
@@ -170,10 +171,20 @@ void WarpClocks::tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) const
   for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1) {
     const int lane = __builtin_ctz(rest);
     whom->join_lane(warp, lane, clock_[index(warp)]);
+    told_alone_[index(warp)][at(lane)] = clock_[index(warp)];
     for (int other = 0; partly_synced_[index(warp)] && other < kWarpLanes; ++other) {
       whom->join_lane(warp, other, lane_clocks_[index(warp)][at(lane)][at(other)]);
     }
   }
+}
+
+std::uint32_t WarpClocks::silent_since(Stamp stamp) const {
+  std::uint32_t lanes = 0;
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    const bool silent = told_alone_[index(stamp.warp())][at(lane)] < stamp.clock();
+    lanes |= static_cast<std::uint32_t>(silent) << lane;
+  }
+  return lanes;
 }
 
 void WarpClocks::learn(int warp, std::uint32_t lanes, const ClockKnowledge& from) {

@@ -116,6 +116,8 @@ class WarpClocks {
     }
     return lane == kWarpLanes;
   }
+  // The lanes of its warp that have not told of themselves without their warp since.
+  std::uint32_t silent_since(Stamp stamp) const;
   // Some lane has told of itself, or has heard of others, without its warp.
   bool lanes_speak() const { return lanes_speak_; }
   // Some of the warp's lanes have synchronised without the others since all of them last did.
@@ -129,7 +131,7 @@ class WarpClocks {
   bool before_lane_of_warp(const AccessRecord& record, int warp, int lane) const;
   bool before_lane_alone(const AccessRecord& record, int warp, int lane) const;
   void tick(int warp);
-  void tell(int warp, std::uint32_t lanes, ClockKnowledge* whom) const;
+  void tell(int warp, std::uint32_t lanes, ClockKnowledge* whom);
   void learn(int warp, std::uint32_t lanes, const ClockKnowledge& from);
   void gather_lanes(int warp, std::uint32_t mask);
   // All that live; they are to learn for their warp.
@@ -156,6 +158,8 @@ class WarpClocks {
   std::array<ClockKnowledge, kMostWarps> known_lanes_{};
   std::array<std::unique_ptr<ClockKnowledge>, std::size_t{kMostWarps} * kWarpLanes> alone_;
   bool lanes_speak_ = false;
+  // When each lane last told of itself without its warp.
+  std::array<std::array<std::uint32_t, kWarpLanes>, kMostWarps> told_alone_{};
   std::array<Mbarrier, Stamp::kMostMbarriers> mbarriers_{};
   std::array<Barrier, 16> barriers_{};
   std::array<std::uint32_t, kMostWarps> live_lanes_{};

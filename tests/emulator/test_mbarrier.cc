@@ -204,6 +204,33 @@ TEST_CASE("lanes that arrive do not speak for those that have ended") {
               {FaultKind::kSharedRace, "thread 3 (warp 0, lane 3) wrote it"}, 64);
 }
 
+TEST_CASE("lanes of a warp read one place, and arrive one after another") {
+  // Lanes 0 and 2 read and arrive, warp 1 waits and writes.
+  const std::string arrive = "mbarrier.arrive.shared::cta.b64 _, [%r0];\n";
+  const std::string load = "ld.shared.u32 %r5, [%r0+64];\n";
+  const auto lane = [](int number, const std::string& text) {
+    const std::string label = "PAST" + text_of(static_cast<u64>(number));
+    return "setp.ne.u32 %p3, %r1, " + std::to_string(number) + ";\n@%p3 bra " + label + ";\n" +
+           text + label + ":\n";
+  };
+  const auto text = [&](const std::string& readers) {
+    return "@%p1 mbarrier.init.shared::cta.b64 [%r0], 2;\n@%p1 st.shared.u32 [%r0+64], 7;\n"
+           "bar.sync 0;\nsetp.ge.u32 %p2, %r1, 32;\n@%p2 bra WRITE;\n" +
+           readers + "ret;\nWRITE:\n" + wait("%r0", "0", "W") +
+           "setp.eq.u32 %p4, %r1, 40;\n@%p4 st.shared.u32 [%r0+64], %r1;\n";
+  };
+  for (u64 seed = 0; seed < kSeeds; ++seed) {
+    Hopper machine(64, seed);
+    machine.run(kernel(text(lane(0, load + arrive) + lane(2, load + arrive))), {0, 0});
+  }
+  const auto race = [](int number) {
+    return Expected{FaultKind::kSharedRace, "lane " + std::to_string(number) + ")"};
+  };
+  check_fault(text(lane(0, load + arrive) + lane(2, arrive + load)), race(2), 64);
+  // One that has not arrived is remembered beside one that comes later.
+  check_fault(text(lane(1, load) + lane(0, arrive) + lane(2, load + arrive)), race(1), 64);
+}
+
 TEST_CASE("mbarriers used against their rules are faults") {
   const std::string init = "@%p1 mbarrier.init.shared::cta.b64 [%r0], 1;\nbar.sync 0;\n";
   const auto lane0 = [&](const std::string& text) { return init + "@!%p1 ret;\n" + text; };
