@@ -1,4 +1,5 @@
 // Branches, calls, exits, barriers of the block, and instructions that do nothing here.
+#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cstring>
@@ -34,6 +35,16 @@ Flow execute_launch_dependents(Warp& warp, const Instruction&, LaneMask mask) {
 Flow execute_grid_wait(Warp& warp, const Instruction&, LaneMask mask) {
   warp.await_previous_kernel(mask);
   return Flow::kNext;
+}
+
+// The first lane of `mask` whose value is not that of its first lane; kLanes where there is none.
+int first_different(Warp& warp, const Slot& slot, LaneMask mask) {
+  const auto* const values = lanes_of<std::uint32_t>(warp, slot);
+  LaneMask rest = mask;
+  while (rest != 0 && values[std::countr_zero(rest)] == values[std::countr_zero(mask)]) {
+    rest &= rest - 1;
+  }
+  return std::countr_zero(rest);
 }
 
 Flow execute_trap(Warp& warp, const Instruction&, LaneMask mask) {
@@ -158,9 +169,22 @@ Flow execute_warp_barrier(Warp& warp, const Instruction&, LaneMask mask) {
 Flow execute_barrier(Warp& warp, const Instruction& in, LaneMask mask) {
   const Slot* source = in.slots + in.destinations;
   const int first = std::countr_zero(mask);
+  const bool counted = (in.variant & kBarrierCounted) != 0;
+  const int differs = counted ? std::min(first_different(warp, source[0], mask),
+                                         first_different(warp, source[1], mask))
+                              : first_different(warp, source[0], mask);
+  if (differs != kLanes) {
+    // Threads of a warp are to execute the same barrier where it is .aligned. What else they may do
+    // is left out.
+    return warp.fail(
+        in.collective == Collective::kLive ? FaultKind::kDivergentBarrier : FaultKind::kUnsupported,
+        "comes to another barrier, or another count, than lane " + std::to_string(first) +
+            " by one instruction",
+        differs);
+  }
   const auto id = static_cast<int>(lanes_of<std::uint32_t>(warp, source[0])[first]);
   int threads = 0;
-  if ((in.variant & kBarrierCounted) != 0) {
+  if (counted) {
     threads = static_cast<int>(lanes_of<std::uint32_t>(warp, source[1])[first]);
     if (threads == 0) {
       return warp.fail(FaultKind::kDivergentBarrier, "a barrier of 0 threads", first);

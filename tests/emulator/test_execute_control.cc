@@ -230,6 +230,24 @@ TEST_CASE("barriers that not all come to are faults") {
             .kind == FaultKind::kDeadlock);
   CHECK(machine.fault_of(two_pointer_kernel("bar.sync 0, 33;"), {0, 0}).kind ==
         FaultKind::kDivergentBarrier);
+  // Lanes of a warp that disagree on the barrier, or on its count.
+  const auto by_lane = [&](const std::string& barrier, u64 step) {
+    return machine.fault_of(
+        two_pointer_kernel("and.b32 %r2, %r1, 1;\nmul.lo.u32 %r2, %r2, " + std::to_string(step) +
+                           ";\nadd.u32 %r2, %r2, 64;\nsub.u32 %r3, %r2, 63;\n" + barrier),
+        {0, 0});
+  };
+  for (const char* barrier : {"bar.sync %r3, 64;", "bar.sync 1, %r2;", "barrier.sync.aligned %r3;",
+                              "bar.arrive %r3, 64;", "bar.red.or.pred %p1, %r3, %p1;"}) {
+    INFO(barrier);
+    const Fault fault = by_lane(barrier, 1);
+    CHECK(fault.kind == FaultKind::kDivergentBarrier);
+    CHECK_THAT(fault.message, containing("another barrier, or another count"));
+  }
+  CHECK(by_lane("barrier.sync %r3, 64;", 1).kind == FaultKind::kUnsupported);
+  machine.run(two_pointer_kernel("shr.u32 %r2, %r1, 5;\nadd.u32 %r3, %r2, 3;\n"
+                                 "mov.u32 %r4, 32;\nbar.sync %r3, %r4;"),
+              {0, 0});
   // Warps that disagree on the count meet, or one has gone on before the other comes.
   int met = 0;
   for (machine.seed = 0; machine.seed < 32; ++machine.seed) {
