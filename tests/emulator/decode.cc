@@ -57,6 +57,7 @@ void decode(Statement* statement) {
       decode_half,     decode_memory, decode_compare, decode_control, decode_convert, decode_atomic,
       decode_mbarrier, decode_bulk,   decode_async,   decode_warp,    decode_matrix,  decode_wgmma,
   };
+  const int least = least_target(*statement);
   Handler handler = nullptr;
   for (const auto family : kFamilies) {
     handler = family(statement);
@@ -65,7 +66,12 @@ void decode(Statement* statement) {
     }
   }
   statement->in.handler = handler != nullptr && statement->done() ? handler : execute_unsupported;
-  if (statement->in.handler == execute_unsupported) {
+  if (least > statement->builder().program().target) {
+    // What ptxas would not translate.
+    statement->in.handler = execute_newer;
+    statement->in.immediate = least;
+  }
+  if (statement->in.handler == execute_unsupported || statement->in.handler == execute_newer) {
     statement->in.collective = Collective::kNone;
     statement->in.kind = InstructionClass::kControl;
     statement->clear_slots();

@@ -9,6 +9,11 @@ namespace xception::emulator {
 // that is a fault naming the instruction.
 void decode(Statement* statement);
 
+// The least architecture of a module's target that has the instruction, by the ISA's notes; 0 where
+// every device of the emulator has it. Of what the emulator knows, and to be asked before modifiers
+// are taken.
+int least_target(const Statement& statement);
+
 // One a family of instructions: the handler, or null where the opcode is not of the family. A
 // modifier or operand that nobody has asked for makes the instruction unsupported all the same.
 Handler decode_control(Statement* statement);

@@ -11,6 +11,8 @@
 namespace xception::emulator {
 
 Flow execute_unsupported(Warp& warp, const Instruction& in, LaneMask mask);
+// A fault too: of an instruction that is of targets from sm_N on, N in the immediate.
+Flow execute_newer(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_branch(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_branch_indexed(Warp& warp, const Instruction& in, LaneMask mask);
 Flow execute_call(Warp& warp, const Instruction& in, LaneMask mask);

@@ -108,6 +108,14 @@ Flow execute_unsupported(Warp& warp, const Instruction&, LaneMask mask) {
                    std::countr_zero(mask));
 }
 
+Flow execute_newer(Warp& warp, const Instruction& in, LaneMask mask) {
+  return warp.fail(FaultKind::kUnsupported,
+                   "this instruction needs sm_" + std::to_string(in.immediate) +
+                       ", the module's target is sm_" +
+                       std::to_string(warp.block().program().target),
+                   std::countr_zero(mask));
+}
+
 Flow execute_branch(Warp& warp, const Instruction& in, LaneMask mask) {
   return warp.jump(in.target, mask);
 }

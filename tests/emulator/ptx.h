@@ -235,7 +235,8 @@ class Program {
   std::vector<std::unique_ptr<Slot[]>> slots;
   std::vector<std::string> texts;
   std::vector<SourceLine> sources;
-  bool sm_90a = false;                           // the module's target
+  int target = 0;                                // the module's, 90 for sm_90
+  bool sm_90a = false;                           // and that it is sm_90a
   std::unordered_map<std::string, int> entries;  // name to index into functions
 
   // Functions that a kernel may reach, itself first.

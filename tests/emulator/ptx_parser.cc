@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 
@@ -56,7 +57,11 @@ void ModuleParser::parse_directive() {
       lexer_.rest_of_line();
     } else if (name == "target") {
       do {
-        program_->sm_90a = lexer_.word() == "sm_90a" || program_->sm_90a;
+        const std::string_view target = lexer_.word();
+        program_->sm_90a = target == "sm_90a" || program_->sm_90a;
+        if (target.starts_with("sm_")) {
+          std::from_chars(target.data() + 3, target.data() + target.size(), program_->target);
+        }
       } while (lexer_.take(','));
     } else if (name == "file") {
       parse_file();

@@ -262,5 +262,71 @@ TEST_CASE("every mma of floating types takes the fragments that it names") {
   }
 }
 
+TEST_CASE("what the module's target does not have is a fault") {
+  struct Case {
+    const char* text;
+    int needs;
+  };
+  const Case cases[] = {
+      {"max.NaN.f32 %f1, %f1, %f1;", 80},
+      {"min.f16x2 %r2, %r1, %r1;", 80},
+      {"max.xorsign.abs.f32 %f1, %f1, %f1;", 86},
+      {"fma.rn.relu.f16x2 %r2, %r1, %r1, %r1;", 80},
+      {"fma.rn.bf16x2 %r2, %r1, %r1, %r1;", 80},
+      {"add.rn.bf16x2 %r2, %r1, %r1;", 90},
+      {"neg.bf16x2 %r2, %r1;", 80},
+      {"ex2.approx.f16x2 %r2, %r1;", 75},
+      {"ex2.approx.ftz.bf16x2 %r2, %r1;", 90},
+      {"tanh.approx.f32 %f2, %f1;", 75},
+      {"cvt.rn.relu.f16.f32 %h1, %f1;", 80},
+      {"cvt.rn.f16x2.f32 %r2, %f1, %f1;", 80},
+      {"cvt.rn.bf16.f32 %h1, %f1;", 80},
+      {"cvt.rna.tf32.f32 %r2, %f1;", 80},
+      {"redux.sync.add.u32 %r2, %r1, -1;", 80},
+      {"elect.sync %r2|%p1, -1;", 90},
+      {"griddepcontrol.wait;", 90},
+      {"cp.async.wait_all;", 80},
+      {"fence.proxy.async;", 90},
+      {"fence.mbarrier_init.release.cluster;", 90},
+      {"movmatrix.sync.aligned.m8n8.trans.b16 %r2, %r1;", 75},
+      {".shared .align 16 .b8 s[512];\nmov.u32 %r2, s;\nshl.b32 %r3, %r1, 4;\n"
+       "add.u32 %r2, %r2, %r3;\nstmatrix.sync.aligned.m8n8.x4.shared.b16 [%r2], "
+       "{%r1, %r1, %r1, %r1};",
+       90},
+      {"mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%r2, %r3}, {%r1, %r1}, {%r1}, "
+       "{%r1, %r1};",
+       75},
+      {"mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%r2, %r3}, {%r1, %r1, %r1, %r1}, "
+       "{%r1, %r1}, {%r1, %r1};",
+       80},
+      {"mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r1, %r1}, "
+       "{%r1}, {%f1, %f2, %f3, %f4};",
+       80},
+      {"mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32 {%f1, %f2, %f3, %f4}, {%r1, %r1}, "
+       "{%r1}, {%f1, %f2, %f3, %f4};",
+       80},
+  };
+  for (const Case& of : cases) {
+    INFO(of.text);
+    for (const int target : {70, 75, 80, 86, 90}) {
+      PtxMachine machine;
+      machine.profile.arch = 90;
+      const LaunchResult result =
+          machine.launch_text(".version 8.5\n.target sm_" + std::to_string(target) +
+                                  "\n.address_size 64\n" + two_pointer_kernel(of.text),
+                              {0, 0});
+      REQUIRE(result.fault.has_value() == (target < of.needs));
+      if (result.fault) {
+        CHECK(result.fault->kind == FaultKind::kUnsupported);
+        CHECK_THAT(result.fault->message, containing("needs sm_" + std::to_string(of.needs)));
+      }
+    }
+  }
+  // Where it is not executed it does no harm here.
+  PtxMachine().run(".version 8.5\n.target sm_75\n.address_size 64\n" +
+                       two_pointer_kernel("ret;\ncp.async.wait_all;"),
+                   {0, 0});
+}
+
 }  // namespace
 }  // namespace xception::emulator
