@@ -51,6 +51,7 @@ std::optional<Fault> Mbarriers::find(const char* what, int warp, int lane, Addre
     forgotten_ = cells_->times_forgotten();
     for (auto& [place, each] : objects_) {
       each.begun = {};
+      each.published = {{}, 1};
       each.uses = {};
       each.copies_stamp = 0;
     }
@@ -218,8 +219,9 @@ void Mbarriers::waited(int warp, std::uint32_t lanes, Address offset) {
 
 void Mbarriers::publish(int warp, std::uint32_t lanes) {
   for (auto& [offset, object] : objects_) {
-    if (object.begun.stamp.warp() == warp && (object.begun.lanes & ~lanes) == 0) {
-      object.published = true;
+    if (object.published.lanes == 0 && object.begun.stamp.warp() == warp &&
+        (object.begun.lanes & ~lanes) == 0) {
+      object.published = {cells_->clocks().now(warp), object.begun.lanes};
     }
   }
 }
@@ -230,11 +232,13 @@ std::optional<Fault> Mbarriers::copy(int warp, int lane, Address offset, std::si
   if (auto fault = find("cp.async.bulk's mbarrier", warp, lane, mbarrier, &object)) {
     return fault;
   }
-  if (!object->published) {
+  // The copy needs to come after the fence, as it does after the init.
+  if (object->published.lanes == 0 ||
+      !cells_->ordered(object->published, {Access::kAtomic, warp, lane})) {
     return fault_at(FaultKind::kMissingFence, "cp.async.bulk's mbarrier", mbarrier,
                     thread_text(object->begun.stamp.warp(), std::countr_zero(object->begun.lanes)) +
                         " initialised it, and has executed no fence.mbarrier_init or "
-                        "fence.proxy.async since");
+                        "fence.proxy.async between that and the barrier");
   }
   // To the other threads it is this thread's write, until it lands.
   for (std::size_t at = 0; at < bytes; at += kChunkBytes) {

@@ -78,7 +78,7 @@ class Mbarriers {
     std::uint64_t phase = 0;
     std::uint32_t copies_stamp = 0;  // of the last phase in which a copy counted, 0: none
     AccessRecord begun;
-    bool published = false;  // `begun` is known to the proxy of bulk copies
+    AccessRecord published;  // when `begun` became known to the proxy of bulk copies; no lanes: not
     std::array<AccessRecord, kMostWarps> uses{};
   };
   struct Copy {

@@ -402,6 +402,31 @@ TEST_CASE("a bulk copy counts at an mbarrier that its thread has published") {
   check_fault(fenced("fence.acq_rel.gpu;\n"), missing, 64);
   check_fault(fenced("@!%p1 fence.mbarrier_init.release.cluster;\n"), missing, 64);
   check_fault("fence.mbarrier_init.release.cluster;\n" + fenced(""), missing, 64);
+  // Another thread copies, which has to know of the fence.
+  const std::string other = replaced(fenced("@%p1 fence.mbarrier_init.release.cluster;\n"),
+                                     "bar.sync 0;\n", "bar.sync 0;\nsetp.eq.u32 %p1, %r1, 40;\n");
+  const std::string barrier = "bar.sync 0;\nsetp.eq.u32 %p1, %r1, 40;\n";
+  for (u64 seed = 0; seed < kSeeds; ++seed) {
+    Hopper any(64, seed);
+    const Address there = any.upload(iota(64));
+    any.run(kernel(other), {there, any.allocate(256)});
+    // It need not know of fences that come later.
+    any.run(kernel(replaced(other, "bar.sync 0;\n", "bar.sync 0;\n@%p1 fence.proxy.async;\n")),
+            {there, any.allocate(256)});
+  }
+  for (const char* kind : {"fence.mbarrier_init.release.cluster;\n", "fence.proxy.async;\n"}) {
+    const std::string behind =
+        replaced(fenced(""), "bar.sync 0;\n",
+                 "bar.sync 0;\n@%p1 " + std::string(kind) + "setp.eq.u32 %p1, %r1, 40;\n");
+    for (u64 seed = 0; seed < kSeeds; ++seed) {
+      Hopper late(64, seed);
+      const Fault fault =
+          late.fault_of(kernel(behind), {late.upload(iota(64)), late.allocate(256)});
+      CHECK(fault.kind == FaultKind::kMissingFence);
+    }
+    machine.run(kernel(replaced(behind, "setp.eq.u32 %p1, %r1, 40;\n", barrier)),
+                {from, machine.allocate(256)});
+  }
 }
 
 // A ring of 3 slots of 256 bytes over 20 tiles: warp 0 fills, warps 1 and 2 add up.
