@@ -51,6 +51,7 @@ SplitMix64 Block::begin(std::uint32_t index) {
                        .partial_barriers = context_.partial_barriers,
                        .seed = random()});
   wgmma_log_.begin();
+  registers_log_.begin();
   const auto warps = static_cast<std::size_t>((threads + kLanes - 1) / kLanes);
   warps_.resize(warps);
   for (std::size_t w = 0; w < warps; ++w) {
@@ -203,7 +204,8 @@ void Block::exited(Warp* warp, LaneMask lanes) {
 }
 
 std::optional<Fault> Block::finish() const {
-  const std::string what = wgmma_log_.finish();
+  std::string what = wgmma_log_.finish();
+  what = what.empty() ? registers_log_.finish() : what;
   return what.empty() ? std::nullopt
                       : std::optional(fault_of_block({FaultKind::kDivergentBarrier, what}));
 }

@@ -49,7 +49,8 @@ class Block {
   DeviceMemory& memory() { return *context_.memory; }
   SharedMemory& shared() { return shared_; }
   LaunchCounters& count() { return counters_; }
-  WgmmaLog& wgmma_log() { return wgmma_log_; }
+  WarpgroupLog& wgmma_log() { return wgmma_log_; }
+  WarpgroupLog& registers_log() { return registers_log_; }
   Accessor accessor() const { return {context_.request->launch, index_}; }
   std::uint32_t index() const { return index_; }
   Dim3 position() const { return position_; }
@@ -109,7 +110,8 @@ class Block {
   Dim3 position_;
   int live_threads_ = 0;
   SharedMemory shared_;
-  WgmmaLog wgmma_log_;
+  WarpgroupLog wgmma_log_{"wgmma"};
+  WarpgroupLog registers_log_{"setmaxnreg"};
   LaunchCounters counters_;
   std::vector<Warp> warps_;
   std::array<Barrier, 16> barriers_;

@@ -178,6 +178,17 @@ Flow wait(Warp& warp, const Instruction& in, LaneMask mask) {
 
 Flow nothing(Warp& warp, const Instruction&, LaneMask mask) { return needs_sm90(warp, mask); }
 
+// How many registers there are is ptxas's to know; what is left is who executes it.
+Flow set_registers(Warp& warp, const Instruction& in, LaneMask mask) {
+  const Flow flow = needs_sm90(warp, mask);
+  if (flow != Flow::kNext) {
+    return flow;
+  }
+  const std::string what = warp.block().registers_log().add(warp.index(), in);
+  return what.empty() ? Flow::kNext
+                      : warp.fail(FaultKind::kDivergentBarrier, what, std::countr_zero(mask));
+}
+
 void take_scope(Statement* s, std::string_view order) {
   s->take(order);
   s->take("cta");
@@ -192,7 +203,7 @@ Handler decode_registers(Statement* s) {
   const std::uint64_t count = s->operands[0].number.bits;
   s->in.kind = InstructionClass::kControl;
   s->in.collective = Collective::kLive;
-  return count % 8 == 0 && count >= 24 && count <= 256 ? nothing : nullptr;
+  return count % 8 == 0 && count >= 24 && count <= 256 ? set_registers : nullptr;
 }
 
 }  // namespace

@@ -689,13 +689,29 @@ TEST_CASE("copies of boxes with a fault in them") {
 }
 
 TEST_CASE("setmaxnreg does nothing, nor do fences of what is not there") {
-  Hopper machine(64);
+  Hopper machine(128);
   machine.run(kernel("setmaxnreg.dec.sync.aligned.u32 24;\nsetmaxnreg.inc.sync.aligned.u32 240;\n"
                      "fence.proxy.async;\nfence.proxy.async.global;\n"
                      "fence.proxy.async.shared::cta;\nfence.mbarrier_init.release.cluster;\n"),
               {0, 0});
   CHECK(machine.fault_of(kernel("setmaxnreg.dec.sync.aligned.u32 20;\n"), {0, 0}).kind ==
         FaultKind::kUnsupported);
+}
+
+TEST_CASE("setmaxnreg is executed by all warps of a warpgroup") {
+  // One warpgroup gives registers back, another takes them.
+  const std::string body =
+      "setp.ge.u32 %p2, %r1, 128;\n@%p2 bra TAKE;\nsetmaxnreg.dec.sync.aligned.u32 40;\nret;\n"
+      "TAKE:\nsetmaxnreg.inc.sync.aligned.u32 232;\n";
+  for (u64 seed = 0; seed < kSeeds; ++seed) {
+    Hopper machine(256, seed);
+    machine.run(kernel(body), {0, 0});
+  }
+  check_fault(
+      replaced(body, "setmaxnreg.dec", "setp.ge.u32 %p3, %r1, 32;\n@%p3 ret;\nsetmaxnreg.dec"),
+      {FaultKind::kDivergentBarrier, "of the 1 setmaxnreg of its warpgroup"}, 256);
+  check_fault(replaced(body, "%r1, 128", "%r1, 96"),
+              {FaultKind::kDivergentBarrier, "came to that of PTX line"}, 256);
 }
 
 TEST_CASE("nothing of it is there before sm_90") {

@@ -336,15 +336,15 @@ void WgmmaWarp::wait(Warp& warp, std::uint32_t left) {
   reading_.resize(kept);
 }
 
-void WgmmaLog::begin() {
+void WarpgroupLog::begin() {
   for (std::vector<Entry>& entries : entries_) {
     entries.clear();
   }
   counts_ = {};
 }
 
-std::string WgmmaLog::add(int warp, const Instruction& in, std::uint64_t a, std::uint64_t b,
-                          bool adds) {
+std::string WarpgroupLog::add(int warp, const Instruction& in, std::uint64_t a, std::uint64_t b,
+                              bool adds) {
   std::vector<Entry>& entries = entries_[index_of(warp / 4)];
   const std::size_t at = counts_[index_of(warp)]++;
   if (at == entries.size()) {
@@ -353,7 +353,7 @@ std::string WgmmaLog::add(int warp, const Instruction& in, std::uint64_t a, std:
   }
   const Entry& before = entries[at];
   if (before.in != &in) {
-    return "is the warp's wgmma " + std::to_string(at + 1) +
+    return std::string("is the warp's ") + kind_ + " " + std::to_string(at + 1) +
            ", where another warp of its warpgroup came to that of PTX line " +
            std::to_string(before.in->line);
   }
@@ -363,13 +363,13 @@ std::string WgmmaLog::add(int warp, const Instruction& in, std::uint64_t a, std:
   return "";
 }
 
-std::string WgmmaLog::finish() const {
+std::string WarpgroupLog::finish() const {
   for (int warp = 0; warp < kMostWarps; ++warp) {
     const std::size_t all = entries_[index_of(warp / 4)].size();
     if (counts_[index_of(warp)] != all) {
       return "warp " + std::to_string(warp) + " has executed " +
-             std::to_string(counts_[index_of(warp)]) + " of the " + std::to_string(all) +
-             " wgmmas of its warpgroup";
+             std::to_string(counts_[index_of(warp)]) + " of the " + std::to_string(all) + " " +
+             kind_ + " of its warpgroup";
     }
   }
   return "";

@@ -76,12 +76,16 @@ class WgmmaWarp {
   std::uint32_t committed_ = 0;
 };
 
-// The wgmmas of the block, warpgroup by warpgroup: its four warps must execute the same ones.
-class WgmmaLog {
+// Instructions of one kind that the block has executed, warpgroup by warpgroup: its four warps must
+// execute the same ones.
+class WarpgroupLog {
  public:
+  explicit WarpgroupLog(const char* kind) : kind_(kind) {}
   void begin();
-  // The next wgmma of a warp; says what differs from that of the warps before, or nothing.
-  std::string add(int warp, const Instruction& in, std::uint64_t a, std::uint64_t b, bool adds);
+  // The next one of a warp, with its descriptors where it has any; says what differs from that of
+  // the warps before, or nothing.
+  std::string add(int warp, const Instruction& in, std::uint64_t a = 0, std::uint64_t b = 0,
+                  bool adds = false);
   // At the block's end: what is missing, or nothing.
   std::string finish() const;
 
@@ -92,6 +96,7 @@ class WgmmaLog {
     std::uint64_t b;
     bool adds;
   };
+  const char* kind_;
   std::array<std::vector<Entry>, kMostWarps / 4> entries_;
   std::array<std::size_t, kMostWarps> counts_{};
 };
