@@ -1,7 +1,8 @@
-// BMP, TGA and PSD: checked here, decoded by stb_image.
+// BMP, plain or with masks for its colours.
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdlib>
-#include <span>
 
 #include "image_rebuild.h"
 
@@ -9,16 +10,22 @@ namespace xception::decoders {
 namespace {
 
 constexpr std::size_t kBmpFileHeader = 14;
-constexpr std::size_t kBmpInfoHeader = 40;
+// Inside the longer headers, and behind one of 40 bytes: the same place.
+constexpr std::size_t kBmpMasksAt = kBmpFileHeader + 40;
+constexpr std::uint32_t kBmpPlain = 0;
+constexpr std::uint32_t kBmpMasks = 3;
 
 struct BmpHeader {
   std::size_t pixels_at = 0;
-  std::size_t info_size = 0;
+  std::size_t end = 0;  // of both headers and the masks; a palette is next
+  std::size_t entry_bytes = 4;
   std::int64_t width = 0;
   std::int64_t height = 0;  // negative: top row first
   unsigned bits = 0;
-  std::uint32_t compression = 0;
+  std::uint32_t compression = kBmpPlain;
   std::uint32_t colours = 0;
+
+  bool indexed() const { return bits <= 8; }
 };
 
 Result<BmpHeader> read_bmp_header(Bytes file) {
@@ -26,18 +33,20 @@ Result<BmpHeader> read_bmp_header(Bytes file) {
   if (file.size() < kBmpFileHeader + 12) {
     return truncated("BMP");
   }
+  const std::size_t size = le32(file, kBmpFileHeader);
   header.pixels_at = le32(file, 10);
-  header.info_size = le32(file, 14);
-  if (header.info_size == 12) {
+  header.end = kBmpFileHeader + size;
+  if (size == 12) {
+    header.entry_bytes = 3;
     header.width = le16(file, 18);
     header.height = le16(file, 20);
     header.bits = le16(file, 24);
     return header;
   }
-  if (header.info_size < kBmpInfoHeader) {
+  if (size < 40) {
     return bad_image("the BMP file has a header of an unknown kind; convert it to PNG");
   }
-  if (file.size() < kBmpFileHeader + header.info_size) {
+  if (file.size() < header.end) {
     return truncated("BMP");
   }
   header.width = static_cast<std::int32_t>(le32(file, 18));
@@ -45,72 +54,112 @@ Result<BmpHeader> read_bmp_header(Bytes file) {
   header.bits = le16(file, 28);
   header.compression = le32(file, 30);
   header.colours = le32(file, 46);
-  return header;
+  if (header.compression == kBmpMasks) {
+    header.end = std::max(header.end, kBmpMasksAt + 12);
+  }
+  return file.size() < header.end ? Result<BmpHeader>(truncated("BMP")) : header;
 }
 
-// The file with a palette of 256 entries, which stb_image would otherwise read beyond.
-Result<std::vector<std::byte>> write_palette_bmp(Bytes file, const BmpHeader& header) {
-  const std::size_t entry = header.info_size == 12 ? 3 : 4;
-  const std::size_t palette_at = kBmpFileHeader + header.info_size;
-  const std::size_t all = std::size_t{1} << header.bits;
-  const std::size_t entries = header.colours == 0 ? all : header.colours;
-  const std::int64_t rows = std::abs(header.height);
-  const std::int64_t stride = (header.width * header.bits + 31) / 32 * 4;
+Status check_bmp_kind(const BmpHeader& header) {
+  constexpr std::array<unsigned, 6> kBits = {1, 4, 8, 16, 24, 32};
+  if (header.compression == 1 || header.compression == 2) {
+    return bad_image("the BMP file is run-length coded, which is not read; convert it to PNG");
+  }
+  if (header.compression != kBmpPlain && (header.compression != kBmpMasks || header.indexed())) {
+    return bad_image("the BMP file is compressed in a way that is not read (" +
+                     std::to_string(header.compression) + "); convert it to PNG");
+  }
+  if (std::find(kBits.begin(), kBits.end(), header.bits) == kBits.end()) {
+    return bad_image("the BMP file has pixels of " + std::to_string(header.bits) +
+                     " bits, which are not read; convert it to PNG");
+  }
+  return Status();
+}
+
+// Between the headers and the pixels, where there may be a gap as well. Some writers name no place
+// of the pixels, or that of the palette: they are behind it then. Others leave out entries without
+// saying so: what is between is all the palette there is.
+Result<Palette> read_bmp_palette(Bytes file, BmpHeader* header) {
+  std::size_t entries = 0;
+  if (header->indexed()) {
+    entries = header->colours != 0 ? header->colours : std::size_t{1} << header->bits;
+  }
   if (entries > 256) {
     return bad_image("the BMP file is damaged: its palette has an impossible size");
   }
-  if (file.size() < palette_at + entries * entry || file.size() < header.pixels_at ||
-      file.size() - header.pixels_at < static_cast<std::size_t>(stride * rows)) {
+  if (header->pixels_at == 0 || (header->indexed() && header->pixels_at == header->end)) {
+    header->pixels_at = header->end + entries * header->entry_bytes;
+  }
+  if (header->pixels_at < header->end) {
+    return bad_image("the BMP file is damaged: its pixels begin inside its header");
+  }
+  entries = std::min(entries, (header->pixels_at - header->end) / header->entry_bytes);
+  if (file.size() < header->pixels_at) {
     return truncated("BMP");
   }
-  const std::size_t data_at = kBmpFileHeader + kBmpInfoHeader + 1024;
-  ByteWriter out(data_at + static_cast<std::size_t>(stride * rows));
-  out.copy(file.first(10));
-  out.le32(static_cast<std::uint32_t>(data_at));
-  out.le32(kBmpInfoHeader);
-  out.le32(static_cast<std::uint32_t>(header.width));
-  out.le32(static_cast<std::uint32_t>(header.height));
-  out.le16(1);
-  out.le16(header.bits);
-  for (int unused = 0; unused < 6; ++unused) {
-    out.le32(0);  // no compression; the size of the data, resolution and counts are not looked at
-  }
-  for (std::size_t i = 0; i < 256; ++i) {
+  Palette palette{};
+  for (std::size_t i = 0; i < entries; ++i) {
     for (std::size_t c = 0; c < 3; ++c) {
-      out.u8(i < entries ? u8(file, palette_at + i * entry + c) : 0);
+      palette[i][2 - c] =
+          static_cast<std::uint8_t>(u8(file, header->end + i * header->entry_bytes + c));
     }
-    out.u8(0);
   }
-  out.copy(file.subspan(header.pixels_at, static_cast<std::size_t>(stride * rows)));
-  return out.take();
+  return palette;
 }
 
-// Moves `at` behind the PSD section there, a 32-bit length and as many bytes. False where the file
-// ends first.
-bool skip_psd_section(Bytes file, std::size_t* at) {
-  if (file.size() - *at < 4 || file.size() - *at - 4 < be32(file, *at)) {
-    return false;
+// The bits of a pixel that are one colour, and what they are with 255 for all of them set.
+class BmpMask {
+ public:
+  explicit BmpMask(std::uint32_t mask)
+      : mask_(mask), shift_(std::countr_zero(mask) % 32), most_(mask >> shift_) {}
+
+  bool possible() const { return mask_ != 0 && (most_ & (most_ + 1)) == 0; }
+  std::uint8_t of(std::uint32_t pixel) const {
+    const std::uint64_t value = (pixel & mask_) >> shift_;
+    return static_cast<std::uint8_t>(most_ == 255 ? value : value * 255 / most_);
   }
-  *at += 4 + be32(file, *at);
-  return true;
+
+ private:
+  std::uint32_t mask_;
+  int shift_;
+  std::uint32_t most_;
+};
+
+// Red, green and blue. Where all are zero, as some writers leave them, they are the usual ones.
+std::array<BmpMask, 3> read_bmp_masks(Bytes file, const BmpHeader& header) {
+  if (header.compression == kBmpMasks) {
+    const std::uint32_t red = le32(file, kBmpMasksAt);
+    const std::uint32_t green = le32(file, kBmpMasksAt + 4);
+    const std::uint32_t blue = le32(file, kBmpMasksAt + 8);
+    if ((red | green | blue) != 0) {
+      return {BmpMask(red), BmpMask(green), BmpMask(blue)};
+    }
+  }
+  return header.bits == 16 ? std::array{BmpMask(0x7C00), BmpMask(0x3E0), BmpMask(0x1F)}
+                           : std::array{BmpMask(0xFF0000), BmpMask(0xFF00), BmpMask(0xFF)};
 }
 
-// Whether all channels are there, also those that are left out: `at` is behind the two bytes of the
-// compression, at the packed rows' sizes or the samples.
-bool psd_data_complete(Bytes file, std::size_t at, std::int64_t rows_of_all, std::int64_t row_bytes,
-                       bool packed) {
-  const auto left = static_cast<std::int64_t>(file.size() - at);
-  if (!packed) {
-    return left / row_bytes >= rows_of_all;
+void expand_bmp_row(Bytes row, unsigned bits, const Palette& palette, std::int64_t width,
+                    std::uint8_t* dst) {
+  const unsigned all = (1U << bits) - 1;
+  std::size_t bit = 0;
+  for (std::int64_t x = 0; x < width; ++x, bit += bits, dst += 3) {
+    const unsigned index = u8(row, bit / 8) >> (8 - bits - bit % 8) & all;
+    std::copy_n(palette[index].data(), 3, dst);
   }
-  if (left / 2 < rows_of_all) {
-    return false;
+}
+
+void unmask_bmp_row(Bytes row, unsigned bits, const std::array<BmpMask, 3>& masks,
+                    std::int64_t width, std::uint8_t* dst) {
+  const std::size_t step = bits / 8;
+  std::size_t at = 0;
+  for (std::int64_t x = 0; x < width; ++x, at += step, dst += 3) {
+    const std::uint32_t pixel =
+        step == 4 ? le32(row, at) : le16(row, at) | (step == 3 ? u8(row, at + 2) << 16 : 0);
+    for (std::size_t c = 0; c < 3; ++c) {
+      dst[c] = masks[c].of(pixel);
+    }
   }
-  std::int64_t sum = 2 * rows_of_all;
-  for (std::int64_t row = 0; row < rows_of_all; ++row, at += 2) {
-    sum += be16(file, at);
-  }
-  return left >= sum;
 }
 
 }  // namespace
@@ -120,89 +169,38 @@ Result<DecodedImage> decode_bmp(Bytes file, const DecodeOptions& options) {
   if (!header.ok()) {
     return header.status();
   }
+  const std::int64_t width = header->width;
   const std::int64_t height = std::abs(header->height);
-  XC_RETURN_IF_ERROR(check_extent(header->width, height, 7, options));
-  if (header->compression == 1 || header->compression == 2) {
-    return bad_image("the BMP file is run-length coded, which is not read; convert it to PNG");
+  XC_RETURN_IF_ERROR(check_bmp_kind(*header));
+  XC_RETURN_IF_ERROR(check_extent(width, height, 3, options));
+  const Result<Palette> palette = read_bmp_palette(file, &*header);
+  XC_RETURN_IF_ERROR(palette.status());
+  const std::array<BmpMask, 3> masks = read_bmp_masks(file, *header);
+  if (!std::all_of(masks.begin(), masks.end(), [](const BmpMask& m) { return m.possible(); })) {
+    return bad_image("the BMP file is damaged: its colour masks are no bits side by side");
   }
-  if (header->bits != 1 && header->bits != 4 && header->bits != 8) {
-    return stb_decode_rgb(file, "BMP", header->width, height);
+  // Rows are padded, but for the last one, which may end with its pixels.
+  const std::int64_t row_bytes = (width * header->bits + 7) / 8;
+  const std::int64_t stride = (row_bytes + 3) / 4 * 4;
+  const Bytes pixels = file.subspan(header->pixels_at);
+  if (static_cast<std::int64_t>(pixels.size()) < stride * (height - 1) + row_bytes) {
+    return truncated("BMP");
   }
-  if (header->compression != 0) {
-    return bad_image("the BMP file is compressed in a way that is not read; convert it to PNG");
-  }
-  Result<std::vector<std::byte>> plain = write_palette_bmp(file, *header);
-  if (!plain.ok()) {
-    return plain.status();
-  }
-  return stb_decode_rgb(*plain, "BMP", header->width, height);
-}
-
-Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options) {
-  const std::int64_t width = le16(file, 12);
-  const std::int64_t height = le16(file, 14);
-  XC_RETURN_IF_ERROR(check_extent(width, height, 8, options));
-  if ((u8(file, 17) & 0x10) != 0 || le16(file, 3) != 0) {
-    return bad_image(
-        "the TGA file is stored right to left or with part of a palette, which is "
-        "not read; convert it to PNG");
-  }
-  // stb_image does not notice where the rows of an uncompressed file run out.
-  const unsigned type = u8(file, 2);
-  const std::int64_t before =
-      18 + u8(file, 0) + std::int64_t{le16(file, 5)} * ((u8(file, 7) + 7) / 8);
-  const std::int64_t data = type < 8 ? width * height * ((u8(file, 16) + 7) / 8) : 1;
-  if (static_cast<std::int64_t>(file.size()) < before + data) {
-    return truncated("TGA");
-  }
-  return stb_decode_rgb(file, "TGA", width, height);
-}
-
-// The channels after the third are left out: stb_image would take alpha for a white matte and
-// rework the colours with it.
-Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options) {
-  constexpr std::size_t kHeader = 26;
-  std::size_t at = kHeader;
-  if (file.size() < kHeader) {
-    return truncated("PSD");
-  }
-  const std::size_t channels = be16(file, 12);
-  const std::int64_t height = be32(file, 14);
-  const std::int64_t width = be32(file, 18);
-  XC_RETURN_IF_ERROR(check_extent(width, height, 8, options));
-  if (be16(file, 24) != 3 || channels < 3) {
-    return bad_image("the PSD file is not in RGB colours, which alone are read; convert it to PNG");
-  }
-  for (int section = 0; section < 3; ++section) {
-    if (!skip_psd_section(file, &at)) {
-      return truncated("PSD");
+  DecodedImage decoded;
+  decoded.decoder = "xception";
+  decoded.image = blank_image(width, height);
+  for (std::int64_t y = 0; y < height; ++y) {
+    const std::int64_t row = header->height < 0 ? y : height - 1 - y;
+    const Bytes source =
+        pixels.subspan(static_cast<std::size_t>(row * stride), static_cast<std::size_t>(row_bytes));
+    std::uint8_t* dst = decoded.image.pixels.data() + y * width * 3;
+    if (header->indexed()) {
+      expand_bmp_row(source, header->bits, *palette, width, dst);
+    } else {
+      unmask_bmp_row(source, header->bits, masks, width, dst);
     }
   }
-  if (file.size() - at < 2) {
-    return truncated("PSD");
-  }
-  const bool packed = be16(file, at) == 1;
-  if (be16(file, 22) != 8 && be16(file, 22) != 16) {
-    return bad_image("the PSD file has samples of neither 8 nor 16 bits; convert it to PNG");
-  }
-  if (packed && be16(file, 22) != 8) {
-    return bad_image("the PSD file packs 16-bit samples, which is not read; convert it to PNG");
-  }
-  const std::size_t row_counts = packed ? static_cast<std::size_t>(height) * 2 : 0;
-  if (!psd_data_complete(file, at + 2, height * static_cast<std::int64_t>(channels),
-                         width * (be16(file, 22) / 8), packed)) {
-    return truncated("PSD");
-  }
-  ByteWriter plain(file.size());
-  plain.copy(file.first(12));
-  plain.be16(3);
-  plain.copy(file.subspan(14, kHeader - 14));
-  for (int section = 0; section < 3; ++section) {
-    plain.be32(0);
-  }
-  plain.copy(file.subspan(at, 2 + row_counts * 3));
-  plain.copy(file.subspan(at + 2 + row_counts * channels));
-  return stb_decode_rgb(plain.take(), "PSD", width, height);
+  return decoded;
 }
 
 }  // namespace xception::decoders

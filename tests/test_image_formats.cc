@@ -1,4 +1,4 @@
-// PNG, PNM, BMP, TGA, PSD and GIF, rule by rule, on files made byte by byte.
+// PNG, PNM, TGA, PSD and GIF, rule by rule, on files made byte by byte.
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -110,48 +110,6 @@ TEST_CASE("PNM: maximum value, comments and 16 bits") {
   CHECK(contains(error_of(from_text("P3 1 1 255\n1 2 3")), "only binary"));
   CHECK(contains(error_of(from_text("P6 1 1 0\nabc")), "1 to 65535"));
   CHECK(contains(error_of(from_text("P5 0 1 255\nabc")), "0 x 1"));
-}
-
-TEST_CASE("BMP: rows from the bottom, palettes shorter than their indices") {
-  ByteVector file = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0};
-  append(&file, {1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 24, 0});
-  file.insert(file.end(), 24, 0);
-  append(&file, {1, 2, 3, 0, 4, 5, 6, 0});
-  CHECK(pixels_of(file) == ByteVector{6, 5, 4, 3, 2, 1});
-  check_truncations(ByteVector(file.begin(), file.end() - 1));
-
-  ByteVector palette = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 58, 0, 0, 0, 40, 0, 0, 0};
-  append(&palette, {2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 8, 0});
-  palette.insert(palette.end(), 16, 0);
-  append(&palette, {1, 0, 0, 0, 0, 0, 0, 0, 7, 8, 9, 0});
-  append(&palette, {0, 99, 0, 0});
-  CHECK(pixels_of(palette) == ByteVector{9, 8, 7, 0, 0, 0});
-  for (const std::uint8_t coding : ByteVector{1, 2}) {  // of 8 bits and of 4
-    palette[30] = coding;
-    CHECK(contains(error_of(palette), "run-length"));
-  }
-  palette[30] = 0;
-  palette[10] = 255;  // where the pixels are
-  CHECK(contains(error_of(palette), "truncated"));
-  palette[46] = 1;  // 257 colours
-  palette[47] = 1;
-  palette.insert(palette.end(), 1024, 0);
-  CHECK(contains(error_of(palette), "its palette has an impossible size"));
-  file[22] = 0;  // height INT_MIN
-  file[25] = 0x80;
-  CHECK(contains(error_of(file), "claims"));
-}
-
-TEST_CASE("BMP: the shortest and the longest header") {
-  // Entries of three bytes behind it.
-  ByteVector shortest = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 12, 0, 0, 0};
-  append(&shortest, {1, 0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 4, 5, 6, 0x80, 0, 0, 0});
-  CHECK(pixels_of(shortest) == ByteVector{6, 5, 4});
-  ByteVector longest = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 138, 0, 0, 0, 124, 0, 0, 0};
-  append(&longest, {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 24, 0});
-  longest.resize(138);
-  append(&longest, {1, 2, 3, 0});
-  CHECK(pixels_of(longest) == ByteVector{3, 2, 1});
 }
 
 TEST_CASE("TGA: rows from the bottom, both codings, nothing for random bytes") {

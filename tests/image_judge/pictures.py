@@ -79,6 +79,18 @@ def packed_rows(values, depth):
     return [np.packbits(row.reshape(-1)).tobytes() for row in bits]
 
 
+def write_bmp(rows, width, bits, header=40, gap=b"", masks=(), colours=0, pixels_at=None, planes=1,
+              top_down=False):
+    """A BMP of rows that are not padded yet; `gap` is what follows the headers and the masks, a palette
+    included, and `pixels_at` what the header says of the place behind it, where that is not true."""
+    info = struct.pack("<IiiHHIIiiII", header, width, -len(rows) if top_down else len(rows), planes, bits,
+                       3 if masks else 0, 0, 0, 0, colours, 0)
+    info = (info + struct.pack(f"<{len(masks)}I", *masks)).ljust(header, b"\0") + gap
+    data = b"".join(row + bytes(-len(row) % 4) for row in (rows if top_down else rows[::-1]))
+    offset = 14 + len(info) if pixels_at is None else pixels_at
+    return b"BM" + struct.pack("<IHHI", 14 + len(info) + len(data), 0, 0, offset) + info + data
+
+
 def exif_bytes(orientation, big_endian, kind="short"):
     """`kind`: the TIFF type that the orientation is written as."""
     order = ">" if big_endian else "<"
@@ -173,6 +185,7 @@ def make_pictures(rng, folder):
         image = rgb(53, 39).quantize(100) if mode == "P" else rgb(53, 39).convert(mode)
         save(f"{mode}.bmp", image, format="BMP")
     save("rgba.bmp", Image.fromarray(rgba, "RGBA"), format="BMP")
+    add_bitmaps(rng, add)
     save("palette.gif", rgb(60, 50).quantize(60), format="GIF")
     save("interlaced.gif", rgb(61, 47).quantize(256), format="GIF", interlace=1)
     save("transparent.gif", rgb(40, 30).quantize(16), format="GIF", transparency=3)
@@ -197,6 +210,36 @@ def make_pictures(rng, folder):
                 [noisy(rng, 26, 18), noisy(rng, 26, 18)[..., :1]], -1)
             add(f"{channels}_{packed}.psd", write_psd(planes, packed))
     return pictures
+
+
+def add_bitmaps(rng, add):
+    """BMP as Pillow does not write it. Headers of 52 and 56 bytes are left out: Pillow 9.4 knows none."""
+    pixels = noisy(rng, 13, 9)
+    bgr = [row.tobytes() for row in pixels[..., ::-1]]
+    bgrx = [row.tobytes() for row in np.concatenate([pixels[..., ::-1], pixels[..., :1]], -1)]
+    deep = [row.tobytes() for row in rng.integers(0, 65536, (9, 13), dtype=np.uint16)]
+    m565 = (0xF800, 0x7E0, 0x1F)
+    for header in (40, 64, 108, 124):
+        for gap in (b"", b"\0\0", bytes(range(256)) * 4):
+            add(f"bgr_{header}_{len(gap)}.bmp", write_bmp(bgr, 13, 24, header, gap))
+            add(f"bgrx_{header}_{len(gap)}.bmp", write_bmp(bgrx, 13, 32, header, gap))
+    for masks in (m565, (*m565, 0), (0x7C00, 0x3E0, 0x1F)):
+        for header in (40, 64, 108, 124):
+            add(f"masks_{masks[0]}_{len(masks)}_{header}.bmp", write_bmp(deep, 13, 16, header, masks=masks))
+    add("bgr555.bmp", write_bmp(deep, 13, 16, gap=b"\0\0"))
+    add("masks_24.bmp", write_bmp(bgr, 13, 24, masks=(0xFF0000, 0xFF00, 0xFF)))
+    for masks in ((0, 0, 0), (0xFF0000, 0xFF00, 0xFF), (0xFF000000, 0xFF0000, 0xFF00)):
+        add(f"masks_32_{masks[0]}.bmp", write_bmp(bgrx, 13, 32, masks=masks))
+    add("top_down.bmp", write_bmp(bgr, 13, 24, top_down=True))
+    add("planes.bmp", write_bmp(bgr, 13, 24, planes=7))
+    palette = rng.integers(0, 256, (256, 4), dtype=np.uint8).tobytes()
+    indices = [row.tobytes() for row in rng.integers(0, 256, (9, 13), dtype=np.uint8)]
+    for pixels_at in (None, 54, 0):
+        add(f"palette_at_{pixels_at}.bmp", write_bmp(indices, 13, 8, gap=palette, pixels_at=pixels_at))
+    indices = [row.tobytes() for row in rng.integers(0, 16, (9, 13), dtype=np.uint8)]
+    for colours in (0, 16):
+        add(f"palette_{colours}.bmp", write_bmp(indices, 13, 8, gap=palette[:64], colours=colours))
+        add(f"palette_gap_{colours}.bmp", write_bmp(indices, 13, 8, gap=palette[:66], colours=colours))
 
 
 def write_psd(pixels, packed):
