@@ -35,11 +35,14 @@ bool looks_like_tga(Bytes file) {
   const auto is_pixel_size = [](unsigned b) {
     return b == 8 || b == 15 || b == 16 || b == 24 || b == 32;
   };
+  const bool sound_palette = palette_bits != 8 && is_pixel_size(palette_bits);
   if (palette_type == 1) {
-    return (type == 1 || type == 9) && (bits == 8 || bits == 16) && palette_bits != 8 &&
-           is_pixel_size(palette_bits) && le16(file, 5) != 0;
+    return (type == 1 || type == 9) && (bits == 8 || bits == 16) && sound_palette &&
+           le16(file, 5) != 0;
   }
-  if (palette_type != 0 || palette_bits != 0 || le16(file, 3) != 0 || le16(file, 5) != 0) {
+  // Without a palette some writers still say how large its entries would be.
+  if (palette_type != 0 || (palette_bits != 0 && !sound_palette) || le16(file, 3) != 0 ||
+      le16(file, 5) != 0) {
     return false;
   }
   const bool colour = type == 2 || type == 10;

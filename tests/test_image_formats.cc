@@ -130,17 +130,64 @@ TEST_CASE("TGA: a palette whose entries are no whole bytes") {
   check_truncations(file);
 }
 
-TEST_CASE("TGA: what is stored in ways that are not read is refused") {
-  ByteVector file = {0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 24, 0, 1, 2, 3};
-  CHECK(pixels_of(file) == ByteVector{3, 2, 1});
+TEST_CASE("TGA: from the right and from the top, and what is interleaved is no picture") {
+  ByteVector file = {0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 24, 0};
+  append(&file, {1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4});
+  const auto gray = [](const ByteVector& pixels) {
+    ByteVector first;
+    for (std::size_t i = 0; i < pixels.size(); i += 3) {
+      first.push_back(pixels[i]);
+    }
+    return first;
+  };
+  CHECK(gray(pixels_of(file)) == ByteVector{3, 4, 1, 2});
   file[17] = 0x10;
-  CHECK(contains(error_of(file), "right to left"));
+  CHECK(gray(pixels_of(file)) == ByteVector{4, 3, 2, 1});
+  file[17] = 0x20;
+  CHECK(gray(pixels_of(file)) == ByteVector{1, 2, 3, 4});
+  file[17] = 0x30;
+  CHECK(gray(pixels_of(file)) == ByteVector{2, 1, 4, 3});
   for (const std::uint8_t interleaved : ByteVector{0x40, 0x80}) {
     file[17] = interleaved;
     CHECK(contains(error_of(file), "no picture"));
   }
-  const ByteVector palette = {0, 1, 1, 1, 0, 1, 0, 24, 0, 0, 0, 0, 1, 0, 1, 0, 8, 0, 1, 2, 3, 0};
-  CHECK(contains(error_of(palette), "part of a palette"));
+}
+
+TEST_CASE("TGA: a packet may go on in the next row") {
+  ByteVector file = {0, 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 8, 0x20};
+  append(&file, {0x82, 7, 0x00, 8});
+  CHECK(pixels_of(file) == ByteVector{7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 8, 8});
+  check_truncations(file);
+}
+
+TEST_CASE("TGA: what the palette lacks is black, in front of it and behind") {
+  ByteVector file = {0, 1, 1, 0, 0, 2, 0, 24, 0, 0, 0, 0, 4, 0, 1, 0, 8, 0, 10, 20, 30, 40, 50, 60};
+  append(&file, {0, 1, 2, 255});
+  CHECK(pixels_of(file) == ByteVector{30, 20, 10, 60, 50, 40, 0, 0, 0, 0, 0, 0});
+  file[3] = 1;  // its first entry is that of index 1
+  CHECK(pixels_of(file) == ByteVector{0, 0, 0, 30, 20, 10, 60, 50, 40, 0, 0, 0});
+  file[4] = 255;  // beyond every index
+  CHECK(pixels_of(file) == ByteVector(12, 0));
+  file[4] = 0;
+  file[16] = 16;
+  append(&file, {2, 0, 0, 0});
+  CHECK(pixels_of(file) == ByteVector{0, 0, 0, 0, 0, 0, 60, 50, 40, 0, 0, 0});
+}
+
+TEST_CASE("TGA: five bits a colour, and bits of a palette that there is none of") {
+  ByteVector file = {0, 0, 2, 0, 0, 0, 0, 24, 0, 0, 0, 0, 1, 0, 1, 0, 16, 0, 0x41, 0x0C};
+  CHECK(pixels_of(file) == ByteVector{24, 16, 8});
+  file[7] = 3;
+  CHECK(contains(error_of(file), "no picture"));
+}
+
+TEST_CASE("TGA: nothing is taken for pixels that the file has no bytes for") {
+  for (const std::uint8_t type : ByteVector{2, 3, 10, 11}) {
+    const auto bits = static_cast<std::uint8_t>(type % 8 == 2 ? 32 : 8);
+    ByteVector file = {0, 0, type, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x41, 0x34, 0x41, 0x34, bits, 0};
+    append(&file, {255, 1, 2, 3, 4});
+    CHECK(contains(error_of(file), "truncated"));
+  }
 }
 
 namespace {
@@ -190,6 +237,28 @@ TEST_CASE("PSD: three channels of 8 or 16 bits, plain or packed, and all of the 
   check_truncations(psd({4, 8, kRgb, true}, packed));
 }
 
+TEST_CASE("PSD: packed rows are unpacked one by one") {
+  const ByteVector runs = {255, 1, 255, 2, 255, 3, 255, 4, 255, 5, 255, 6};  // two of each
+  ByteVector data;
+  for (int row = 0; row < 6; ++row) {
+    append(&data, {0, 2});
+  }
+  const std::size_t sizes = data.size();
+  append(&data, runs);
+  CHECK(pixels_of(psd({3, 8, kRgb, true}, data)) == ByteVector{1, 3, 5, 1, 3, 5, 2, 4, 6, 2, 4, 6});
+  data[1] = 3;  // takes the next row's first byte
+  append(&data, {0});
+  CHECK(contains(error_of(psd({3, 8, kRgb, true}, data)), "a packed row is shorter"));
+  data[1] = 2;
+  data[sizes] = 128;  // stands for nothing
+  CHECK(contains(error_of(psd({3, 8, kRgb, true}, data)), "a packed row is shorter"));
+  // Rows of no bytes at all, of a picture that would take 537 MB.
+  ByteVector empty = psd({3, 8, kRgb, true}, ByteVector(std::size_t{2} * 3 * 13377, 0));
+  empty[16] = empty[20] = 0x34;
+  empty[17] = empty[21] = 0x41;
+  CHECK(contains(error_of(empty), "truncated"));
+}
+
 TEST_CASE("PSD: other colours and samples are refused") {
   struct Case {
     Psd kind;
@@ -203,6 +272,11 @@ TEST_CASE("PSD: other colours and samples are refused") {
     INFO(c.words);
     CHECK(contains(error_of(psd(c.kind, ByteVector(64, 7))), c.words));
   }
+  ByteVector file = psd({3, 8, kRgb, false}, ByteVector(64, 7));
+  file[39] = 2;
+  CHECK(contains(error_of(file), "compressed in a way that is not read (2)"));
+  file[5] = 2;
+  CHECK(contains(error_of(file), "of the large kind"));
 }
 
 TEST_CASE("GIF: the first frame, with the colour of transparent pixels") {

@@ -204,6 +204,7 @@ def make_pictures(rng, folder):
         for mode, image in (("rgb", rgb(48, 37)), ("rgba", Image.fromarray(rgba, "RGBA")),
                             ("l", rgb(48, 37).convert("L")), ("p", rgb(48, 37).quantize(256))):
             save(f"{mode}_{compression}.tga", image, format="TGA", compression=compression)
+    add_targas(rng, add)
     for channels in (3, 4):
         for packed in (False, True):
             planes = noisy(rng, 26, 18) if channels == 3 else np.concatenate(
@@ -240,6 +241,27 @@ def add_bitmaps(rng, add):
     for colours in (0, 16):
         add(f"palette_{colours}.bmp", write_bmp(indices, 13, 8, gap=palette[:64], colours=colours))
         add(f"palette_gap_{colours}.bmp", write_bmp(indices, 13, 8, gap=palette[:66], colours=colours))
+
+
+def write_tga(data, width, height, kind, bits, palette=(0, 0, 0), entries=b"", place=0x20):
+    """`palette`: its first index, how many entries, bits of one."""
+    return struct.pack("<BBBHHBHHHHBB", 0, int(bool(entries)), kind, *palette, 0, 0, width, height, bits,
+                       place) + entries + data
+
+
+def add_targas(rng, add):
+    """TGA as Pillow does not write it."""
+    data = rng.integers(0, 256, 4 * 11 * 7, dtype=np.uint8).tobytes()
+    for place in (0, 0x10, 0x20, 0x30):
+        add(f"place_{place}.tga", write_tga(data[: 3 * 77], 11, 7, 2, 24, place=place))
+    add("five_bits.tga", write_tga(data[: 2 * 77], 11, 7, 2, 16))
+    add("gray_alpha.tga", write_tga(data[: 2 * 77], 11, 7, 3, 16))
+    add("palette_bits.tga", write_tga(data[: 3 * 77], 11, 7, 2, 24, (0, 0, 24)))
+    # Pillow 9.4 reads palettes of 24 bits alone.
+    entries = rng.integers(0, 256, 64 * 3, dtype=np.uint8).tobytes()
+    for first in (0, 10):
+        indices = bytes(first + index % 64 for index in data[:77])
+        add(f"palette_from_{first}.tga", write_tga(indices, 11, 7, 1, 8, (first, 64, 24), entries))
 
 
 def write_psd(pixels, packed):
