@@ -156,6 +156,14 @@ Image blank_image(std::int64_t width, std::int64_t height) {
   return image_in_memory_of({}, width, height);
 }
 
+Result<DecodedImage> blank_picture(std::int64_t held, std::int64_t width, std::int64_t height) {
+  if (held + width * height * 3 > kMaxWorkingBytes) {
+    return bad_image("decoding the picture of " + std::to_string(width) + " x " +
+                     std::to_string(height) + " pixels needs more than 1 GiB; scale it down");
+  }
+  return DecodedImage{blank_image(width, height), "xception", {}};
+}
+
 Image image_in_memory_of(Image recycled, std::int64_t width, std::int64_t height) {
   const auto bytes = static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 3;
   if (recycled.pixels.capacity() < bytes) {

@@ -186,14 +186,14 @@ Result<DecodedImage> decode_bmp(Bytes file, const DecodeOptions& options) {
   if (static_cast<std::int64_t>(pixels.size()) < stride * (height - 1) + row_bytes) {
     return truncated("BMP");
   }
-  DecodedImage decoded;
-  decoded.decoder = "xception";
-  decoded.image = blank_image(width, height);
+  Result<DecodedImage> decoded =
+      blank_picture(static_cast<std::int64_t>(file.size()), width, height);
+  XC_RETURN_IF_ERROR(decoded.status());
   for (std::int64_t y = 0; y < height; ++y) {
     const std::int64_t row = header->height < 0 ? y : height - 1 - y;
     const Bytes source =
         pixels.subspan(static_cast<std::size_t>(row * stride), static_cast<std::size_t>(row_bytes));
-    std::uint8_t* dst = decoded.image.pixels.data() + y * width * 3;
+    std::uint8_t* dst = decoded->image.pixels.data() + y * width * 3;
     if (header->indexed()) {
       expand_bmp_row(source, header->bits, *palette, width, dst);
     } else {

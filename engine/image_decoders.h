@@ -18,7 +18,7 @@ using Bytes = std::span<const std::byte>;
 
 enum class Format { kUnknown, kJpeg, kPng, kBmp, kGif, kPnm, kTga, kPsd };
 
-// The file, what its decoder holds and the finished picture together stay below this, or nearly.
+// The file, what its decoder holds and the finished picture together stay below this.
 inline constexpr std::int64_t kMaxWorkingBytes = std::int64_t{1} << 30;
 
 Format recognise(Bytes file);
@@ -34,6 +34,9 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
                     const DecodeOptions& options);
 // A black picture; its extent has passed check_extent.
 Image blank_image(std::int64_t width, std::int64_t height);
+// The same, to be decoded into. Fails with kBadImage where it and `held` bytes, the file and what
+// else the decoder has, take more than kMaxWorkingBytes.
+Result<DecodedImage> blank_picture(std::int64_t held, std::int64_t width, std::int64_t height);
 // A picture with any pixels, in the memory of `recycled` where it suffices.
 Image image_in_memory_of(Image recycled, std::int64_t width, std::int64_t height);
 
@@ -58,9 +61,7 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width, s
 // Inflates zlib data that makes exactly out.size() bytes. False where it is damaged or makes
 // another number of them.
 bool stb_inflate(Bytes data, std::span<std::uint8_t> out);
-// Gray replicated, alpha dropped.
-DecodedImage stb_to_rgb(const StbPixels& pixels);
-// stb_decode and stb_to_rgb.
+// The same with gray replicated and alpha dropped.
 Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,
                                     std::int64_t height);
 

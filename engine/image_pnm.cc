@@ -66,10 +66,10 @@ Result<DecodedImage> decode_bitmap(Bytes file, const DecodeOptions& options) {
   if ((file.size() - at) / row_bytes < static_cast<std::size_t>(height)) {
     return truncated("PBM");
   }
-  DecodedImage decoded;
-  decoded.decoder = "xception";
-  decoded.image = blank_image(width, height);
-  std::uint8_t* dst = decoded.image.pixels.data();
+  Result<DecodedImage> decoded =
+      blank_picture(static_cast<std::int64_t>(file.size()), width, height);
+  XC_RETURN_IF_ERROR(decoded.status());
+  std::uint8_t* dst = decoded->image.pixels.data();
   for (std::int64_t y = 0; y < height; ++y, at += row_bytes) {
     for (std::int64_t x = 0; x < width; ++x, dst += 3) {
       const unsigned bits = u8(file, at + static_cast<std::size_t>(x / 8));
@@ -109,17 +109,17 @@ Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options) {
   if ((file.size() - at) / channels / sample < pixels) {
     return truncated("PNM");
   }
-  DecodedImage decoded;
-  decoded.decoder = "xception";
-  decoded.image = blank_image(width, height);
+  Result<DecodedImage> decoded =
+      blank_picture(static_cast<std::int64_t>(file.size()), width, height);
+  XC_RETURN_IF_ERROR(decoded.status());
   const std::vector<std::uint8_t> table = sample_table(static_cast<int>(max), gray);
   const Bytes data = file.subspan(at);
   for (std::size_t i = 0; i < pixels * 3; ++i) {
     const std::size_t from = (gray ? i / 3 : i) * sample;
-    decoded.image.pixels[i] = table[sample == 1 ? u8(data, from) : be16(data, from)];
+    decoded->image.pixels[i] = table[sample == 1 ? u8(data, from) : be16(data, from)];
   }
   if (gray && max > 255) {
-    decoded.warnings.emplace_back(
+    decoded->warnings.emplace_back(
         "16-bit gray is reduced to its high byte, where Pillow's convert('RGB') would turn every "
         "sample above 255 white");
   }

@@ -136,13 +136,13 @@ Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options) {
                          packed)) {
     return truncated("PSD");
   }
-  DecodedImage decoded;
-  decoded.decoder = "xception";
-  decoded.image = blank_image(width, height);
+  Result<DecodedImage> decoded =
+      blank_picture(static_cast<std::int64_t>(file.size()), width, height);
+  XC_RETURN_IF_ERROR(decoded.status());
   if (!packed) {
-    copy_psd(data, sample_bytes, &decoded.image);
+    copy_psd(data, sample_bytes, &decoded->image);
   } else if (!unpack_psd(data, data.subspan(static_cast<std::size_t>(2 * rows_of_all)),
-                         &decoded.image)) {
+                         &decoded->image)) {
     return bad_image("the PSD file is damaged: a packed row is shorter than the picture is wide");
   }
   return decoded;

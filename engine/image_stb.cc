@@ -122,6 +122,9 @@ Status damaged(const char* name, const Source& source) {
                    (reason != nullptr && *reason != '\0' ? reason : "no reason given") + ")");
 }
 
+// A file that is given to stb_image: as it was read, and as it was written anew.
+std::int64_t held_bytes(Bytes file) { return 2 * static_cast<std::int64_t>(file.size()); }
+
 }  // namespace
 
 Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
@@ -130,9 +133,8 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
   // is for pictures a pixel wide, which JPEG rounds up to whole blocks.
   const std::int64_t natural =
       32 * width * height + 3 * static_cast<std::int64_t>(file.size()) + (std::int64_t{16} << 20);
-  const std::int64_t held = 2 * static_cast<std::int64_t>(file.size());  // here and as it was read
-  budget_left =
-      static_cast<std::size_t>(std::clamp(kMaxWorkingBytes - held, std::int64_t{0}, natural));
+  budget_left = static_cast<std::size_t>(
+      std::clamp(kMaxWorkingBytes - held_bytes(file), std::int64_t{0}, natural));
   budget_exceeded = false;
   Source source{file};
   StbPixels pixels;
@@ -160,14 +162,20 @@ bool stb_inflate(Bytes data, std::span<std::uint8_t> out) {
   return made >= 0 && static_cast<std::size_t>(made) == out.size();
 }
 
-DecodedImage stb_to_rgb(const StbPixels& pixels) {
-  DecodedImage decoded;
-  decoded.decoder = "stb_image";
-  decoded.image = blank_image(pixels.width, pixels.height);
-  const std::size_t count = decoded.image.pixels.size() / 3;
-  const std::uint8_t* src = pixels.data.get();
-  std::uint8_t* dst = decoded.image.pixels.data();
-  const auto step = static_cast<std::size_t>(pixels.channels);
+Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,
+                                    std::int64_t height) {
+  Result<StbPixels> pixels = stb_decode(file, name, width, height);
+  if (!pixels.ok()) {
+    return pixels.status();
+  }
+  const std::int64_t held = held_bytes(file) + width * height * pixels->channels;
+  Result<DecodedImage> decoded = blank_picture(held, width, height);
+  XC_RETURN_IF_ERROR(decoded.status());
+  decoded->decoder = "stb_image";
+  const std::size_t count = decoded->image.pixels.size() / 3;
+  const std::uint8_t* src = pixels->data.get();
+  std::uint8_t* dst = decoded->image.pixels.data();
+  const auto step = static_cast<std::size_t>(pixels->channels);
   if (step == 3) {
     std::memcpy(dst, src, count * 3);
     return decoded;
@@ -180,15 +188,6 @@ DecodedImage stb_to_rgb(const StbPixels& pixels) {
     dst[3 * i + 2] = src[step * i + blue];
   }
   return decoded;
-}
-
-Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,
-                                    std::int64_t height) {
-  Result<StbPixels> pixels = stb_decode(file, name, width, height);
-  if (!pixels.ok()) {
-    return pixels.status();
-  }
-  return stb_to_rgb(*pixels);
 }
 
 #ifndef XCEPTION_HAVE_JPEG

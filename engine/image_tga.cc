@@ -116,18 +116,18 @@ Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options) {
   if (file.size() - pixels->at < least) {
     return truncated("TGA");
   }
-  DecodedImage decoded;
-  decoded.decoder = "xception";
-  decoded.image = blank_image(width, height);
-  if (!read_tga_pixels(file, *pixels, &decoded.image)) {
+  Result<DecodedImage> decoded =
+      blank_picture(static_cast<std::int64_t>(file.size()), width, height);
+  XC_RETURN_IF_ERROR(decoded.status());
+  if (!read_tga_pixels(file, *pixels, &decoded->image)) {
     return truncated("TGA");
   }
   // Stored from the left or the right, from the bottom or the top: like what EXIF calls 1 to 4.
   constexpr std::array<int, 4> kOrientations = {4, 3, 1, 2};
-  Result<Image> upright = apply_orientation(std::move(decoded.image),
+  Result<Image> upright = apply_orientation(std::move(decoded->image),
                                             kOrientations[u8(file, 17) >> 4 & 3], file.size());
   XC_RETURN_IF_ERROR(upright.status());
-  decoded.image = *std::move(upright);
+  decoded->image = *std::move(upright);
   return decoded;
 }
 

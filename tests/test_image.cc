@@ -65,6 +65,22 @@ TEST_CASE("A file of more than 1 GiB is refused whatever it holds") {
   CHECK(contains(decoded.status().message(), "more than 1 GiB"));
 }
 
+TEST_CASE("A picture that takes more than 1 GiB beside its file is refused") {
+  DecodeOptions options;
+  options.max_pixels = std::numeric_limits<std::int64_t>::max();
+  const auto check = [&](ByteVector header, std::size_t data) {
+    header.resize(header.size() + data);
+    CHECK(error_of(header, options) ==
+          "decoding the picture of 20000 x 20000 pixels needs more than 1 GiB; scale it down");
+  };
+  check(from_text("P4 20000 20000 "), 2500 * 20000);
+  ByteVector bmp = {'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0, 0};
+  append(&bmp, {0x20, 0x4E, 0x20, 0x4E, 1, 0, 1, 0});
+  check(bmp, 6 + 2500 * 20000);
+  check({0, 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0x4E, 0x20, 0x4E, 8, 0},
+        2 * 20000 * 20000 / 128);
+}
+
 TEST_CASE("The memory that a picture takes is told before it is taken") {
   std::vector<std::int64_t> told;
   DecodeOptions options;
