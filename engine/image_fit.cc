@@ -102,13 +102,14 @@ Extent resized_extent(const Image& image, const Preprocess& preprocess) {
       image, static_cast<std::int64_t>(std::floor(preprocess.size / preprocess.crop_pct)));
 }
 
-Image fit_checked(const Image& image, const Preprocess& preprocess) {
+Result<Image> fit_checked(const Image& image, const Preprocess& preprocess) {
   const int size = preprocess.size;
   const Extent full = resized_extent(image, preprocess);
   const Placement x = centre(full.width, size);
   const Placement y = centre(full.height, size);
-  Image part = resize_window(image, {full.width, full.height, x.source, y.source, x.count, y.count},
-                             preprocess.interpolation);
+  const ResizeWindow window = {full.width, full.height, x.source, y.source, x.count, y.count};
+  XC_RETURN_IF_ERROR(check_resize(image, window, preprocess.interpolation));
+  Image part = resize_window(image, window, preprocess.interpolation);
   if (x.count == size && y.count == size) {
     return part;
   }

@@ -60,6 +60,7 @@ class Axis {
     const auto end = std::min(static_cast<std::int64_t>(centre + support_ + 0.5), in_);
     const double inverse = 1.0 / filter_scale_;
     real_.clear();
+    real_.reserve(static_cast<std::size_t>(end - begin));  // of a strip they may be millions
     double sum = 0;
     for (std::int64_t i = 0; i < end - begin; ++i) {
       const double at = static_cast<double>(i) + static_cast<double>(begin) - centre + 0.5;
@@ -91,6 +92,7 @@ class HorizontalPass {
     if (axis.unchanged()) {
       return;
     }
+    kernels_.weights.reserve(static_cast<std::size_t>(width * loops.padded(axis.max_taps())));
     for (int i = 0; i < width; ++i) {
       append_kernel(axis, x + i);
     }
@@ -223,6 +225,22 @@ void sample_nearest(const Image& image, const ResizeWindow& window, Image* out) 
   }
 }
 
+// A picture one pixel wide: a single weight of 1 makes each of its columns from the one there is,
+// and that lies in memory as a row does. Widening each of millions of rows first, as below, would
+// give the same bytes.
+void resample_column(const ResampleLoops& loops, const Image& image, const ResizeWindow& window,
+                     Interpolation interpolation, Image* out) {
+  const Axis axis(image.height, window.full_height, interpolation);
+  std::uint8_t* dst = out->pixels.data();
+  for (int y = 0; y < window.height; ++y) {
+    HorizontalPass column(loops, axis, window.y + y, 1);  // one kernel at a time: they may be large
+    const std::uint8_t* pixel = column(image.pixels.data());
+    for (int x = 0; x < window.width; ++x, dst += 3) {
+      std::copy_n(pixel, 3, dst);
+    }
+  }
+}
+
 }  // namespace
 
 Status check_image(const Image& image) {
@@ -238,6 +256,25 @@ Status check_image(const Image& image) {
   return Status();
 }
 
+Status check_resize(const Image& image, const ResizeWindow& window, Interpolation interpolation) {
+  // Half a billion takes seconds. Pillow holds four bytes for each of them at once.
+  constexpr double kMostWidened = 1 << 29;
+  const double scale = static_cast<double>(image.height) / static_cast<double>(window.full_height);
+  constexpr int kKernels = 4;  // that reach beyond the window, or less
+  const double rows =
+      std::min<double>(image.height, (window.height + kKernels) * std::max(scale, 1.0));
+  const bool widened = image.width > 1 && interpolation != Interpolation::kNearest;
+  if (widened && rows * window.width > kMostWidened) {
+    return Status(
+        Code::kBadImage,
+        "the picture of " + std::to_string(image.width) + " x " + std::to_string(image.height) +
+            " pixels is too long for its width: on the way to " +
+            std::to_string(window.full_width) + " x " + std::to_string(window.full_height) +
+            " it would be more than 536870912 pixels; cut it into parts");
+  }
+  return Status();
+}
+
 Image resize_window(const Image& image, const ResizeWindow& window, Interpolation interpolation) {
   Image out;
   out.width = window.width;
@@ -248,10 +285,16 @@ Image resize_window(const Image& image, const ResizeWindow& window, Interpolatio
     sample_nearest(image, window, &out);
     return out;
   }
-  const Axis axis(image.width, window.full_width, interpolation);
+  const bool column = image.width == 1;
+  const Axis axis(column ? image.height : image.width,
+                  column ? window.full_height : window.full_width, interpolation);
   const ResampleLoops* loops = &select_resample_loops();
-  if (loops->padded(axis.max_taps()) > image.width) {
+  if (loops->padded(axis.max_taps()) > axis.in()) {
     loops = &kBaselineResampleLoops;  // a padded kernel would not fit the row
+  }
+  if (column) {
+    resample_column(*loops, image, window, interpolation, &out);
+    return out;
   }
   const std::int64_t columns = kMaxTaps / loops->padded(axis.max_taps());
   const int block = static_cast<int>(std::clamp<std::int64_t>(columns, 1, window.width));
@@ -273,7 +316,9 @@ Result<Image> resize(const Image& image, int width, int height, Interpolation in
                                                 "product at most " +
                                                 std::to_string(kMaxPixels));
     }
-    return resize_window(image, {width, height, 0, 0, width, height}, interpolation);
+    const ResizeWindow whole = {width, height, 0, 0, width, height};
+    XC_RETURN_IF_ERROR(check_resize(image, whole, interpolation));
+    return resize_window(image, whole, interpolation);
   });
 }
 

@@ -19,6 +19,10 @@ struct ResizeWindow {
   int height = 0;
 };
 
+// Rows are made as wide as the window first, all that it touches. Fails with kBadImage where that
+// is more than anybody waits for: millions of rows that are a few pixels wide.
+Status check_resize(const Image& image, const ResizeWindow& window, Interpolation interpolation);
+
 // The same bytes as resizing and then cropping. The window lies inside the full picture; the image
 // and the window are not empty. Throws std::bad_alloc.
 Image resize_window(const Image& image, const ResizeWindow& window, Interpolation interpolation);

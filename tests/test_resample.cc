@@ -242,6 +242,50 @@ TEST_CASE("Long strips are fitted without making the whole resized picture") {
   }
 }
 
+TEST_CASE("A picture one pixel wide is resampled as a row of the same pixels is") {
+  Image column = crop(ramp(3, 5000), 2, 0, 1, 5000);
+  const Image row{5000, 1, column.pixels};
+  for (const Interpolation interpolation : kAll) {
+    for (const int height : {1, 17, 299, 5000, 7001}) {
+      const Result<Image> expected = resize(row, height, 1, interpolation);
+      const Result<Image> wide = resize(column, 9, height, interpolation);
+      REQUIRE((expected.ok() && wide.ok()));
+      bool equal = true;
+      for (int y = 0; y < height; ++y) {
+        for (int x = 0; x < 9; ++x) {
+          equal = equal && at(*wide, x, y) == at(*expected, y, 0);
+        }
+      }
+      CHECK(equal);
+    }
+  }
+}
+
+TEST_CASE("Millions of rows are not widened, but where they are a pixel wide") {
+  Preprocess p;
+  p.mode = ResizeMode::kSquash;
+  const int height = 1'800'000;
+  const Image two{2, height, std::vector<std::uint8_t>(std::size_t{2} * height * 3, 77)};
+  for (const Interpolation interpolation : {Interpolation::kBilinear, Interpolation::kBicubic}) {
+    p.interpolation = interpolation;
+    const Status status = fit(two, p).status();
+    CHECK(status.code() == Code::kBadImage);
+    CHECK(status.message() ==
+          "the picture of 2 x 1800000 pixels is too long for its width: on the way to 299 x 299 it "
+          "would be more than 536870912 pixels; cut it into parts");
+    CHECK(resize(two, 299, 7, interpolation).status().code() == Code::kBadImage);
+  }
+  const std::vector<std::uint8_t> flat(std::size_t{299} * 299 * 3, 77);
+  p.interpolation = Interpolation::kNearest;
+  CHECK(fit(two, p)->pixels == flat);
+  p.interpolation = Interpolation::kBicubic;
+  p.mode = ResizeMode::kCenter;
+  CHECK(fit(two, p)->pixels == flat);
+  p.mode = ResizeMode::kSquash;
+  const Image one{1, 2 * height, two.pixels};
+  CHECK(fit(one, p)->pixels == flat);
+}
+
 TEST_CASE("Fitting refuses sizes and shares that cannot be meant") {
   const Image image = ramp(4, 4);
   for (const int size : {0, -5, 1 << 20}) {

@@ -62,12 +62,13 @@ Result<DecodedImage> decode_image_file(const std::string& path, const DecodeOpti
 
 // Pillow's Image.resize for 8-bit RGB: separable, antialiased, 22-bit fixed-point coefficients.
 // Fails with kInvalidArgument unless all four sides are positive and the result has at most
-// kMaxPixels, and with kOutOfMemory.
+// kMaxPixels, with kBadImage where the picture, made as wide as the result, would have more than
+// 2^29 pixels (one that is a pixel wide needs none of that), and with kOutOfMemory.
 Result<Image> resize(const Image& image, int width, int height, Interpolation interpolation);
 
 // Resize, crop and pad as `preprocess` says; what comes out has preprocess.size on both sides, or
 // the picture's own where keep_min and keep_max let it through. Fails with kInvalidArgument where
-// `image` is none, or a size, crop_pct or mean is impossible.
+// `image` is none, or a size, crop_pct or mean is impossible, and with kBadImage as resize does.
 Result<Image> fit(const Image& image, const Preprocess& preprocess);
 
 // dst[i] = (src[i] / 255 - mean) / std in float32, NHWC to NHWC; `pixels` counts all images'
