@@ -288,19 +288,21 @@ Image resize_window(const Image& image, const ResizeWindow& window, Interpolatio
   const bool column = image.width == 1;
   const Axis axis(column ? image.height : image.width,
                   column ? window.full_height : window.full_width, interpolation);
-  const ResampleLoops* loops = &select_resample_loops();
-  if (loops->padded(axis.max_taps()) > axis.in()) {
-    loops = &kBaselineResampleLoops;  // a padded kernel would not fit the row
+  ResampleLoops loops = select_resample_loops();
+  constexpr std::int64_t kFewTaps = 16;
+  if (axis.max_taps() < kFewTaps || loops.padded(axis.max_taps()) > axis.in()) {
+    // Vectors would add mostly zeros, or a padded kernel not fit the row.
+    loops.taps = kBaselineResampleLoops.taps;
+    loops.resample_row = kBaselineResampleLoops.resample_row;
   }
   if (column) {
-    resample_column(*loops, image, window, interpolation, &out);
+    resample_column(loops, image, window, interpolation, &out);
     return out;
   }
-  const std::int64_t columns = kMaxTaps / loops->padded(axis.max_taps());
+  const std::int64_t columns = kMaxTaps / loops.padded(axis.max_taps());
   const int block = static_cast<int>(std::clamp<std::int64_t>(columns, 1, window.width));
   for (int x = 0; x < window.width; x += block) {
-    resample_block(*loops, image, window, interpolation, x, std::min(block, window.width - x),
-                   &out);
+    resample_block(loops, image, window, interpolation, x, std::min(block, window.width - x), &out);
   }
   return out;
 }
