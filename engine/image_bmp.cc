@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdlib>
 
-#include "image_rebuild.h"
+#include "image_decoders.h"
 
 namespace xception::decoders {
 namespace {

@@ -3,9 +3,9 @@
 // fails with kBadImage on damage and truncation. std::bad_alloc is left to decode_image.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 
@@ -32,6 +32,9 @@ Status truncated(const std::string& format);
 // has its say. `pixel_bytes` is what a pixel costs at most, the finished one included.
 Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
                     const DecodeOptions& options);
+// What a file leaves out of its palette is black, as it is from Pillow 10.1 on.
+using Palette = std::array<std::array<std::uint8_t, 3>, 256>;
+
 // A black picture; its extent has passed check_extent.
 Image blank_image(std::int64_t width, std::int64_t height);
 // The same, to be decoded into. Fails with kBadImage where it and `held` bytes, the file and what
@@ -49,19 +52,11 @@ Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options);
 Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options);
 Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options);
 
-// What stb_image made of a file: 8-bit samples, gray, gray + alpha, RGB or RGBA.
-struct StbPixels {
-  int width = 0;
-  int height = 0;
-  int channels = 0;
-  std::unique_ptr<std::uint8_t, void (*)(void*)> data{nullptr, nullptr};
-};
-// `name` ("PNG") is for messages. Memory is bounded by the extent that the caller has checked.
-Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width, std::int64_t height);
 // Inflates zlib data that makes exactly out.size() bytes. False where it is damaged or makes
 // another number of them.
 bool stb_inflate(Bytes data, std::span<std::uint8_t> out);
-// The same with gray replicated and alpha dropped.
+// What stb_image makes of a file, gray replicated and alpha dropped. `name` ("PNG") is for
+// messages. Memory is bounded by the extent that the caller has checked.
 Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,
                                     std::int64_t height);
 

@@ -1,9 +1,12 @@
-// GIF, first frame: the blocks are walked here, the frame is handed to stb_image as a file of its
-// own without transparency, and what it does not cover is filled as Pillow fills it.
+// GIF, first frame, on a screen that is filled as Pillow fills it.
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <numeric>
 #include <optional>
+#include <vector>
 
-#include "image_rebuild.h"
+#include "image_decoders.h"
 
 namespace xception::decoders {
 namespace {
@@ -51,7 +54,7 @@ bool read_palette(Bytes file, unsigned flags, std::size_t* at, Palette* palette)
 }
 
 struct Frame {
-  std::int64_t screen_width = 0;
+  std::int64_t screen_width = 0;  // grown to hold the frame, as Pillow does
   std::int64_t screen_height = 0;
   std::int64_t left = 0;
   std::int64_t top = 0;
@@ -63,22 +66,27 @@ struct Frame {
   Bytes raster;       // code size and sub-blocks
 };
 
-// Steps over the extensions before the first frame, noting the transparent index; the offset of
-// the frame's header.
+// Steps over what is before the first frame, noting the transparent index of extensions; the offset
+// of the frame's header. Bytes that begin no block are stray ones, which Pillow steps over too.
 Result<std::size_t> find_frame(Bytes file, std::size_t at, Frame* frame) {
-  while (at < file.size() && u8(file, at) == 0x21) {
+  while (at < file.size() && u8(file, at) != 0x2C) {
+    if (u8(file, at) == 0x3B) {
+      return bad_image("the GIF file holds no picture");
+    }
+    if (u8(file, at) != 0x21) {
+      ++at;
+      continue;
+    }
     const std::optional<std::size_t> size =
         at + 2 <= file.size() ? sub_blocks(file, at + 2) : std::nullopt;
     if (!size.has_value()) {
       return truncated("GIF");
     }
-    if (u8(file, at + 1) == 0xF9 && *size >= 6 && u8(file, at + 2) >= 4) {
-      frame->fill = (u8(file, at + 3) & 1) != 0 ? u8(file, at + 6) : 0;
+    const bool control = u8(file, at + 1) == 0xF9 && *size >= 6 && u8(file, at + 2) >= 4;
+    if (control && (u8(file, at + 3) & 1) != 0) {
+      frame->fill = u8(file, at + 6);
     }
     at += 2 + *size;
-  }
-  if (at < file.size() && u8(file, at) != 0x2C) {
-    return bad_image("the GIF file holds no picture, or is damaged before its first one");
   }
   if (at >= file.size() || file.size() - at < kFrameHeader) {
     return truncated("GIF");
@@ -106,6 +114,8 @@ Result<Frame> read_frame(Bytes file) {
   frame.top = le16(file, at + 3);
   frame.width = le16(file, at + 5);
   frame.height = le16(file, at + 7);
+  frame.screen_width = std::max(frame.screen_width, frame.left + frame.width);
+  frame.screen_height = std::max(frame.screen_height, frame.top + frame.height);
   const unsigned flags = u8(file, at + 9);
   frame.interlaced = (flags & 0x40) != 0;
   at += kFrameHeader;
@@ -121,47 +131,146 @@ Result<Frame> read_frame(Bytes file) {
   return frame;
 }
 
-// A file of the frame alone, its screen the frame, its palette global and full.
-std::vector<std::byte> write_frame(const Frame& frame) {
-  const auto width = static_cast<unsigned>(frame.width);
-  const auto height = static_cast<unsigned>(frame.height);
-  ByteWriter out(frame.raster.size() + 1024);
-  for (const char c : {'G', 'I', 'F', '8', '9', 'a'}) {
-    out.u8(static_cast<unsigned char>(c));
+// Codes of some bits each, lowest bit first, out of sub-blocks that are all there.
+class GifCodes {
+ public:
+  explicit GifCodes(Bytes blocks) : blocks_(blocks) {}
+
+  // Nothing where the data end.
+  std::optional<unsigned> next(unsigned width) {
+    while (bits_ < width) {
+      if (left_ == 0) {
+        left_ = u8(blocks_, at_);
+        if (left_ == 0) {
+          return std::nullopt;
+        }
+        ++at_;
+      }
+      held_ |= u8(blocks_, at_++) << bits_;
+      bits_ += 8;
+      --left_;
+    }
+    const unsigned code = held_ & ((1U << width) - 1);
+    held_ >>= width;
+    bits_ -= width;
+    return code;
   }
-  out.le16(width);
-  out.le16(height);
-  out.u8(0x87);  // 256 global colours
-  out.le16(0);
-  for (const auto& entry : frame.palette) {
-    for (const std::uint8_t c : entry) {
-      out.u8(c);
+
+ private:
+  Bytes blocks_;
+  std::size_t at_ = 0;
+  std::size_t left_ = 0;  // of the block
+  unsigned held_ = 0;
+  unsigned bits_ = 0;
+};
+
+constexpr unsigned kGifCodes = 4096;  // of at most 12 bits
+
+// LZW: a code is an index, or a string of them that was seen before: another code's and one more.
+class GifStrings {
+ public:
+  // `literals` indices, then the two codes that mean "clear" and "end".
+  explicit GifStrings(unsigned literals) : literals_(literals) { clear(); }
+
+  void clear() {
+    next_ = literals_ + 2;
+    width_ = static_cast<unsigned>(std::bit_width(literals_));
+    previous_.reset();
+  }
+  unsigned width() const { return width_; }
+
+  // What `code` stands for, its last index first; empty where it cannot be. Makes the next code:
+  // the previous string and the first index of this one.
+  std::span<const std::uint8_t> string(unsigned code) {
+    if (code > (previous_ ? next_ : literals_ - 1)) {
+      return {};
+    }
+    std::size_t size = 0;
+    unsigned part = code;
+    if (previous_ && code == next_) {  // the one that is being made
+      string_[size++] = first_;
+      part = *previous_;
+    }
+    for (; part >= literals_; part = prefixes_[part]) {
+      string_[size++] = lasts_[part];
+    }
+    first_ = static_cast<std::uint8_t>(part);
+    string_[size++] = first_;
+    if (previous_ && next_ < kGifCodes) {
+      prefixes_[next_] = static_cast<std::uint16_t>(*previous_);
+      lasts_[next_] = first_;
+      ++next_;
+      width_ += next_ == 1U << width_ && next_ < kGifCodes ? 1 : 0;
+    }
+    previous_ = code;
+    return {string_.data(), size};
+  }
+
+ private:
+  unsigned literals_;
+  unsigned next_ = 0;
+  unsigned width_ = 0;  // of the next code in the file, in bits
+  std::optional<unsigned> previous_;
+  std::uint8_t first_ = 0;  // of the previous string
+  std::array<std::uint16_t, kGifCodes> prefixes_{};
+  std::array<std::uint8_t, kGifCodes> lasts_{};
+  std::array<std::uint8_t, kGifCodes + 1> string_{};
+};
+
+// The rows of the frame in the order in which the file has them.
+std::vector<std::int64_t> row_order(const Frame& frame) {
+  constexpr std::array<std::array<int, 2>, 4> kPasses = {{{0, 8}, {4, 8}, {2, 4}, {1, 2}}};
+  std::vector<std::int64_t> rows;
+  if (!frame.interlaced) {
+    rows.resize(static_cast<std::size_t>(frame.height));
+    std::iota(rows.begin(), rows.end(), 0);
+    return rows;
+  }
+  for (const auto& [first, step] : kPasses) {
+    for (std::int64_t y = first; y < frame.height; y += step) {
+      rows.push_back(y);
     }
   }
-  out.u8(0x2C);
-  out.le32(0);
-  out.le16(width);
-  out.le16(height);
-  out.u8(frame.interlaced ? 0x40 : 0);
-  out.copy(frame.raster);
-  out.u8(0x3B);
-  return out.take();
+  return rows;
 }
 
-// Copies the frame onto the screen. stb_image leaves alpha 0 where the data gave no pixel.
-bool place(const StbPixels& pixels, const Frame& frame, Image* screen) {
-  const std::uint8_t* src = pixels.data.get();
-  for (std::int64_t y = 0; y < frame.height; ++y) {
-    std::uint8_t* dst = screen->pixels.data() +
-                        ((frame.top + y) * frame.screen_width + frame.left) * std::int64_t{3};
-    for (std::int64_t x = 0; x < frame.width; ++x, src += 4, dst += 3) {
-      if (src[3] == 0) {
-        return false;
+// Puts the frame onto the screen; what is behind its last pixel does not matter.
+Status draw(const Frame& frame, Image* screen) {
+  const unsigned bits = u8(frame.raster, 0);
+  if (bits > 11) {
+    return bad_image("the GIF file is damaged: its codes are wider than 12 bits");
+  }
+  const std::vector<std::int64_t> rows = row_order(frame);
+  GifCodes codes(frame.raster.subspan(1));
+  GifStrings strings(1U << bits);
+  std::size_t row = 0;
+  std::int64_t x = frame.width;
+  std::uint8_t* dst = nullptr;
+  while (const std::optional<unsigned> code = codes.next(strings.width())) {
+    if (*code == 1U << bits) {
+      strings.clear();
+      continue;
+    }
+    if (*code == (1U << bits) + 1) {
+      break;
+    }
+    std::span<const std::uint8_t> string = strings.string(*code);
+    if (string.empty()) {
+      return bad_image("the GIF file is damaged: a code stands for nothing; fetch it again");
+    }
+    for (; !string.empty(); string = string.first(string.size() - 1), ++x, dst += 3) {
+      if (x == frame.width) {
+        if (row == rows.size()) {
+          return Status();
+        }
+        const std::int64_t y = frame.top + rows[row++];
+        dst = screen->pixels.data() + (y * frame.screen_width + frame.left) * 3;
+        x = 0;
       }
-      std::copy_n(src, 3, dst);
+      std::copy_n(frame.palette[string.back()].data(), 3, dst);
     }
   }
-  return true;
+  return row == rows.size() && x == frame.width ? Status() : truncated("GIF");
 }
 
 }  // namespace
@@ -171,25 +280,24 @@ Result<DecodedImage> decode_gif(Bytes file, const DecodeOptions& options) {
   if (!frame.ok()) {
     return frame.status();
   }
-  XC_RETURN_IF_ERROR(check_extent(frame->screen_width, frame->screen_height, 8, options));
-  if (frame->width == 0 || frame->height == 0 || frame->left + frame->width > frame->screen_width ||
-      frame->top + frame->height > frame->screen_height) {
-    return bad_image("the GIF file is damaged: its first picture lies outside the screen");
+  XC_RETURN_IF_ERROR(check_extent(frame->screen_width, frame->screen_height, 3, options));
+  if (frame->width == 0 || frame->height == 0) {
+    return bad_image("the GIF file is damaged: its first picture has no pixels");
   }
-  Result<StbPixels> pixels = stb_decode(write_frame(*frame), "GIF", frame->width, frame->height);
-  if (!pixels.ok()) {
-    return pixels.status();
-  }
-  DecodedImage decoded;
-  decoded.decoder = "stb_image";
-  decoded.image = blank_image(frame->screen_width, frame->screen_height);
-  const auto& fill = frame->palette[frame->fill];
-  for (std::size_t i = 0; i < decoded.image.pixels.size(); ++i) {
-    decoded.image.pixels[i] = fill[i % 3];
-  }
-  if (pixels->channels != 4 || !place(*pixels, *frame, &decoded.image)) {
+  // Before anything is allocated: no code is shorter than two bits or makes more pixels than there
+  // are codes.
+  const auto most = static_cast<std::int64_t>(frame->raster.size()) * 4 * kGifCodes;
+  if (most < frame->width * frame->height) {
     return truncated("GIF");
   }
+  Result<DecodedImage> decoded = blank_picture(static_cast<std::int64_t>(file.size()),
+                                               frame->screen_width, frame->screen_height);
+  XC_RETURN_IF_ERROR(decoded.status());
+  const auto& fill = frame->palette[frame->fill];
+  for (std::size_t i = 0; i < decoded->image.pixels.size(); ++i) {
+    decoded->image.pixels[i] = fill[i % 3];
+  }
+  XC_RETURN_IF_ERROR(draw(*frame, &decoded->image));
   return decoded;
 }
 

@@ -4,8 +4,9 @@
 #include <cstdlib>
 #include <optional>
 #include <utility>
+#include <vector>
 
-#include "image_rebuild.h"
+#include "image_decoders.h"
 
 namespace xception::decoders {
 namespace {
@@ -42,6 +43,26 @@ std::uint32_t crc32(Bytes bytes) {
   }
   return ~crc;
 }
+
+// Appends bytes in the order a file format wants them.
+class ByteWriter {
+ public:
+  explicit ByteWriter(std::size_t expected) { bytes_.reserve(expected); }
+  void u8(unsigned v) {  // push_back here makes gcc 14 warn of what it inlines
+    bytes_.resize(bytes_.size() + 1);
+    bytes_.back() = static_cast<std::byte>(v & 0xFF);
+  }
+  void le16(unsigned v) { u8(v), u8(v >> 8); }
+  void be16(unsigned v) { u8(v >> 8), u8(v); }
+  void le32(std::uint32_t v) { le16(v), le16(v >> 16); }
+  void be32(std::uint32_t v) { be16(v >> 16), be16(v); }
+  void copy(Bytes more) { bytes_.insert(bytes_.end(), more.begin(), more.end()); }
+  std::size_t size() const { return bytes_.size(); }
+  std::vector<std::byte> take() { return std::move(bytes_); }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
 
 struct Chunk {
   std::uint32_t type = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "image_decoders.h"
 
@@ -57,10 +58,9 @@ void budget_free(void* old) {
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
-#define STBI_NO_PIC
-#define STBI_NO_PNM
-#ifdef XCEPTION_HAVE_JPEG
-#define STBI_NO_JPEG
+#define STBI_ONLY_PNG
+#ifndef XCEPTION_HAVE_JPEG
+#define STBI_ONLY_JPEG
 #endif
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
@@ -125,7 +125,13 @@ Status damaged(const char* name, const Source& source) {
 // A file that is given to stb_image: as it was read, and as it was written anew.
 std::int64_t held_bytes(Bytes file) { return 2 * static_cast<std::int64_t>(file.size()); }
 
-}  // namespace
+// 8-bit samples: gray, gray + alpha, RGB or RGBA.
+struct StbPixels {
+  int width = 0;
+  int height = 0;
+  int channels = 0;
+  std::unique_ptr<std::uint8_t, void (*)(void*)> data{nullptr, nullptr};
+};
 
 Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
                              std::int64_t height) {
@@ -150,6 +156,8 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
   }
   return pixels;
 }
+
+}  // namespace
 
 bool stb_inflate(Bytes data, std::span<std::uint8_t> out) {
   constexpr std::size_t kMost = INT32_MAX;

@@ -16,9 +16,9 @@ std::string version_text() {
 #endif
   text += '\n';
 #ifdef XCEPTION_HAVE_JPEG
-  text += "decoders  libjpeg-turbo (JPEG), stb_image (the other formats)\n";
+  text += "decoders  libjpeg-turbo (JPEG), stb_image (PNG), its own (the other formats)\n";
 #else
-  text += "decoders  stb_image\n";
+  text += "decoders  stb_image (JPEG, PNG), its own (the other formats)\n";
 #endif
   text += "networks ";
   for (const std::string& name : known_networks()) {

@@ -189,6 +189,10 @@ def make_pictures(rng, folder):
     save("palette.gif", rgb(60, 50).quantize(60), format="GIF")
     save("interlaced.gif", rgb(61, 47).quantize(256), format="GIF", interlace=1)
     save("transparent.gif", rgb(40, 30).quantize(16), format="GIF", transparency=3)
+    save("full_table.gif", Image.fromarray(noisy(rng, 150, 97)).convert("L"), format="GIF")
+    for height in range(1, 10):
+        save(f"interlaced_{height}.gif", rgb(7, height).quantize(8), format="GIF", interlace=1)
+    add_odd_gifs(rng, folder, add)
     frames = [rgb(40, 30).quantize(16) for _ in range(3)]
     save("animated.gif", frames[0], format="GIF", save_all=True, append_images=frames[1:])
     save("rgb.ppm", rgb(44, 22), format="PPM")
@@ -241,6 +245,23 @@ def add_bitmaps(rng, add):
     for colours in (0, 16):
         add(f"palette_{colours}.bmp", write_bmp(indices, 13, 8, gap=palette[:64], colours=colours))
         add(f"palette_gap_{colours}.bmp", write_bmp(indices, 13, 8, gap=palette[:66], colours=colours))
+
+
+def add_odd_gifs(rng, folder, add):
+    """GIF as Pillow does not write it: screens smaller than the frame, stray bytes between blocks, codes
+    that begin without one that clears them."""
+    path = os.path.join(folder, "whole.gif")
+    Image.fromarray(mixed(rng, 21, 17)).quantize(64).save(path, format="GIF", transparency=5)
+    with open(path, "rb") as source:
+        content = source.read()
+    for width, height in ((0, 0), (5, 40), (40, 5)):
+        add(f"screen_{width}x{height}.gif", content[:6] + struct.pack("<HH", width, height) + content[10:])
+    behind = 13 + 3 * (2 << (content[10] & 7))
+    add("stray.gif", content[:behind] + b"\0\0\7" + content[behind:])
+    at = content.index(b",", behind)
+    add("moved.gif", content[: at + 1] + struct.pack("<HH", 3, 9) + content[at + 5 :])
+    add("no_clear.gif", b"GIF89a" + struct.pack("<HHBBB", 6, 1, 0x81, 0, 0) + bytes(range(12)) + b","
+        + struct.pack("<HHHHB", 0, 0, 6, 1, 0) + b"\2\2\xf1\x0b\0;")
 
 
 def write_tga(data, width, height, kind, bits, palette=(0, 0, 0), entries=b"", place=0x20):
