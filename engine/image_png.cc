@@ -120,7 +120,9 @@ Status write_chunks(Bytes file, std::size_t at, bool only_data, ByteWriter* out)
       ByteWriter unused(only_data ? 1024 : 0);
       XC_RETURN_IF_ERROR(write_palette(*chunk, only_data ? &unused : out));
     } else if (chunk->type == chunk_type("IDAT")) {
-      out->copy(only_data ? chunk->data : chunk->whole);
+      if (!chunk->data.empty()) {  // stb_image would copy from no memory at all
+        out->copy(only_data ? chunk->data : chunk->whole);
+      }
     } else if (chunk->type == chunk_type("IEND")) {
       out->copy(only_data ? Bytes() : chunk->whole);
     } else if (chunk->critical()) {

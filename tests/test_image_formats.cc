@@ -79,6 +79,12 @@ TEST_CASE("PNG: damage, truncation and unknown critical chunks are errors") {
   CHECK(pixels_of(png(1, 1, 8, 0, {0, 1}, png_chunk("teXt", {1}))) == ByteVector{1, 1, 1});
 }
 
+TEST_CASE("PNG: empty data chunks are stepped over") {
+  const ByteVector empty = png_chunk("IDAT", {});
+  CHECK(pixels_of(png(1, 1, 16, 0, {0, 0x12, 0xFF}, empty)) == ByteVector{0x12, 0x12, 0x12});
+  CHECK(pixels_of(png(1, 1, 8, 0, {0, 7}, empty)) == ByteVector{7, 7, 7});
+}
+
 TEST_CASE("PNG: one pixel cannot inflate to 40 MB") {
   const ByteVector bomb = png_around(1, 1, 8, 0, zlib_bomb(160000));
   CHECK(contains(error_of(bomb), "more memory"));
