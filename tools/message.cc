@@ -44,10 +44,22 @@ void say(const std::string& message) {
 
 std::string printable(const std::string& text) {
   std::string safe;
-  for (const char c : text) {
-    const auto code = static_cast<unsigned char>(c);
-    if (code >= 0x20 && code != 0x7F) {
-      safe += c;
+  int following = 0;  // bytes that the character still has in UTF-8
+  bool control = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto code = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    const auto is_c1 = [](unsigned char c) { return c >= 0x80 && c < 0xA0; };
+    // U+0080 to U+009F are C2 and their number, terminals without UTF-8 take the number alone.
+    control = (control && following > 0) || code < 0x20 || code == 0x7F ||
+              (following == 0 && is_c1(code)) || (code == 0xC2 && is_c1(next));
+    following = code >= 0xF0   ? 3
+                : code >= 0xE0 ? 2
+                : code >= 0xC0 ? 1
+                : code >= 0x80 ? std::max(following - 1, 0)
+                               : 0;
+    if (!control) {
+      safe += text[i];
       continue;
     }
     std::array<char, 5> escape{};

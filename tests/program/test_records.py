@@ -79,6 +79,11 @@ class RecordsTest(program.ProgramTest):
         out, _ = self.run_demo(odd, "-k1")
         self.assertEqual(out.count("\n"), 1)
         self.assertIn("a\\x0a\\x1b[31m.png", out)
+        # Nor can the control characters above 0x7F, in UTF-8 or as a byte; others stay as they are.
+        odd = os.fsencode(self.folder) + "/a\u009b31m\u00c0\u6c9b\U0001f41b.".encode() + b"\x9bpng"
+        os.symlink(pictures()[0], odd)
+        done = self.run_bare("-m", DEMO, odd.decode(errors="surrogateescape"), "-k1")
+        self.assertIn("/a\\xc2\\x9b31m\u00c0\u6c9b\U0001f41b.\\x9bpng ".encode(), done.stdout)
 
     def test_columns_of_text_are_as_wide_as_the_names_look(self):
         names = ["\x7f.png", "ää.png", "a" * 200 + ".png"]
