@@ -12,31 +12,28 @@ namespace {
 
 bool is_space(unsigned c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// The next decimal number of the header, after white space and comments, and one byte of white
-// space behind it; -1 where there is none, or one that no header holds.
+// The next decimal number of the header, after white space, and one byte of white space behind it;
+// -1 where there is none, or one that no header holds. Comments are left out with the ends of their
+// lines wherever they are, in a number too.
 std::int64_t next_number(Bytes file, std::size_t* at) {
-  while (*at < file.size() && (is_space(u8(file, *at)) || u8(file, *at) == '#')) {
-    if (u8(file, *at) == '#') {
-      while (*at < file.size() && u8(file, *at) != '\n' && u8(file, *at) != '\r') {
-        ++*at;
-      }
-    } else {
-      ++*at;
-    }
-  }
   std::int64_t value = 0;
-  const std::size_t begin = *at;
-  while (*at < file.size() && u8(file, *at) >= '0' && u8(file, *at) <= '9') {
-    value = value * 10 + (u8(file, *at) - '0');
-    if (++*at - begin > 10) {
+  int digits = 0;
+  for (bool comment = false; *at < file.size(); ++*at) {
+    const unsigned c = u8(file, *at);
+    if (comment || c == '#') {
+      comment = c != '\n' && c != '\r';
+    } else if (is_space(c)) {
+      if (digits > 0) {
+        ++*at;
+        return value;
+      }
+    } else if (c < '0' || c > '9' || ++digits > 10) {
       return -1;
+    } else {
+      value = value * 10 + (c - '0');
     }
   }
-  if (*at == begin || *at >= file.size() || !is_space(u8(file, *at))) {
-    return -1;
-  }
-  ++*at;
-  return value;
+  return -1;
 }
 
 // For each sample value of the file its 8-bit value. 16-bit gray keeps the high byte; Pillow

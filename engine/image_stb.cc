@@ -135,6 +135,11 @@ struct StbPixels {
 
 Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
                              std::int64_t height) {
+  if (std::max(width, height) > STBI_MAX_DIMENSIONS) {
+    return bad_image("a " + std::string(name) + " file of this kind is read up to " +
+                     std::to_string(STBI_MAX_DIMENSIONS) + " pixels a side, and this one is " +
+                     std::to_string(width) + " x " + std::to_string(height) + "; scale it down");
+  }
   // Per pixel: 16-bit RGBA inflated into a buffer that doubles, unfiltered into another. The rest
   // is for pictures a pixel wide, which JPEG rounds up to whole blocks.
   const std::int64_t natural =

@@ -93,6 +93,28 @@ class HeaderParser {
     return value;
   }
 
+  // The list of a structured type's fields, [('r', '|u1'), ('g', '<f4', (2,))], as it stands. What
+  // is in it does not matter: no such type is read.
+  std::optional<std::string> fields() {
+    int depth = 0;
+    char quote = '\0';
+    for (std::size_t i = 0; i < text_.size(); ++i) {
+      const char c = text_[i];
+      if (quote != '\0') {
+        quote = c == quote ? '\0' : quote;
+      } else if (c == '\'' || c == '"') {
+        quote = c;
+      } else if (c == '[' || c == '(') {
+        ++depth;
+      } else if ((c == ']' || c == ')') && --depth == 0) {
+        std::string value(text_.substr(0, i + 1));
+        text_.remove_prefix(i + 1);
+        return value;
+      }
+    }
+    return std::nullopt;
+  }
+
   std::optional<std::int64_t> number() {
     skip_space();
     std::int64_t value = 0;
@@ -134,7 +156,7 @@ class HeaderParser {
       return false;
     }
     if (*key == "descr" && !header->descr) {
-      header->descr = string();
+      header->descr = peek() == '[' ? fields() : string();
       return header->descr.has_value();
     }
     if (*key == "shape" && !header->shape) {
@@ -221,6 +243,9 @@ Result<NpyArray> parse_checked(std::string_view file, std::size_t* data_at) {
     return bad_npy("has a damaged header; descr, fortran_order and shape are expected, once each");
   }
   NpyArray array;
+  if (header->descr->starts_with('[')) {
+    return bad_npy("holds records of several fields; save one of them, as uint8 or float32");
+  }
   if (*header->descr == "|u1" || *header->descr == "<u1") {
     array.type = NpyArray::Type::kU8;
   } else if (*header->descr != "<f4") {

@@ -79,6 +79,14 @@ TEST_CASE("PNG: damage, truncation and unknown critical chunks are errors") {
   CHECK(pixels_of(png(1, 1, 8, 0, {0, 1}, png_chunk("teXt", {1}))) == ByteVector{1, 1, 1});
 }
 
+TEST_CASE("PNG: a side that stb_image does not take is named") {
+  CHECK(error_of(png(178956970, 1, 1, 0, {0, 0})) ==
+        "a PNG file of this kind is read up to 16777216 pixels a side, and this one is 178956970 x "
+        "1; "
+        "scale it down");
+  CHECK(contains(error_of(png(1, 16777217, 16, 0, {0, 0})), "1 x 16777217"));
+}
+
 TEST_CASE("PNG: empty data chunks are stepped over") {
   const ByteVector empty = png_chunk("IDAT", {});
   CHECK(pixels_of(png(1, 1, 16, 0, {0, 0x12, 0xFF}, empty)) == ByteVector{0x12, 0x12, 0x12});
@@ -102,6 +110,10 @@ TEST_CASE("PNM: maximum value, comments and 16 bits") {
   CHECK(pixels_of(deep) == ByteVector{0x12, 0x12, 0x12});
   CHECK(decode_image(as_bytes(deep))->warnings.size() == 1);
   check_truncations(from_text("P6 1 2 255\nabcdef"));
+  for (const char* header : {"P5\n2# c\n 1\n255\n", "P5#\r2 1#\n 255\n", "P5 2 1 2#5\n55\n"}) {
+    CHECK(pixels_of(from_text(std::string(header) + "Az")) ==
+          ByteVector{'A', 'A', 'A', 'z', 'z', 'z'});
+  }
   // Ten pixels a row: bits 2 and 9 are black, and those behind the row do not matter.
   ByteVector bitmap = from_text("P4\n# two rows\n10 2\n");
   append(&bitmap, {0b00100000, 0b01111111, 0b11111111, 0b11000000});

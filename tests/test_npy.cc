@@ -103,6 +103,13 @@ TEST_CASE("Headers that are not what NumPy writes are refused") {
                 "damaged header");
   check_refused(npy("{'descr': '>f4', 'fortran_order': False, 'shape': ()}", "abcd"), "'>f4'");
   check_refused(npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}", "abcdefgh"), "'<f8'");
+  for (const char* fields : {"[('r', '|u1'), ('g', '<f4', (2,))]", "[(')]', '|u1')]", "[]"}) {
+    check_refused(
+        npy("{'descr': " + std::string(fields) + ", 'fortran_order': False, 'shape': ()}", "a"),
+        "holds records of several fields");
+  }
+  check_refused(npy("{'descr': [('r', '|u1'), 'fortran_order': False, 'shape': ()}", "a"),
+                "damaged header");
   check_refused(npy("{'descr': '|u1', 'fortran_order': True, 'shape': (2, 3)}", "abcdef"),
                 "Fortran");
   check_refused(npy(kU8, "abcdef", 4), "version 4.0");

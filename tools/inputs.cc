@@ -172,7 +172,8 @@ Result<std::vector<Input>> list_inputs(const Options& options, std::vector<std::
       }
     }
     if (!any) {
-      notes.push_back("no names in '" + options.files_from + "'");
+      notes.push_back(options.files_from == "-" ? "no names on standard input"
+                                                : "no names in '" + options.files_from + "'");
     }
   }
   if (lister.full()) {

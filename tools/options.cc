@@ -246,6 +246,9 @@ std::optional<int> parse_options(int argc, char** argv, Options& o) {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
     return print_result({}, app.help());
+  } catch (const CLI::ExtrasError& error) {
+    return usage_error(std::string(error.what()) +
+                       "; a file whose name begins with - is given as ./-NAME, or behind --");
   } catch (const CLI::ParseError& error) {
     return usage_error(error.what());
   }

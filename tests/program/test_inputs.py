@@ -72,6 +72,8 @@ class InputsTest(program.ProgramTest):
         zero = ("\0".join(names) + "\0").encode()
         got = self.records("--files-from", "-", "-0", stdin=zero)
         self.assertEqual([r["input"] for r in got], names)
+        _, err = self.run_demo("--files-from", "-", status=2)
+        self.assertIn("no names on standard input", err)
         odd = self.path("a.png\r")  # which is no end of a line here
         shutil.copy(names[0], odd)
         self.records("--files-from", "-", "-0", stdin=odd.encode() + b"\0")

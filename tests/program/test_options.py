@@ -21,6 +21,7 @@ class OptionsTest(program.ProgramTest):
             ([picture], "no model"),
             (["-m"], "--model"),
             (["-m", DEMO, picture, "--frobnicate"], "--frobnicate"),
+            (["-m", DEMO, "-lead.png"], "-lead.png; a file whose name begins with - is given as ./-NAME"),
             (["-m", DEMO, picture, "-f", "xml"], "'xml'"),
             (["-m", DEMO, picture, "-k", "0"], "--top"),
             (["-m", DEMO, picture, "-b", "0"], "--batch"),
