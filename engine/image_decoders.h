@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -52,9 +53,8 @@ Result<DecodedImage> decode_pnm(Bytes file, const DecodeOptions& options);
 Result<DecodedImage> decode_tga(Bytes file, const DecodeOptions& options);
 Result<DecodedImage> decode_psd(Bytes file, const DecodeOptions& options);
 
-// Inflates zlib data that makes exactly out.size() bytes. False where it is damaged or makes
-// another number of them.
-bool stb_inflate(Bytes data, std::span<std::uint8_t> out);
+// Inflates zlib data; how many bytes that made. Nothing where it is damaged or they do not fit.
+std::optional<std::size_t> stb_inflate(Bytes data, std::span<std::uint8_t> out);
 // What stb_image makes of a file, gray replicated and alpha dropped. `name` ("PNG") is for
 // messages. Memory is bounded by the extent that the caller has checked.
 Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,

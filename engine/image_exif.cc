@@ -1,7 +1,10 @@
-// The EXIF orientation: found in a JPEG's APP1 segment or a PNG's eXIf chunk, read from the first
-// directory of the TIFF structure in it, and applied. Every offset in there is somebody's claim.
+// The EXIF orientation: found in a JPEG's APP1 segment, or a PNG's eXIf chunk or text, read from
+// the first directory of the TIFF structure in it, and applied. Every offset in there is somebody's
+// claim.
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <vector>
 
 #include "image_decoders.h"
 
@@ -9,6 +12,7 @@ namespace xception::decoders {
 namespace {
 
 constexpr unsigned kOrientationTag = 0x0112;
+constexpr std::string_view kExifPrefix("Exif\0\0", 6);
 
 // Bytes of an integer of that TIFF type; 0 of other types, of those of eight bytes, and of unsigned
 // bytes, which Pillow does not take for a number.
@@ -17,7 +21,7 @@ constexpr std::size_t integer_bytes(unsigned type) {
   return type < kBytes.size() ? kBytes[type] : 0;
 }
 
-// The TIFF structure of the first Exif segment; empty where there is none before the pixels.
+// The first Exif segment; empty where there is none before the pixels.
 Bytes find_in_jpeg(Bytes file) {
   std::size_t at = 2;
   while (file.size() - at >= 4 && u8(file, at) == 0xFF) {
@@ -32,30 +36,87 @@ Bytes find_in_jpeg(Bytes file) {
       break;
     }
     const Bytes data = file.subspan(at + 4, length - 2);
-    if (marker == 0xE1 && starts_with(data, std::string_view("Exif\0\0", 6))) {
-      return data.subspan(6);
+    if (marker == 0xE1 && starts_with(data, kExifPrefix)) {
+      return data;
     }
     at += 2 + length;
   }
   return {};
 }
 
-Bytes find_in_png(Bytes file) {
+// ImageMagick writes EXIF into a text of that name: an empty line, one that says what it is, one
+// with its size, and hexadecimal digits. Of longer ones than any camera writes only the beginning
+// is read, and nothing at all where they are compressed.
+constexpr std::size_t kMostProfileText = std::size_t{1} << 20;
+constexpr std::string_view kExifProfile("Raw profile type exif\0", 22);
+
+// The profile in `text`; empty where that is damaged.
+std::vector<std::byte> read_profile(Bytes text) {
+  int lines = 0;
+  unsigned high = 0;
+  bool half = false;  // of a byte: `high`
+  std::vector<std::byte> profile;
+  for (std::size_t i = 0; i < std::min(text.size(), kMostProfileText); ++i) {
+    const unsigned c = u8(text, i);
+    const unsigned letter = (c | 0x20) - 'a';
+    if (lines < 3 || c == '\n' || c == ' ') {
+      lines += c == '\n' ? 1 : 0;
+      continue;
+    }
+    if ((c < '0' || c > '9') && letter > 5) {
+      return {};
+    }
+    const unsigned digit = letter <= 5 ? letter + 10 : c - '0';
+    if (half) {
+      profile.push_back(static_cast<std::byte>(high << 4 | digit));
+    }
+    half = !half;
+    high = digit;
+  }
+  return profile;
+}
+
+// The profile in the data of a text chunk.
+std::vector<std::byte> read_profile_chunk(Bytes data, bool compressed) {
+  data = data.subspan(kExifProfile.size());
+  if (!compressed) {
+    return read_profile(data);
+  }
+  std::vector<std::uint8_t> text(kMostProfileText);
+  const std::optional<std::size_t> size =
+      data.empty() || u8(data, 0) != 0 ? std::nullopt : stb_inflate(data.subspan(1), text);
+  return size ? read_profile(std::as_bytes(std::span(text)).first(*size))
+              : std::vector<std::byte>();
+}
+
+// The first eXIf chunk, or else the first profile in a text; empty where there is none.
+std::vector<std::byte> find_in_png(Bytes file) {
+  std::vector<std::byte> profile;
+  bool found = false;
   std::size_t at = 8;
   while (at <= file.size() && file.size() - at >= 12) {
     const std::size_t length = be32(file, at);
     if (file.size() - at - 12 < length) {
       break;
     }
-    if (starts_with(file.subspan(at + 4), "eXIf")) {
-      return file.subspan(at + 8, length);
+    const Bytes type = file.subspan(at + 4, 4);
+    const Bytes data = file.subspan(at + 8, length);
+    if (starts_with(type, "eXIf")) {
+      return {data.begin(), data.end()};
+    }
+    const bool compressed = starts_with(type, "zTXt");
+    if (!found && (compressed || starts_with(type, "tEXt")) && starts_with(data, kExifProfile)) {
+      found = true;
+      profile = read_profile_chunk(data, compressed);
     }
     at += 12 + length;
   }
-  return {};
+  return profile;
 }
 
-int orientation_of(Bytes tiff) {
+// Of EXIF data, which are a TIFF structure, behind a prefix or not.
+int orientation_of(Bytes exif) {
+  const Bytes tiff = exif.subspan(starts_with(exif, kExifPrefix) ? kExifPrefix.size() : 0);
   const bool little = starts_with(tiff, std::string_view("II*\0", 4));
   if (tiff.size() < 10 || (!little && !starts_with(tiff, std::string_view("MM\0*", 4)))) {
     return 1;

@@ -200,7 +200,7 @@ std::optional<Image> decode_rows(const std::vector<std::byte>& data, std::int64_
     return std::nullopt;
   }
   std::vector<std::uint8_t> raw(rows * (row_bytes + 1));
-  if (!stb_inflate(data, raw)) {
+  if (stb_inflate(data, raw) != raw.size()) {
     return std::nullopt;
   }
   for (std::size_t y = 0; y < rows; ++y) {

@@ -164,15 +164,15 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
 
 }  // namespace
 
-bool stb_inflate(Bytes data, std::span<std::uint8_t> out) {
+std::optional<std::size_t> stb_inflate(Bytes data, std::span<std::uint8_t> out) {
   constexpr std::size_t kMost = INT32_MAX;
   if (data.size() > kMost || out.size() > kMost) {
-    return false;
+    return std::nullopt;
   }
   const int made = stbi_zlib_decode_buffer(
       reinterpret_cast<char*>(out.data()), static_cast<int>(out.size()),
       reinterpret_cast<const char*>(data.data()), static_cast<int>(data.size()));
-  return made >= 0 && static_cast<std::size_t>(made) == out.size();
+  return made >= 0 ? std::optional(static_cast<std::size_t>(made)) : std::nullopt;
 }
 
 Result<DecodedImage> stb_decode_rgb(Bytes file, const char* name, std::int64_t width,

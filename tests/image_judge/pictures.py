@@ -159,6 +159,14 @@ def make_pictures(rng, folder):
     save("rgb_trns.png", rgb(30, 30), format="PNG", transparency=(1, 2, 3))
     save("l_trns.png", rgb(30, 30).convert("L"), format="PNG", transparency=7)
     save("exif.png", rgb(31, 20), format="PNG", exif=exif_bytes(6, True))
+    rows = [row.tobytes() for row in mixed(rng, 31, 20)]
+    for orientation in (3, 6):
+        exif = exif_bytes(orientation, False).hex()
+        text = f"\nexif\n{len(exif) // 2:8}\n{exif[:72]}\n{exif[72:]}\n".encode()
+        name = b"Raw profile type exif\0"
+        for kind, data in ((b"tEXt", name + text), (b"zTXt", name + b"\0" + zlib.compress(text))):
+            add(f"exif_{kind.decode()}{orientation}.png",
+                write_png(31, 20, 8, 2, rows, extra=png_chunk(kind, data)))
     for depth in (1, 2, 4):
         values = rng.integers(0, 1 << depth, (19, 27))
         add(f"gray{depth}.png", write_png(27, 19, depth, 0, packed_rows(values, depth)))
