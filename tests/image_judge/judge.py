@@ -151,7 +151,7 @@ def judge_decode(judge, pictures):
 
 def judge_fit(judge, rng, folder):
     shapes = ((640, 480), (481, 640), (300, 333), (299, 299), (333, 333), (150, 100), (77, 211),
-              (1, 1), (1, 50), (60, 1), (31, 17), (500, 32), (1023, 777), (334, 4000), (1, 3000), (2, 3000))
+              (1, 1), (1, 50), (60, 1), (31, 17), (500, 32), (1023, 777), (334, 4000), (1, 200), (2, 200))
     mean = (0.485, 0.456, 0.3)
     for index, (width, height) in enumerate(shapes):
         pixels = (noisy, smooth, mixed)[index % 3](rng, width, height)
