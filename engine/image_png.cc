@@ -87,7 +87,7 @@ Result<Chunk> read_chunk(Bytes file, std::size_t at) {
   return chunk;
 }
 
-Status write_palette(const Chunk& chunk, ByteWriter* out) {
+Result<Palette> read_palette_chunk(const Chunk& chunk) {
   const std::size_t entries = chunk.data.size() / 3;
   if (chunk.data.size() % 3 != 0 || entries > 256) {
     return bad_image("the PNG file is damaged: its palette has an impossible size");
@@ -96,6 +96,10 @@ Status write_palette(const Chunk& chunk, ByteWriter* out) {
   for (std::size_t i = 0; i < entries * 3; ++i) {
     palette[i / 3][i % 3] = static_cast<std::uint8_t>(u8(chunk.data, i));
   }
+  return palette;
+}
+
+void write_palette(const Palette& palette, ByteWriter* out) {
   out->be32(768);
   out->be32(chunk_type("PLTE"));
   for (const auto& entry : palette) {
@@ -104,12 +108,12 @@ Status write_palette(const Chunk& chunk, ByteWriter* out) {
     }
   }
   out->be32(0);  // stb_image does not look at checksums
-  return Status();
 }
 
-// Everything after IHDR that makes pixels: palette, data, end, or `only_data` without what is
-// around it. Ancillary chunks go.
-Status write_chunks(Bytes file, std::size_t at, bool only_data, ByteWriter* out) {
+// Everything after IHDR that makes pixels: palette, data, end; or data alone, without what is
+// around them, where a place for the palette is given. Ancillary chunks go.
+Status write_chunks(Bytes file, std::size_t at, std::optional<Palette>* palette, ByteWriter* out) {
+  const bool only_data = palette != nullptr;
   for (;;) {
     Result<Chunk> chunk = read_chunk(file, at);
     if (!chunk.ok()) {
@@ -117,8 +121,13 @@ Status write_chunks(Bytes file, std::size_t at, bool only_data, ByteWriter* out)
     }
     at += chunk->whole.size();
     if (chunk->type == chunk_type("PLTE")) {
-      ByteWriter unused(only_data ? 1024 : 0);
-      XC_RETURN_IF_ERROR(write_palette(*chunk, only_data ? &unused : out));
+      Result<Palette> read = read_palette_chunk(*chunk);
+      XC_RETURN_IF_ERROR(read.status());
+      if (only_data) {
+        *palette = *read;
+      } else {
+        write_palette(*read, out);
+      }
     } else if (chunk->type == chunk_type("IDAT")) {
       if (!chunk->data.empty()) {  // stb_image would copy from no memory at all
         out->copy(only_data ? chunk->data : chunk->whole);
@@ -136,9 +145,9 @@ Status write_chunks(Bytes file, std::size_t at, bool only_data, ByteWriter* out)
   }
 }
 
-// Samples a pixel of the colour type; 0 for palettes and what does not exist.
+// Samples a pixel of the colour type; 0 for what does not exist.
 int channel_count(unsigned colour_type) {
-  constexpr std::array<int, 7> kChannels = {1, 0, 3, 0, 2, 0, 4};
+  constexpr std::array<int, 7> kChannels = {1, 0, 3, 1, 2, 0, 4};
   return colour_type < kChannels.size() ? kChannels[colour_type] : 0;
 }
 
@@ -183,11 +192,11 @@ bool unfilter(std::uint8_t* row, const std::uint8_t* above, std::size_t size, st
   return true;
 }
 
-// Pixels of 8-bit samples without a palette and without interlacing, all in one buffer: stb_image
+// Pixels of 8-bit samples or indices without interlacing, all in one buffer: stb_image
 // would hold such a picture two to three times. Nothing where anything is odd, for stb_image to
 // judge.
 std::optional<Image> decode_rows(const std::vector<std::byte>& data, std::int64_t width,
-                                 std::int64_t height, int channels) {
+                                 std::int64_t height, int channels, const Palette* palette) {
   const auto rows = static_cast<std::size_t>(height);
   const auto columns = static_cast<std::size_t>(width);
   const auto step = static_cast<std::size_t>(channels);
@@ -218,7 +227,9 @@ std::optional<Image> decode_rows(const std::vector<std::byte>& data, std::int64_
   for (std::size_t y = 0; y < rows; ++y) {
     const std::uint8_t* src = raw.data() + y * (row_bytes + 1) + 1;
     for (std::size_t x = 0; x < columns; ++x, src += step, dst += 3) {
-      const std::array<std::uint8_t, 3> pixel = {src[0], src[green], src[blue]};
+      const std::array<std::uint8_t, 3> pixel =
+          palette != nullptr ? (*palette)[src[0]]
+                             : std::array<std::uint8_t, 3>{src[0], src[green], src[blue]};
       std::copy(pixel.begin(), pixel.end(), dst);
     }
   }
@@ -252,15 +263,22 @@ Result<DecodedImage> decode_png(Bytes file, const DecodeOptions& options) {
   const std::size_t first_chunk = kSignature + header->whole.size();
   if (plain_rows) {
     ByteWriter data(file.size());
-    XC_RETURN_IF_ERROR(write_chunks(file, first_chunk, true, &data));
-    if (std::optional<Image> image = decode_rows(data.take(), width, height, channels)) {
+    std::optional<Palette> palette;
+    XC_RETURN_IF_ERROR(write_chunks(file, first_chunk, &palette, &data));
+    // A palette beside colours is a suggestion.
+    const bool indexed = u8(header->data, 9) == 3;
+    std::optional<Image> image;
+    if (!indexed || palette) {
+      image = decode_rows(data.take(), width, height, channels, indexed ? &*palette : nullptr);
+    }
+    if (image) {
       return DecodedImage{*std::move(image), "stb_image", {}};
     }
   }
   ByteWriter plain(file.size() + 1024);
   plain.copy(file.first(kSignature));
   plain.copy(header->whole);
-  XC_RETURN_IF_ERROR(write_chunks(file, first_chunk, false, &plain));
+  XC_RETURN_IF_ERROR(write_chunks(file, first_chunk, nullptr, &plain));
   Result<DecodedImage> decoded = stb_decode_rgb(plain.take(), "PNG", width, height);
   const bool gray16 = depth == 16 && u8(header->data, 9) == 0;
   if (decoded.ok() && gray16) {
