@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -154,6 +155,11 @@ Status damaged(const Decoder& decoder) {
   const int code = decoder.errors.msg_code;
   if (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER) {
     return truncated("JPEG");
+  }
+  // Of the numbers that libjpeg gives its places, the even ones are where malloc() had nothing, the
+  // odd ones where it was not even asked.
+  if (code == JERR_OUT_OF_MEMORY && decoder.errors.msg_parm.i[0] % 2 == 0) {
+    throw std::bad_alloc();
   }
   if (code == JERR_NO_BACKING_STORE || code == JERR_OUT_OF_MEMORY) {
     return too_large();

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 
 #include "image_decoders.h"
 
@@ -13,6 +14,7 @@ namespace {
 // freeing gives it back.
 thread_local std::size_t budget_left = 0;
 thread_local bool budget_exceeded = false;
+thread_local bool memory_lacking = false;  // within the budget
 constexpr std::size_t kBlockHeader = alignof(std::max_align_t);
 
 void* budget_realloc(void* old, std::size_t size) {
@@ -30,6 +32,7 @@ void* budget_realloc(void* old, std::size_t size) {
   void* block = base == nullptr ? std::calloc(1, size + kBlockHeader)
                                 : std::realloc(base, size + kBlockHeader);
   if (block == nullptr) {
+    memory_lacking = true;
     return nullptr;
   }
   budget_left = budget_left + old_size - size;
@@ -113,6 +116,9 @@ Status damaged(const char* name, const Source& source) {
     return truncated(name);
   }
   // Not by the reason: where memory runs out, stb_image sometimes leaves that of an earlier file.
+  if (memory_lacking) {
+    throw std::bad_alloc();
+  }
   if (budget_exceeded) {
     return bad_image(
         std::string("decoding the ") + name + " file needs more memory than " +
@@ -147,6 +153,7 @@ Result<StbPixels> stb_decode(Bytes file, const char* name, std::int64_t width,
   budget_left = static_cast<std::size_t>(
       std::clamp(kMaxWorkingBytes - held_bytes(file), std::int64_t{0}, natural));
   budget_exceeded = false;
+  memory_lacking = false;
   Source source{file};
   StbPixels pixels;
   pixels.data = {stbi_load_from_callbacks(&kCallbacks, &source, &pixels.width, &pixels.height,

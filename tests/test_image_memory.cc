@@ -1,10 +1,14 @@
 // What becomes of pictures and arrays where memory is not to be had.
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "allocations.h"
+#include "image_bytes.h"
+#include "mallocs.h"
 #include "temp_dir.h"
 #include "testing.h"
 #include "xception/image.h"
@@ -82,4 +86,39 @@ TEST_CASE("Every allocation of the image library that fails is a status") {
                      [&] { return fit(none, preprocess).status().code(); });
   check_each_failure("fit to nothing", Code::kInvalidArgument,
                      [&] { return fit(image, wrong).status().code(); });
+}
+
+// libjpeg and stb_image are C: what they cannot get is no fault of the picture.
+TEST_CASE("A picture for which a library finds no memory is not called damaged") {
+  if (!mallocs::kCanFail) {
+    return;
+  }
+  using test::ByteVector;
+  const ByteVector rows(
+      2 * (1 + 2 * 8));  // two rows of two pixels of four 16-bit samples, not filtered
+  const std::pair<const char*, ByteVector> pictures[] = {
+      {"JPEG", test::jpeg()},
+      {"progressive JPEG", test::progressive_jpeg(2)},
+      {"16-bit PNG", test::png(2, 2, 16, 6, rows)},
+  };
+  for (const auto& [name, bytes] : pictures) {
+    INFO(name);
+    const std::span<const std::byte> file = std::as_bytes(std::span(bytes));
+    REQUIRE(decode_image(file).ok());
+    int failures = 0;
+    std::int64_t ahead = 0;
+    for (bool done = false; !done; ++ahead) {
+      INFO("request " << ahead);
+      mallocs::fail_after(ahead);
+      const Code code = decode_image(file).status().code();
+      done = mallocs::cancel_failure();  // it lay beyond the last request
+      if (done || code == Code::kOk) {   // libjpeg asks for less then
+        CHECK(code == Code::kOk);
+      } else {
+        CHECK(code == Code::kOutOfMemory);
+        ++failures;
+      }
+    }
+    CHECK(failures > 3);
+  }
 }
