@@ -118,7 +118,7 @@ Status unknown_format(Bytes file) {
     }
   }
   if (starts_with(file, "\x93NUMPY")) {
-    return bad_image("the file is a NumPy array and no picture; feed it with --raw-input");
+    return bad_image("the file is a NumPy array and no picture; it can be given as raw input");
   }
   const auto printable = [](std::byte b) {
     const unsigned c = std::to_integer<unsigned>(b);
@@ -144,7 +144,7 @@ Status check_extent(std::int64_t width, std::int64_t height, int pixel_bytes,
   if (width > INT32_MAX || height > INT32_MAX || width * height > limit) {
     return bad_image("the picture claims " + std::to_string(width) + " x " +
                      std::to_string(height) + " pixels, limit " + std::to_string(limit) +
-                     " pixels in all; scale it down or raise the limit (--max-pixels)");
+                     " pixels in all; scale it down or raise the limit (max-pixels)");
   }
   if (options.before_allocating) {
     options.before_allocating(width * height * pixel_bytes);

@@ -222,7 +222,7 @@ Result<Image> apply_orientation(Image image, int orientation, std::size_t held) 
   if (held + 2 * image.pixels.size() > static_cast<std::size_t>(kMaxWorkingBytes)) {
     return bad_image(
         "turning the picture upright needs more than 1 GiB; scale it down, or leave it as it is "
-        "(--exif ignore)");
+        "(exif ignore)");
   }
   return transposed(image);
 }

@@ -27,7 +27,7 @@ using namespace xception::test;
 TEST_CASE("Too many pixels are refused by the header alone") {
   CHECK(error_of(png(100000, 100000, 8, 2, {0})) ==
         "the picture claims 100000 x 100000 pixels, limit 178956970 pixels in all; scale it down "
-        "or raise the limit (--max-pixels)");
+        "or raise the limit (max-pixels)");
   CHECK(contains(error_of(jpeg({}, 65500, 65500)), "65500 x 65500"));
   CHECK(contains(error_of(from_text("P6 4294967297 4294967297 255\n")), "claims"));
   DecodeOptions options;
