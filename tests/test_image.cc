@@ -210,7 +210,7 @@ TEST_CASE("Files that are no pictures are named as such") {
   CHECK(contains(error_of(from_text("1234ftypmif1")), "HEIC"));
   CHECK(contains(error_of(from_text("II*zzzzz")), "TIFF"));
   CHECK(contains(error_of(from_text("MMzzzzzz")), "TIFF"));
-  CHECK(contains(error_of(from_text("\x93NUMPY\x01")), "--raw-input"));
+  CHECK(contains(error_of(from_text("\x93NUMPY\x01")), "raw input"));
 }
 
 // To a file, or into a pipe for which somebody waits.

@@ -73,7 +73,7 @@ class PicturesTest(program.ProgramTest):
             name = self.write("turned.png", black_png(13_377, chunk(b"eXIf", exif)))
             got, lines, peak = self.run_measured("-f", "jsonl", "--exif", "apply", name)
             self.assertEqual((got, len(lines)), (status, 1), lines)
-            self.assertEqual("--exif ignore" in lines[0], orientation == 6, lines)
+            self.assertEqual("exif ignore" in lines[0], orientation == 6, lines)
             self.assertLess(peak, 1 << 20)
 
     def test_picture_that_never_ends(self):
@@ -99,7 +99,7 @@ class PicturesTest(program.ProgramTest):
         self.records(path, "--max-pixels", "20000")
         (record,) = self.records(path, "--max-pixels", "19999", status=1)
         self.assertIn("19999", record["message"])
-        self.assertIn("--max-pixels", record["message"])
+        self.assertIn("max-pixels", record["message"])
 
     def test_a_small_jpeg_that_asks_for_hours(self):
         """Scans of a progressive file may be repeated, at a few bytes each, and each goes over the whole picture."""
