@@ -41,9 +41,9 @@ struct TensorView {
   Layout layout = Layout::kNHWC;
 
   // What may be written may be read.
-  template <class Read>
-  requires(std::is_same_v<Read, const T> && !std::is_const_v<T>) operator TensorView<Read>()
-      const {  // NOLINT(google-explicit-constructor)
+  template <class Read,
+            class = std::enable_if_t<std::is_same_v<Read, const T> && !std::is_const_v<T>>>
+  operator TensorView<Read>() const {  // NOLINT(google-explicit-constructor)
     return {data, shape, layout};
   }
 };

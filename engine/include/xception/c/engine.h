@@ -3,6 +3,8 @@
 #ifndef XCEPTION_C_ENGINE_H
 #define XCEPTION_C_ENGINE_H
 
+// NOLINTBEGIN(modernize-use-using, modernize-deprecated-headers): it is C
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -188,5 +190,7 @@ XCEPTION_NODISCARD const xception_status* xception_softmax(const float* logits, 
 #endif
 
 #pragma GCC visibility pop
+
+// NOLINTEND(modernize-use-using, modernize-deprecated-headers)
 
 #endif

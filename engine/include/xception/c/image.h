@@ -3,6 +3,8 @@
 #ifndef XCEPTION_C_IMAGE_H
 #define XCEPTION_C_IMAGE_H
 
+// NOLINTBEGIN(modernize-use-using, modernize-deprecated-headers): it is C
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -61,5 +63,7 @@ XCEPTION_NODISCARD const xception_status* xception_normalise(const uint8_t* src,
 #endif
 
 #pragma GCC visibility pop
+
+// NOLINTEND(modernize-use-using, modernize-deprecated-headers)
 
 #endif

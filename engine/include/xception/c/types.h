@@ -10,6 +10,8 @@
 #ifndef XCEPTION_C_TYPES_H
 #define XCEPTION_C_TYPES_H
 
+// NOLINTBEGIN(modernize-use-using, modernize-deprecated-headers): it is C
+
 #pragma GCC visibility push(default)  // what programs see of the shared library
 
 #ifdef __cplusplus
@@ -87,5 +89,7 @@ typedef struct xception_preprocess {
 #endif
 
 #pragma GCC visibility pop
+
+// NOLINTEND(modernize-use-using, modernize-deprecated-headers)
 
 #endif
