@@ -23,7 +23,7 @@ void fail_after(std::int64_t ahead) { countdown = ahead; }
 
 bool cancel_failure() { return countdown.exchange(-1) >= 0; }
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__GLIBC__) && !defined(XC_SANITIZED)
 const bool kCanFail = true;
 #else
 const bool kCanFail = false;
@@ -31,7 +31,7 @@ const bool kCanFail = false;
 
 }  // namespace xception::mallocs
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__GLIBC__) && !defined(XC_SANITIZED)
 extern "C" {
 
 // NOLINTBEGIN(bugprone-reserved-identifier): glibc's own names of what these stand before

@@ -383,7 +383,7 @@ TEST_CASE("C: a time is that of the layer in its place, as often as it ran") {
   for (std::size_t i = 0; i < 10; ++i) {
     in_place[0] = std::min(in_place[0], profiles[i * layers.size() + quick]);
     in_place[1] = std::min(in_place[1], profiles[i * layers.size() + slow]);
-    for (const std::size_t many : {0, 1}) {
+    for (const std::size_t many : {std::size_t{0}, std::size_t{1}}) {
       double seconds = 0;
       require_ok(xception_session_time_layer(both.session, slow, many != 0 ? 20 : 1, &seconds));
       alone[many] = std::min(alone[many], seconds);
