@@ -163,57 +163,40 @@ int run_step(const Options& options, const Plan& plan) {
   return 0;
 }
 
-// A report of one configuration, whose session and rows `measure` gives. Empty where that failed,
-// with the exit status.
+// A report of one configuration, whose session and rows `measure` gives.
 template <class Measure>
-ordered_json report_one(const char* tool, const Plan& plan, const Measure& measure, int* status) {
-  const auto failed = [status](const Status& failure) {
-    *status = fail(failure);
-    return ordered_json();
-  };
-  const Status one = want_one(plan, tool);
-  if (!one.ok()) {
-    return failed(one);
-  }
+Result<ordered_json> report_one(const char* tool, const Plan& plan, const Measure& measure) {
+  XC_RETURN_IF_ERROR(want_one(plan, tool));
   Result<Workload> workload = Workload::open(plan.configurations.front());
-  if (!workload.ok()) {
-    return failed(workload.status());
-  }
+  XC_RETURN_IF_ERROR(workload.status());
   ordered_json report = start_report(tool, workload->model->info());
-  Result<ordered_json> measured = measure(*workload);
-  if (!measured.ok()) {
-    return failed(measured.status());
-  }
+  const Result<ordered_json> measured = measure(*workload);
+  XC_RETURN_IF_ERROR(measured.status());
   report.erase("rows");  // what they were measured on goes before them
   report.update(*measured);
   return report;
 }
 
 int run_layer(const Plan& plan) {
-  int status = 0;
-  const ordered_json report = report_one(
-      "bench layer", plan,
-      [&](Workload& workload) { return measure_layers(workload, plan.effort); }, &status);
-  if (report.empty()) {
-    return status;
+  const Result<ordered_json> report = report_one("bench layer", plan, [&](Workload& workload) {
+    return measure_layers(workload, plan.effort);
+  });
+  if (!report.ok()) {
+    return fail(report.status());
   }
-  print_layers(std::cout, report, plan.format);
+  print_layers(std::cout, *report, plan.format);
   return printed(0);
 }
 
 int run_kernel(const Options& options, const Plan& plan) {
-  int status = 0;
-  const ordered_json report = report_one(
-      "bench kernel", plan,
-      [&](Workload& workload) {
-        return measure_kernels(workload, plan.effort, {options.layer, options.verify});
-      },
-      &status);
-  if (report.empty()) {
-    return status;
+  const Result<ordered_json> report = report_one("bench kernel", plan, [&](Workload& workload) {
+    return measure_kernels(workload, plan.effort, {options.layer, options.verify});
+  });
+  if (!report.ok()) {
+    return fail(report.status());
   }
-  print_kernels(std::cout, report, plan.format);
-  const ordered_json& session = report["session"];
+  print_kernels(std::cout, *report, plan.format);
+  const ordered_json& session = (*report)["session"];
   const bool within = !options.verify || session["logits_difference"].get<double>() <=
                                              session["tolerance"].get<double>();  // NaN is not
   if (!within) {
@@ -242,6 +225,16 @@ void add_common_options(CLI::App* app, Options* o) {
   app->add_option("-r,--runs", o->runs, "this many timed runs, in place of --duration")
       ->check(cli::not_empty());
   app->add_option("-o,--output", o->output, "md, csv or json")->capture_default_str();
+}
+
+void add_kernel_options(CLI::App* kernel, Options* o) {
+  add_common_options(kernel, o);
+  kernel->get_option("--runs")->description("this many timed series, in place of --duration");
+  kernel->add_option("--layer", o->layer, "only of layers with this in their name")
+      ->check(cli::not_empty());
+  kernel->add_flag(
+      "--verify", o->verify,
+      "compare with the double-precision loops; exit status 5 where logits are too far off");
 }
 
 int run(int argc, char** argv) {
@@ -277,13 +270,7 @@ int run(int argc, char** argv) {
   CLI::App* layer = app.add_subcommand("layer", "every layer of one configuration");
   add_common_options(layer, &options);
   CLI::App* kernel = app.add_subcommand("kernel", "every kernel of one configuration by itself");
-  add_common_options(kernel, &options);
-  kernel->get_option("--runs")->description("this many timed series, in place of --duration");
-  kernel->add_option("--layer", options.layer, "only of layers with this in their name")
-      ->check(cli::not_empty());
-  kernel->add_flag(
-      "--verify", options.verify,
-      "compare with the double-precision loops; exit status 5 where logits are too far off");
+  add_kernel_options(kernel, &options);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

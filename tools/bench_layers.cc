@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "bench_roofline.h"
@@ -106,12 +106,9 @@ struct KernelTime {
   std::size_t series = 0;
 };
 
-// Of series that take `seconds` in all.
-Result<KernelTime> time_kernel(Session& session, std::size_t layer, const Effort& effort,
-                               double seconds) {
+Result<KernelTime> time_kernel(Session& session, std::size_t layer, const Effort& effort) {
   constexpr double kSeriesSeconds = 1e-3;
   constexpr int kMostRuns = 1 << 14;
-  constexpr std::size_t kLeastSeries = 3;
   int runs = 1;
   for (;; runs *= 2) {  // until a series is long enough; what it reads is in the caches then
     const Result<double> series = session.time_layer(layer, runs);
@@ -122,11 +119,7 @@ Result<KernelTime> time_kernel(Session& session, std::size_t layer, const Effort
   }
   std::vector<double> times;
   const Clock::time_point start = Clock::now();
-  const auto enough = [&] {
-    return effort.runs > 0 ? times.size() >= static_cast<std::size_t>(effort.runs)
-                           : times.size() >= kLeastSeries && seconds_since(start) >= seconds;
-  };
-  while (!enough()) {
+  while (!is_enough(effort, times.size(), seconds_since(start))) {
     const Result<double> series = session.time_layer(layer, runs);
     XC_RETURN_IF_ERROR(series.status());
     times.push_back(*series / runs);
@@ -187,6 +180,16 @@ Result<std::map<std::string, double>> compare_with_loops(Workload& workload) {
 // Layers that run the same kernel, the first of them before the others.
 using Kernels = std::vector<std::vector<std::size_t>>;
 
+double greatest_of(const std::vector<std::size_t>& kernel, const std::vector<LayerInfo>& layers,
+                   const std::map<std::string, double>& differences) {
+  double greatest = 0;
+  for (const std::size_t i : kernel) {
+    const double difference = differences.at(layers[i].name);
+    greatest = std::isnan(greatest) || difference <= greatest ? greatest : difference;
+  }
+  return greatest;
+}
+
 Kernels find_kernels(const std::vector<LayerInfo>& layers, const std::string& part_of_name) {
   Kernels kernels;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -238,12 +241,13 @@ Result<ordered_json> measure_kernels(Workload& workload, const Effort& effort,
     measured["session"]["logits_difference"] = differences.at(info.layers.back().name);
     measured["session"]["tolerance"] = info.precision == Precision::kFp32 ? 1e-4 : 2e-2;
   }
+  Effort share = effort;
+  share.duration_s /= static_cast<double>(kernels.size());
   double sum = 0;
   ordered_json rows = ordered_json::array();
   for (const std::vector<std::size_t>& kernel : kernels) {
     const std::size_t layer = kernel.front();
-    const Result<KernelTime> time = time_kernel(
-        workload.session, layer, effort, effort.duration_s / static_cast<double>(kernels.size()));
+    const Result<KernelTime> time = time_kernel(workload.session, layer, share);
     XC_RETURN_IF_ERROR(time.status());
     ordered_json row = describe_layer(info.layers[layer], weights[layer]);
     row["times"] = kernel.size();
@@ -251,12 +255,7 @@ Result<ordered_json> measure_kernels(Workload& workload, const Effort& effort,
     row["median_ms"] = 1e3 * time->seconds;
     add_rates(time->seconds, roofline, &row);
     if (choice.verify) {
-      double greatest = 0;
-      for (const std::size_t i : kernel) {
-        const double difference = differences.at(info.layers[i].name);
-        greatest = std::isnan(greatest) || difference <= greatest ? greatest : difference;
-      }
-      row["difference"] = greatest;
+      row["difference"] = greatest_of(kernel, info.layers, differences);
     }
     rows.push_back(std::move(row));
     sum += time->seconds * static_cast<double>(kernel.size());

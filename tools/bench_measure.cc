@@ -213,19 +213,20 @@ Result<double> Workload::time() {
   return times->front();
 }
 
+bool is_enough(const Effort& effort, std::size_t count, double seconds) {
+  constexpr std::size_t kLeast = 3;
+  return effort.runs > 0 ? count >= static_cast<std::size_t>(effort.runs)
+                         : count >= kLeast && seconds >= effort.duration_s;
+}
+
 Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort) {
   const Clock::time_point start = Clock::now();
   while (seconds_since(start) < effort.warmup_s) {
     XC_RETURN_IF_ERROR(workload.time().status());
   }
-  constexpr std::size_t kLeastRuns = 3;
   std::vector<double> times;
   double sum = 0;
-  const auto enough = [&] {
-    return effort.runs > 0 ? times.size() >= static_cast<std::size_t>(effort.runs)
-                           : times.size() >= kLeastRuns && sum >= effort.duration_s;
-  };
-  while (!enough()) {
+  while (!is_enough(effort, times.size(), sum)) {
     const Result<double> time = workload.time();
     XC_RETURN_IF_ERROR(time.status());
     times.push_back(*time);

@@ -59,6 +59,9 @@ struct Workload {
   bool network_only = false;
 };
 
+// Whether `count` measurements that took `seconds` are what the effort asks for.
+bool is_enough(const Effort& effort, std::size_t count, double seconds);
+
 // The seconds of each timed run, after those that warm up.
 Result<std::vector<double>> timed_runs(Workload& workload, const Effort& effort);
 

@@ -131,9 +131,8 @@ struct SessionOptions {
   // process. A child of fork() has none of its parent's: where that has run sessions with more than
   // one, run the child's with one, or start another program.
   int threads = 0;
-  // Off: every module of the PyTorch network stays a step of its own. In bf16 on the CPU what goes
-  // from one to the next is rounded then, sums too: logits of the demo were off by up to 6e-2 of
-  // the largest, and 2e-2 with it on.
+  // Off: every module of the PyTorch network stays a step of its own. In bf16 what goes from one to
+  // the next is rounded then, sums too, and logits are less exact.
   bool fuse = true;
   // Of a CUDA device: the steps are recorded once and a run starts them all with one call.
   bool cuda_graph = true;
