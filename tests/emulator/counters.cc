@@ -89,6 +89,8 @@ LaunchCounters& LaunchCounters::operator+=(const LaunchCounters& other) {
     instructions[i] += other.instructions[i];
   }
   lane_instructions += other.lane_instructions;
+  wgmma_more += other.wgmma_more;
+  mma_macs += other.mma_macs;
   load_bytes += other.load_bytes;
   load_sector_bytes += other.load_sector_bytes;
   store_bytes += other.store_bytes;
@@ -148,7 +150,9 @@ std::string to_json(const std::string& kernel, const LaunchCounters& counters) {
   row["math"] = of(InstructionClass::kMath);
   row["memory"] = of(InstructionClass::kMemory);
   row["control"] = of(InstructionClass::kControl);
+  row["issued"] = counters.issued();
   row["lane_instructions"] = counters.lane_instructions;
+  row["mma_macs"] = counters.mma_macs;
   row["load_bytes"] = counters.load_bytes;
   row["load_sector_bytes"] = counters.load_sector_bytes;
   row["store_bytes"] = counters.store_bytes;

@@ -18,6 +18,8 @@ enum class InstructionClass { kMma, kFma, kMath, kMemory, kControl, kCount };
 struct LaunchCounters {
   std::array<std::uint64_t, static_cast<std::size_t>(InstructionClass::kCount)> instructions{};
   std::uint64_t lane_instructions = 0;  // active lanes, summed over warp instructions
+  std::uint64_t wgmma_more = 0;         // mma that are counted for a wgmma, beyond itself
+  std::uint64_t mma_macs = 0;           // multiply-adds of all mma and wgmma
   // Global memory, each request of a warp apart: bytes that lanes asked for (a byte that several
   // lanes of one request ask for counts once), and bytes of the 32-byte sectors they lie in.
   std::uint64_t load_bytes = 0;
@@ -35,6 +37,7 @@ struct LaunchCounters {
   std::uint64_t barriers = 0;  // a warp's arrival at bar.sync
 
   std::uint64_t warp_instructions() const;
+  std::uint64_t issued() const { return warp_instructions() - wgmma_more; }
   LaunchCounters& operator+=(const LaunchCounters& other);
 };
 

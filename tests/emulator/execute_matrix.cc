@@ -44,6 +44,7 @@ std::int64_t pack_shape(const MmaShape& shape) {
 
 Flow execute_mma(Warp& warp, const Instruction& in, LaneMask) {
   const MmaShape shape = shape_of(in);
+  warp.block().count().mma_macs += 16ULL * 8 * static_cast<std::uint64_t>(shape.k);
   const auto a_count = static_cast<std::size_t>(mma_registers_a(shape));
   const auto b_count = static_cast<std::size_t>(mma_registers_b(shape));
   const auto c_count = static_cast<std::size_t>(mma_registers_c(shape));

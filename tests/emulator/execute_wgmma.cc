@@ -136,9 +136,13 @@ Flow execute_wgmma(Warp& warp, const Instruction& in, LaneMask) {
                      "needs the four warps of its warpgroup, which the block does not have", -1);
   }
   // As many as the m16n8k16 (of tf32 m16n8k8) that do a warp's work.
-  const auto more = static_cast<std::uint64_t>(in.immediate / 8 - 1);
-  block.count().instructions[static_cast<std::size_t>(InstructionClass::kMma)] += more;
-  block.count().lane_instructions += more * kLanes;
+  LaunchCounters& counters = block.count();
+  const auto count = static_cast<std::uint64_t>(in.immediate / 8);
+  counters.instructions[static_cast<std::size_t>(InstructionClass::kMma)] += count - 1;
+  counters.wgmma_more += count - 1;
+  counters.lane_instructions += (count - 1) * kLanes;
+  const bool is_tf32 = static_cast<MatrixType>(in.immediate2) == MatrixType::kTf32;
+  counters.mma_macs += count * 16 * 8 * (is_tf32 ? 8 : 16);
   return warp.wgmma().issue(warp, in);
 }
 

@@ -249,9 +249,11 @@ TEST_CASE("every mma of floating types takes the fragments that it names") {
     mma(shape, a, b, c, expected);
     PtxMachine machine;
     const Address d = machine.allocate(4 * sizeof(LaneWords));
-    machine.run(mma_kernel(std::string("mma.sync.aligned.") + spelling.text, mma_registers_a(shape),
-                           mma_registers_b(shape)),
-                {d, machine.upload(a), machine.upload(b), machine.upload(c)});
+    const LaunchCounters counters =
+        machine.run(mma_kernel(std::string("mma.sync.aligned.") + spelling.text,
+                               mma_registers_a(shape), mma_registers_b(shape)),
+                    {d, machine.upload(a), machine.upload(b), machine.upload(c)});
+    REQUIRE(counters.mma_macs == 16 * 8 * static_cast<std::size_t>(spelling.k));
     const std::vector<LaneWords> got = machine.download<LaneWords>(d, 4);
     for (std::size_t i = 0; i < 4; ++i) {
       for (std::size_t lane = 0; lane < kWarpLanes; ++lane) {

@@ -239,6 +239,8 @@ void check(const Operands& of, Random& random) {
       {machine.upload(image), result, machine.upload(fragments), machine.upload(descriptors)});
   REQUIRE(counters.instructions[static_cast<std::size_t>(InstructionClass::kMma)] ==
           kThreads / 32 * n / 8 * static_cast<std::size_t>(of.steps));
+  REQUIRE(counters.mma_macs == kThreads / 128 * 64 * n * k);
+  REQUIRE(counters.wgmma_more == kThreads / 32 * (n / 8 - 1) * static_cast<std::size_t>(of.steps));
   REQUIRE(counters.shared_wavefronts == image_bytes / 128);  // the stores
 
   for (std::size_t row = 0; row < 64; ++row) {
