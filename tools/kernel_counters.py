@@ -5,7 +5,8 @@ kernel_counters.py -m xception.safetensors --build build/ci -b 8 --precision fp1
 
 Prints a markdown table, a row for each operation with its shapes, and then the rows that miss a
 bound: the exit status is 1 where some do. docs/kernels.md says what the columns mean. These are counts,
-and no times; --speed prints how fast the emulator itself is in their place, on one core.
+and no times; --bound prints in their place how soon each kernel could be done at the soonest on the board
+that the device stands for (gpu_bound.py), and --speed how fast the emulator itself is, on one core.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
+
+import gpu_bound
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 FLOAT_BYTES = 4
@@ -145,6 +148,25 @@ def print_table(headings, rows):
         print("| " + " | ".join(str(cell) for cell in row) + " |")
 
 
+def print_bounds(title, layers, launches, board, precision):
+    """What each launch and all of them take at least, and by what."""
+    rows, total = {}, 0.0
+    for layer, launch in zip(layers, launches):
+        bounds = gpu_bound.microseconds(launch, board, precision)
+        limit = max(bounds, key=bounds.get)
+        total += bounds[limit]
+        shape = f"{layer['inputs'][0]} -> {layer['output']}"
+        figures = [f"{value:.2f}" for value in bounds.values()]
+        cells = [layer["operation"], shape, math.prod(launch["grid"]), *figures, limit]
+        rows.setdefault((layer["operation"], shape), [layer["name"], 0, cells])[1] += 1
+    print(f"{title}: bounds for {board.name}, in microseconds; no times\n")
+    headings = ["layer", "times", "operation", "shapes", "blocks", *gpu_bound.LIMITS, "limited by"]
+    print_table(headings, [[name, times, *cells] for name, times, cells in rows.values()])
+    batch = int(layers[0]["inputs"][0].split("x")[0])
+    print(f"\nall {len(layers)} launches, one after the other: {total:.0f} us at least,", end=" ")
+    print(f"{1e6 * batch / total:.0f} pictures a second at most")
+
+
 def print_speed(layers, launches):
     """Million lane instructions a second, of all layers of each kernel."""
     kernels = {}
@@ -163,10 +185,18 @@ def main():
     parser.add_argument("-b", "--batch", type=int, default=1)
     parser.add_argument("--precision", choices=ELEMENT_BYTES, default="fp16")
     parser.add_argument("--device", default="sm_90", help="a GPU of the emulator")
-    parser.add_argument("--speed", action="store_true", help="time the emulator instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--bound", action="store_true", help="say how soon a GPU could be done")
+    instead.add_argument("--speed", action="store_true", help="time the emulator")
     args = parser.parse_args()
+    if args.bound and args.device not in gpu_bound.BOARDS:
+        parser.error(f"--bound knows no board of {args.device}: {', '.join(gpu_bound.BOARDS)}")
 
+    title = f"{os.path.basename(args.model)}, batch {args.batch}, {args.precision}, {args.device}"
     layers, launches = run(args)
+    if args.bound:
+        print_bounds(title, layers, launches, gpu_bound.BOARDS[args.device], args.precision)
+        return 0
     if args.speed:
         print_speed(layers, launches)
         return 0
@@ -174,7 +204,6 @@ def main():
     for i, (layer, launch) in enumerate(zip(layers, launches)):
         row = Row(layer, launch, args.precision, args.device, i + 1 == len(layers))
         rows.setdefault((row.operation, row.shape), [row, 0])[1] += 1
-    title = f"{os.path.basename(args.model)}, batch {args.batch}, {args.precision}, {args.device}"
     print(f"{title}: {len(layers)} launches\n")
     print_table(HEADINGS, [row.cells(times) for row, times in rows.values()])
     missed = [(row.name, miss) for row, _ in rows.values() for miss in row.misses()]
