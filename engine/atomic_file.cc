@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "descriptor.h"
 #include "system_message.h"
 
 namespace xception {
@@ -28,20 +29,6 @@ std::string behind_links(const std::string& path) {
     resolved = resolved.parent_path();
   }
   return error ? path : resolved.string();
-}
-
-int write_all(int descriptor, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t count = ::write(descriptor, data, size);
-    if (count < 0 && errno != EINTR) {
-      return errno;
-    }
-    if (count > 0) {
-      data += count;
-      size -= static_cast<std::size_t>(count);
-    }
-  }
-  return 0;
 }
 
 Status write_error(const std::string& name, int error) {
@@ -66,6 +53,9 @@ Status AtomicFile::open(const std::string& path) {
   if (!exists && errno == ELOOP) {
     return failure(ELOOP);
   }
+  if (!exists && path.ends_with('/')) {
+    return failure(EISDIR);
+  }
   if (exists && !S_ISREG(info.st_mode)) {
     return {Code::kIo, "cannot write '" + path + "': it is not a regular file"};
   }
@@ -87,7 +77,9 @@ Status AtomicFile::open(const std::string& path) {
     temporary = name + '-' + std::to_string(i) + ".part";
   }
   if (descriptor_ < 0) {
-    return failure(errno);
+    return errno == ENOENT
+               ? failure(ENOENT)
+               : write_error("'" + path_ + "', for no file can be made beside it", errno);
   }
   temporary_ = std::move(temporary);
   if (exists) {  // what new files do not get comes back

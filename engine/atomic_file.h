@@ -12,9 +12,6 @@ namespace xception {
 // need not be there. `path` itself where that cannot be told.
 std::string behind_links(const std::string& path);
 
-// Writes all of it; 0 or the error number.
-int write_all(int descriptor, const char* data, std::size_t size);
-
 // "cannot write `name`: " and what the error number means; kIo.
 Status write_error(const std::string& name, int error);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "descriptor.h"
 #include "no_throw.h"
 #include "system_message.h"
 
@@ -60,10 +61,7 @@ Result<std::vector<std::byte>> read_all(int fd, const std::string& name, std::si
       }
       bytes.resize(grown);
     }
-    const ssize_t got = ::read(fd, bytes.data() + filled, bytes.size() - filled);
-    if (got < 0 && errno == EINTR) {
-      continue;
-    }
+    const std::ptrdiff_t got = read_some(fd, bytes.data() + filled, bytes.size() - filled);
     if (got < 0) {
       return io_error(name, errno);
     }

@@ -17,8 +17,8 @@
 #include <random>
 
 #include "bench_report.h"
-#include "engine/atomic_file.h"
 #include "engine/decimal.h"
+#include "engine/descriptor.h"
 #include "message.h"
 #include "statistics.h"
 #include "stopwatch.h"
@@ -110,11 +110,11 @@ std::string read_all(int file) {
   std::string text;
   std::array<char, 4096> buffer{};
   for (;;) {
-    const ssize_t count = read(file, buffer.data(), buffer.size());
-    if (count == 0 || (count < 0 && errno != EINTR)) {
+    const std::ptrdiff_t count = read_some(file, buffer.data(), buffer.size());
+    if (count <= 0) {
       return text;
     }
-    text.append(buffer.data(), count > 0 ? static_cast<std::size_t>(count) : 0);
+    text.append(buffer.data(), static_cast<std::size_t>(count));
   }
 }
 

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/descriptor.h"
+
 namespace xception::cli {
 namespace {
 
@@ -81,18 +83,16 @@ class Splitter {
 std::string feed_file(int fd, Splitter& splitter) {
   std::array<char, 1 << 16> buffer;
   for (;;) {
-    const ssize_t count = ::read(fd, buffer.data(), buffer.size());
+    const std::ptrdiff_t count = read_some(fd, buffer.data(), buffer.size());
     if (count == 0) {
       return {};
     }
-    if (count < 0 && errno != EINTR) {
+    if (count < 0) {
       return std::string("cannot be read: ") + std::strerror(errno);
     }
-    if (count > 0) {
-      std::string problem = splitter.feed({buffer.data(), static_cast<std::size_t>(count)});
-      if (!problem.empty()) {
-        return problem;
-      }
+    std::string problem = splitter.feed({buffer.data(), static_cast<std::size_t>(count)});
+    if (!problem.empty()) {
+      return problem;
     }
   }
 }

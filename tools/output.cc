@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "engine/descriptor.h"
 #include "message.h"
 
 namespace xception::cli {
@@ -58,10 +59,11 @@ Status Output::write(std::string_view text) {
 }
 
 Status Output::flush() {
-  const int error = closed_pipe_ ? 0 : write_all(descriptor(), buffer_.data(), buffer_.size());
+  if (error_ == 0) {
+    error_ = write_all(descriptor(), buffer_.data(), buffer_.size());
+  }
   buffer_.clear();
-  closed_pipe_ = closed_pipe_ || error == EPIPE;
-  return error == 0 ? Status() : failure(error);
+  return error_ == 0 ? Status() : failure(error_);
 }
 
 Status Output::finish() {

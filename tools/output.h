@@ -1,6 +1,7 @@
 // Where results go: standard output, or a file that appears when it is complete.
 #pragma once
 
+#include <cerrno>
 #include <string>
 #include <string_view>
 
@@ -27,12 +28,12 @@ class Output {
   // Flushes, and gives a temporary file its name.
   Status finish();
 
-  // Flushes, and leaves a temporary file as it is: the run was interrupted. Returns its name, or
+  // Flushes, and leaves a temporary file as it is: the run came to no end. Returns its name, or
   // "" where there is none.
   Result<std::string> keep_partial();
 
   // The reader went away: nothing more can be written, and that is no failure worth telling.
-  bool closed_pipe() const { return closed_pipe_; }
+  bool closed_pipe() const { return error_ == EPIPE; }
 
  private:
   Status failure(int error) const;
@@ -42,7 +43,7 @@ class Output {
   AtomicFile file_;
   int own_ = -1;  // of what is written directly
   std::string buffer_;
-  bool closed_pipe_ = false;
+  int error_ = 0;  // of the first write that failed: nothing is written behind the gap
 };
 
 // Ends a run that prints one text: the failure on standard error, or the text on standard output.
