@@ -73,13 +73,35 @@ inline CLI::Validator whole(std::int64_t low, std::int64_t high) {
   return {check, ""};
 }
 
+// Parses the arguments of `main`. CLI11 takes [a,b] for several values where an option has several,
+// as the names of pictures are: behind a NUL, which no argument has, it stays what it is.
+inline void parse_whole(CLI::App& app, int argc, const char* const* argv) {
+  const auto is_bracketed = [](std::string_view text) {
+    return text.starts_with('[') && text.ends_with(']');
+  };
+  std::vector<std::string> last_first;
+  for (int i = argc - 1; i > 0; --i) {
+    last_first.emplace_back(is_bracketed(argv[i]) ? 1 : 0, '\0').append(argv[i]);
+  }
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_expected_max() > 0) {
+      option->transform(
+          [](std::string text) { return text.substr(text.starts_with('\0') ? 1 : 0); });
+    }
+  }
+  app.parse(std::move(last_first));
+}
+
 // Adds options to one group of the help text.
 class Group {
  public:
   Group(CLI::App& app, std::string name) : app_(app), name_(std::move(name)) {}
 
   CLI::Option* flag(const std::string& names, bool& target, const std::string& help) {
-    return app_.add_flag(names, target, help)->group(name_);
+    const auto check = [](const std::string& text) {
+      return text == "true" ? "" : "takes no value, and got '" + text + "'";
+    };
+    return app_.add_flag(names, target, help)->check(check)->group(name_);
   }
 
   // Any type that CLI11 reads by itself.

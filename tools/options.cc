@@ -243,7 +243,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& o) {
     app.get_option("--raw-input")->excludes(option);
   }
   try {
-    app.parse(argc, argv);
+    parse_whole(app, argc, argv);
   } catch (const CLI::CallForHelp&) {
     return print_result({}, app.help());
   } catch (const CLI::ExtrasError& error) {

@@ -78,6 +78,23 @@ class InputsTest(program.ProgramTest):
         shutil.copy(names[0], odd)
         self.records("--files-from", "-", "-0", stdin=odd.encode() + b"\0")
 
+    def test_a_name_in_brackets_is_one_name(self):
+        names = ["[a]", "[]", "[b,c]", "[d"]
+        for name, picture in zip(names, pictures()):
+            shutil.copy(picture, self.path(name))
+        os.mkdir(self.path("[2]"))
+        shutil.copy(pictures()[4], self.path("[2]/x.png"))
+        expected = self.records(*pictures()[:5])
+        for arguments in ([*names, "[2]"], ["--", *names, "[2]"]):
+            records = self.records(*arguments, cwd=self.folder)
+            self.assertEqual([record["input"] for record in records], [*names, "[2]/x.png"])
+            for record, same in zip(records, expected):
+                self.assertEqual(record["topk"], same["topk"])
+        shutil.copy(DEMO, self.path("[m]"))
+        done = self.run_bare("-m", "[m]", "[a]", "-o", "[o]", cwd=self.folder)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(self.content("[o]")[:3], b"[a]")
+
     def test_files_are_closed_again(self):
         def limit():
             resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))

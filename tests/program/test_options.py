@@ -102,6 +102,11 @@ class OptionsTest(program.ProgramTest):
         self.assertEqual(record["size"], [32, 32])
         self.assertEqual(len(record["topk"]), 10)
 
+    def test_flags_take_no_value(self):
+        for flag in ("--verify=0", "--fail-fast=false", "--recursive=2", "--no-progress=maybe"):
+            message = self.refused(2, "-m", DEMO, pictures()[0], flag)
+            self.assertIn(flag.split("=")[0] + ": takes no value", message)
+
     def test_devices_and_precisions_that_are_not_here(self):
         out, _ = self.run_demo("--list-devices")
         self.assertRegex(out, r"(?m)^cpu ")
