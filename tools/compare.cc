@@ -13,6 +13,7 @@
 #include "network.h"
 #include "output.h"
 #include "table.h"
+#include "targets.h"
 
 namespace xception::cli {
 namespace {
@@ -196,6 +197,7 @@ Result<Batch> golden_input(const WeightFile& golden) {
 Result<Batch> input_batch(const Options& options, const Network& network,
                           const WeightFile& golden) {
   if (!options.has_inputs()) {
+    XC_RETURN_IF_ERROR(check_targets(options, {}));
     return golden_input(golden);
   }
   const Result<PictureSource> source = open_inputs(options, network.preprocess());

@@ -47,6 +47,11 @@ bool is_file(const Target& target, const std::string& path) {
   return failed == 0 && same_file(info, target.info);
 }
 
+bool is_stream(const Target& target, int descriptor) {
+  struct stat info {};
+  return ::fstat(descriptor, &info) == 0 && same_file(info, target.info);
+}
+
 // What is read beside a weight file, if it is there.
 std::string config_beside(const std::string& model) {
   return (std::filesystem::path(model).parent_path() / "config.json").string();
@@ -55,6 +60,10 @@ std::string config_beside(const std::string& model) {
 // --dump-layers writes files named after layers, as other arrays may be.
 Status check_layer_folder(const Options& options) {
   const std::pair<const char*, const std::string&> others[] = {
+      {"the model", options.model},
+      {"the golden file", options.compare},
+      {"the file of labels", options.labels},
+      {"the list of names", options.files_from},
       {"the array that is fed", options.raw_input},
       {"--dump-input", options.dump_input},
       {"--output", options.output}};
@@ -68,7 +77,7 @@ Status check_layer_folder(const Options& options) {
         (is_inside(path) || is_inside(behind_links(path)))) {
       return {Code::kInvalidArgument, "--dump-layers '" + options.dump_layers +
                                           "' is the folder of " + what +
-                                          ", and a layer might be written over that; name another "
+                                          ", and a layer might be written over it; name another "
                                           "folder"};
     }
   }
@@ -94,6 +103,14 @@ Status check_target(const Target& target, const Options& options,
   for (const Input& input : inputs) {
     if (is_file(target, input.path())) {
       return clash(target, "one of the inputs");
+    }
+  }
+  // --output writes to these; an array would take the file's name, and what they write the file's
+  // end.
+  for (const auto& [what, descriptor] :
+       {std::pair("standard output", STDOUT_FILENO), std::pair("standard error", STDERR_FILENO)}) {
+    if (target.option == "--dump-input" && is_stream(target, descriptor)) {
+      return clash(target, std::string("where ") + what + " goes");
     }
   }
   return {};

@@ -1,5 +1,6 @@
 """Files that a run would write over, though it reads them or writes them otherwise."""
 
+import filecmp
 import os
 import shutil
 import subprocess
@@ -54,7 +55,34 @@ class TargetsTest(program.ProgramTest):
             )
         self.assertEqual(done.returncode, 2)
 
-    def test_layers_are_not_dumped_beside_arrays_of_the_run(self):
+    def test_an_array_does_not_take_the_name_of_a_stream(self):
+        for stream in ("stdout", "stderr"):
+            name = self.path("same.npy")
+            with open(name, "wb") as log:
+                command = [BINARY, "-m", DEMO, pictures()[0], "--dump-input", name]
+                others = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: log}
+                done = subprocess.run(command, check=False, **others)
+            said = self.content("same.npy") if stream == "stderr" else done.stderr
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"; name another file", said)
+
+    def test_layers_are_not_dumped_over_what_is_read(self):
+        layers = self.path("layers")
+        os.mkdir(layers)
+        for option in ("-m", "--compare", "--labels", "--files-from"):
+            with self.subTest(option):
+                read = shutil.copy(DEMO, os.path.join(layers, "fc.npy"))
+                model = [] if option == "-m" else ["-m", DEMO]
+                inputs = [] if option in ("--compare", "--files-from") else [pictures()[0]]
+                arguments = [*model, option, read, *inputs, "--dump-layers", layers]
+                if option in ("-m", "--compare"):
+                    self.assertIn("name another folder", self.refused(2, *arguments))
+                else:
+                    self.refused(2, *arguments)
+                self.assertEqual(os.listdir(layers), ["fc.npy"])
+                self.assertTrue(filecmp.cmp(read, DEMO, shallow=False))
+
+    def test_layers_are_not_dumped_beside_beside_arrays_of_the_run(self):
         raw = self.path("raw.npy")
         np.save(raw, np.zeros((1, 28, 28, 3), np.uint8))
         for folder in (self.folder, os.path.join(self.folder, ".")):
