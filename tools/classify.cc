@@ -59,10 +59,13 @@ class Classification {
   Status add(const Picture& picture);
   // Writes the results of the batch that is being computed, if there is one.
   Status collect();
-  // Runs what waits, and closes the output.
+  // Runs what waits.
+  Status catch_up();
+  // The same, and closes the output.
   Status end();
-  // Writes what is done and leaves the output as it is then.
-  Status interrupt();
+  // Leaves the output with what is done: the run was `stopped`, as the sentence has it that tells
+  // of it.
+  Status leave(const std::string& stopped);
 
   Totals& totals() { return totals_; }
   bool stopped() const { return stopped_; }
@@ -111,6 +114,7 @@ Status Classification::begin(const PictureSource& source) {
     }
     XC_RETURN_IF_ERROR(layer_dump_.prepare());
   }
+  XC_RETURN_IF_ERROR(tensor_dump_.prepare());
   const int size = network_.preprocess().size;
   const Result<Session*> session =
       network_.session(static_cast<int>(batch_size_), source.height > 0 ? source.height : size,
@@ -142,8 +146,7 @@ Status Classification::add(const Picture& picture) {
   }
   waiting_.push_back(make_record(picture));
   if (options_.fail_fast && !picture.status.ok()) {
-    XC_RETURN_IF_ERROR(run_waiting());  // what came before it
-    return collect();
+    return catch_up();  // what came before it
   }
   const bool full = static_cast<std::size_t>(batch_.shape.n) == batch_size_;
   return full || batch_.shape.n == 0 ? run_waiting() : Status();
@@ -234,23 +237,26 @@ Status Classification::put_out(const Record& record) {
   return output_.write(formatter_->record(record));
 }
 
-Status Classification::end() {
+Status Classification::catch_up() {
   XC_RETURN_IF_ERROR(run_waiting());
-  XC_RETURN_IF_ERROR(collect());
+  return collect();
+}
+
+Status Classification::end() {
+  XC_RETURN_IF_ERROR(catch_up());
   progress_.clear();
   XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
   XC_RETURN_IF_ERROR(output_.finish());
   return tensor_dump_.finish();
 }
 
-Status Classification::interrupt() {
+Status Classification::leave(const std::string& stopped) {
   progress_.clear();
-  XC_RETURN_IF_ERROR(run_waiting());
-  XC_RETURN_IF_ERROR(collect());
   XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
   const Result<std::string> kept = output_.keep_partial();
   XC_RETURN_IF_ERROR(kept.status());
-  say("interrupted after " + std::to_string(totals_.done) + " inputs" +
+  say(stopped + " after " + std::to_string(totals_.done) + " input" +
+      (totals_.done == 1 ? "" : "s") +
       (kept->empty() ? "" : "; their results are in '" + *kept + "'"));
   return {};
 }
@@ -325,7 +331,10 @@ int classify(const Options& options) {
   PictureQueue queue(*source, threads, 2 * run.batch_size() + threads);
   status = feed(queue, run);
   if (const int signal = interrupted(); signal != 0 && status.ok()) {
-    status = run.interrupt();
+    status = run.catch_up();
+    if (status.ok()) {
+      status = run.leave("interrupted");
+    }
     if (!status.ok() && !run.closed_pipe()) {
       say(status.message());
     }
@@ -340,7 +349,11 @@ int classify(const Options& options) {
     return lost || run.totals().failed > 0 ? kExitSomeFailed : 0;
   }
   if (!status.ok()) {
-    return failure(status);
+    const int code = failure(status);
+    if (run.totals().done > 0) {
+      static_cast<void>(run.leave("stopped"));  // where the output is what failed, nothing is left
+    }
+    return code;
   }
   run.report(threads);
   return run.totals().failed > 0 ? kExitSomeFailed : 0;

@@ -9,6 +9,8 @@ namespace {
 std::atomic<int> signal_seen{0};
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may not wait for a lock");
 
+constexpr int kInterrupts[] = {SIGINT, SIGTERM, SIGHUP};
+
 extern "C" void remember_signal(int number) { signal_seen.store(number); }
 
 }  // namespace
@@ -18,8 +20,13 @@ void catch_interrupts() {
   action.sa_handler = remember_signal;
   action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one finds the default
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (const int number : kInterrupts) {
+    struct sigaction before = {};
+    sigaction(number, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) {  // as nohup leaves SIGHUP
+      sigaction(number, &action, nullptr);
+    }
+  }
 }
 
 void ignore_write_signals() {
@@ -32,8 +39,9 @@ int interrupted() { return signal_seen.load(); }
 void block_interrupts() {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
+  for (const int number : kInterrupts) {
+    sigaddset(&set, number);
+  }
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 

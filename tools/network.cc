@@ -65,7 +65,8 @@ Status Network::read_labels(const std::string& path) {
   XC_RETURN_IF_ERROR(labels.status());
   labels_ = *std::move(labels);
   if (labels_.size() != static_cast<std::size_t>(info().classes)) {
-    return {Code::kInvalidArgument, "'" + path + "' has " + std::to_string(labels_.size()) +
+    const std::string name = path == "-" ? "standard input" : "'" + path + "'";
+    return {Code::kInvalidArgument, name + " has " + std::to_string(labels_.size()) +
                                         " lines, the model has " + std::to_string(info().classes) +
                                         " classes; give one line for each"};
   }
@@ -106,7 +107,9 @@ std::string place_text(const SessionInfo& info) {
     text += " (" + info.device_description + ')';
   }
   text += std::string(", ") + precision_name(info.precision);
-  return info.threads > 0 ? text + ", " + std::to_string(info.threads) + " threads" : text;
+  return info.threads > 0 ? text + ", " + std::to_string(info.threads) +
+                                (info.threads > 1 ? " threads" : " thread")
+                          : text;
 }
 
 void say_place(const Options& options, const std::string& arch, const SessionInfo& info) {

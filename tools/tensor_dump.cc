@@ -2,9 +2,15 @@
 
 #include <utility>
 
+#include "engine/atomic_file.h"
 #include "xception/image.h"
 
 namespace xception::cli {
+
+Status TensorDump::prepare() const {
+  AtomicFile trial;  // which goes again
+  return path_.empty() ? Status() : trial.open(path_).with_context("--dump-input");
+}
 
 void TensorDump::add(const Batch& batch, const Preprocess& preprocess) {
   constexpr std::int64_t kMostElements = std::int64_t{1} << 28;  // 1 GiB

@@ -13,6 +13,9 @@ class TensorDump {
   // `path` empty: nothing is collected.
   explicit TensorDump(std::string path) : path_(std::move(path)) {}
 
+  // Fails with kIo, before anything is fed, where the file could not be written.
+  Status prepare() const;
+
   // Keeps the batch's tensor. What cannot go into one array is told of by finish().
   void add(const Batch& batch, const Preprocess& preprocess);
 

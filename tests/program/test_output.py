@@ -1,6 +1,7 @@
 """Where results go: files, streams, and what is said beside them."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -12,6 +13,18 @@ import unittest
 
 import program
 from program import BINARY, DEMO, IMAGES, pictures
+
+
+F_SETPIPE_SZ = 1031  # not in Python's fcntl before 3.10
+
+
+def sleeps_in_poll(pid):
+    """Whether a thread of the process waits in poll(2)."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/syscall") as f:
+            if f.read().split()[0] in ("7", "271", "73"):  # poll, ppoll of x86-64 and of ARM
+                return True
+    return False
 
 
 class OutputTest(program.ProgramTest):
@@ -64,9 +77,12 @@ class OutputTest(program.ProgramTest):
         self.assertEqual(lines[1:].count(lines[1]), 2, lines)
 
     def test_output_that_cannot_be_written(self):
-        for path in ("/dev/full", self.path("no/such/folder/x"), self.folder):
+        for path in ("/dev/full", self.path("no/such/folder/x"), self.folder, self.path("new/")):
             with self.subTest(path=path):
                 self.assertIn(path, self.refused(1, "-m", DEMO, pictures()[0], "-o", path))
+        self.assertEqual(os.listdir(self.folder), [])
+        message = self.refused(1, "-m", DEMO, pictures()[0], "-o", "/sys/x")
+        self.assertIn("'/sys/x', for no file can be made beside it", message)
         with open("/dev/full", "wb") as full:
             command = [BINARY, "-m", DEMO, pictures()[0]]
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
@@ -122,7 +138,7 @@ class OutputTest(program.ProgramTest):
         self.assertRegex(err, r"network 'seed\w*' on \w+, fp32")
         self.assertRegex(err, r"10 pictures in .* decode .* compute .* idle")
         _, err = self.run_demo(IMAGES, "-v", "-d", "cpu", "--threads", 1, "-j", 3)
-        self.assertIn("on cpu, fp32, 1 threads", err)
+        self.assertIn("on cpu, fp32, 1 thread,", err)
         self.assertIn("on 3 threads", err)
         _, err = self.run_demo(self.path("none"), pictures()[0], "-q", status=1)
         self.assertEqual(err.count("\n"), 1)
@@ -152,6 +168,38 @@ class OutputTest(program.ProgramTest):
             _, err = self.run_demo(*names, "--dump-input", x, status=1)
             self.assertIn(words, err)
             self.assertFalse(os.path.exists(x))
+
+    def test_arrays_that_cannot_be_written_are_told_of_first(self):
+        for path in (self.path("no/x.npy"), self.folder, "/dev/stdout", "/dev/null"):
+            with self.subTest(path=path):
+                message = self.refused(1, "-m", DEMO, pictures()[0], "--dump-input", path)
+                self.assertIn(f"--dump-input: cannot write '{path}'", message)
+
+    def test_streams_that_do_not_block(self):
+        ends, picture = os.pipe(), pictures()[0]
+        fcntl.fcntl(ends[1], F_SETPIPE_SZ, 4096)
+        os.set_blocking(ends[1], False)
+        names = self.write("names", (picture + "\n") * 500)
+        process = self.start("-k1", "--files-from", names, stdout=ends[1])
+        os.close(ends[1])
+        self.wait_until(lambda: sleeps_in_poll(process.pid))
+        with open(ends[0], encoding="utf-8") as out:
+            lines = out.read().splitlines()
+        self.assertEqual(lines, [lines[0]] * 500)
+        self.assertEqual((process.wait(), process.stderr.read()), (0, b""))
+        process.stderr.close()
+
+        for arguments in (["-"], ["--files-from", "-"]):
+            ends = os.pipe()
+            os.set_blocking(ends[0], False)
+            process = self.start("-k1", *arguments, stdin=ends[0])
+            os.close(ends[0])
+            with open(ends[1], "wb") as pipe, open(picture, "rb") as f:
+                self.wait_until(lambda pid=process.pid: sleeps_in_poll(pid))
+                pipe.write(f.read() if arguments == ["-"] else picture.encode())
+            out, err = process.communicate(timeout=program.TIMEOUT)
+            self.assertEqual((process.returncode, err), (0, b""))
+            self.assertEqual(out.split(maxsplit=1)[1], lines[0].encode().split(maxsplit=1)[1] + b"\n")
 
     def test_progress_is_for_a_terminal(self):
         """The second picture comes when a second is over, which is when progress is first shown."""

@@ -33,7 +33,7 @@ class SignalsTest(program.ProgramTest):
         return any(condition(name) for name in os.listdir(self.folder))
 
     def test_signals_write_what_is_done(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             process = self.start_long("-f", "json", "--dump-input", self.path("x.npy"))
             first = process.stdout.readline()
             process.send_signal(number)
@@ -43,6 +43,37 @@ class SignalsTest(program.ProgramTest):
             self.assertTrue(0 < len(records) < 20_000)
             self.assertIn(f"interrupted after {len(records)} inputs", err.decode())
             self.assertIn(b"x.npy' is not written: the run was interrupted", err)
+
+    def test_what_was_ignored_stays_so(self):
+        """As nohup does."""
+        names = self.write("names", (pictures()[0] + "\n") * 2000)
+        with open(names, encoding="utf-8") as listed, open(self.path("out"), "wb") as out:
+            process = subprocess.Popen(
+                [program.BINARY, "-m", program.DEMO, "-k1", "--files-from", "-"],
+                stdin=listed, stdout=out,
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+            )  # fmt: skip
+            self.wait_until(lambda: os.path.getsize(self.path("out")) > 0)
+            process.send_signal(signal.SIGHUP)
+            self.assertEqual(process.wait(timeout=program.TIMEOUT), 0)
+        self.assertEqual(self.content("out").count(b"\n"), 2000)
+
+    def test_a_failure_leaves_what_was_done(self):
+        """Layers of a second batch, which a picture of another size makes, are refused."""
+        inputs = [pictures()[0], self.noise("other.png", 20, 20), "-f", "json"]
+        for target in ([], ["-o", self.path("out")]):
+            layers = self.path(f"layers{len(target)}")
+            done = self.run_bare("-m", DEMO, *inputs, "--dump-layers", layers, *target)
+            out, err = done.stdout, done.stderr.decode()
+            self.assertEqual(done.returncode, 2, err)
+            self.assertIn("takes one batch", err)
+            self.assertIn("stopped after 1 input", err)
+            if target:
+                (part,) = [name for name in os.listdir(self.folder) if name.endswith(".part")]
+                self.assertIn(f"; their results are in '{self.path(part)}'", err)
+                self.assertEqual(out, b"")
+                out = self.content(part)
+            self.assertEqual([record["status"] for record in json.loads(out)], ["ok"])
 
     def start_blocked(self):
         """A run that waits because nobody reads, and has then seen a signal."""
