@@ -5,6 +5,7 @@ Nothing in a checkpoint is executed unless the caller says that it trusts the fi
 
 import re
 import struct
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -25,11 +26,19 @@ MOST_LAYERS = 64  # of a head
 MARKERS = ("block4.feature.1.depthwise.0.weight", "block12.rep.1.conv1.weight")
 
 
+class Source(NamedTuple):
+    """What a checkpoint holds."""
+
+    tensors: dict  # its names untouched
+    metadata: dict
+    module: nn.Module  # the whole module that the tensors are of, or None
+
+
 def read(path, trust=False, say=lambda text: None):
-    """(tensors, metadata) of a .safetensors, .pth or .pt file, its names untouched; the metadata are
-    those of a safetensors file, or of timm's config.json beside one that has none of ours, and the
-    epsilon of a whole module. Such a module is read only with `trust`, since reading it runs its
-    code. `say` is called with what the user should know. Raises OSError, Refused."""
+    """The Source that a .safetensors, .pth or .pt file is; the metadata are those of a safetensors file,
+    or of timm's config.json beside one that has none of ours, and the epsilon of a whole module. Such a
+    module is read only with `trust`, since reading it runs its code. `say` is called with what the user
+    should know. Raises OSError, Refused."""
     with open(path, "rb") as f:
         start = f.read(9)
         size = f.seek(0, 2)
@@ -45,21 +54,22 @@ def read(path, trust=False, say=lambda text: None):
         if "xception.arch" not in metadata:
             metadata = timm_config.metadata_beside(path) | metadata
         tensors = {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}
+        source = Source(tensors, metadata, None)
     else:
-        tensors, metadata = unwrap(pickled.load(path, trust), say)
-    if not tensors:
+        source = unwrap(pickled.load(path, trust), say)
+    if not source.tensors:
         raise Refused("it holds no tensors")
-    return tensors, metadata
+    return source
 
 
 def unwrap(content, say):
-    """(tensors, metadata): the state_dict inside what torch.load gave."""
-    metadata = {}
+    """The Source that is the state_dict, or the module, inside what torch.load gave."""
+    metadata, module = {}, None
     for _ in range(3):
         if isinstance(content, torch.jit.ScriptModule):
             say("TorchScript does not tell the epsilon of batch norms; see --bn-eps")
         if isinstance(content, nn.Module):
-            metadata = epsilon_of(content)
+            metadata, module = epsilon_of(content), content
             content = content.state_dict()
         held = [
             key
@@ -90,7 +100,7 @@ def unwrap(content, say):
             tensors[name] = value.tensor() if isinstance(value, pickled.Pending) else value
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise Refused(f"it is damaged: tensor '{name}': {error}") from error
-    return tensors, metadata
+    return Source(tensors, metadata, module)
 
 
 def advice(value):

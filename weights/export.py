@@ -20,6 +20,7 @@ try:
     import model_file
     import reference
     import timm_config
+    import whole_module
 except ModuleNotFoundError as error:
     missing_package.explain(error)
 
@@ -225,12 +226,14 @@ def export(args):
             ("the file of --input", args.input),
         ],
     )
-    tensors, known = checkpoint.read(args.source, args.trust, say)
-    tensors = checkpoint.canonical_names(tensors)
-    arch, config = configure(args, tensors, known)
+    source = checkpoint.read(args.source, args.trust, say)
+    tensors = checkpoint.canonical_names(source.tensors)
+    arch, config = configure(args, tensors, source.metadata)
     module = reference.build(arch, **config)
     state = checkpoint.fit(tensors, module)
-    metadata = describe(args, arch, config, known)
+    if source.module is not None:
+        whole_module.check(source.module, module, state, arch, say)
+    metadata = describe(args, arch, config, source.metadata)
     golden_input = model_file.golden_input(args, arch)
     try:
         model_file.write_model(args.output, state, metadata, args.dtype)

@@ -94,7 +94,7 @@ class DemoModel(unittest.TestCase):
 
     @unittest.skipUnless(os.path.exists(TEST_SET), "dataset-fashion-mnist is not installed")
     def test_accuracy(self):
-        tensors, _ = checkpoint.read(DEMO)
+        tensors = checkpoint.read(DEMO).tensors
         module = reference.build("seed_depthwise", 10, checkpoint.guess_width(tensors))
         module.load_state_dict(checkpoint.fit(tensors, module), strict=False)
         self.assertGreaterEqual(train_demo.accuracy(module, *fashion_mnist.load()), 91)
