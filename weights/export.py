@@ -9,7 +9,6 @@ refused. docs/weight-file.md describes what is written.
 """
 
 import argparse
-import json
 import os
 import sys
 
@@ -17,6 +16,7 @@ import missing_package
 
 try:
     import checkpoint
+    import json_text
     import model_file
     import reference
     import timm_config
@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 
 def three_numbers(text):
     try:
-        values = [float(v) for v in text.split(",")]
+        values = [model_file.plain(float, v) for v in text.split(",")]
     except ValueError:
         values = []
     if len(values) != 3:
@@ -37,7 +37,7 @@ def three_numbers(text):
 
 def two_sides(text):
     try:
-        values = [int(v) for v in text.split(",")]
+        values = [model_file.plain(int, v) for v in text.split(",")]
     except ValueError:
         values = []
     if len(values) != 2 or not 0 <= values[0] <= values[1]:
@@ -46,7 +46,6 @@ def two_sides(text):
 
 
 EPSILON = model_file.number(float, *model_file.BN_EPS)
-WIDTH = model_file.number(float, *reference.WIDTHS)
 
 
 def parse_arguments(argv):
@@ -115,23 +114,21 @@ def known_value(known, key, parse, default):
     """The value of a key of SRC's own metadata."""
     try:
         return parse(known[key]) if key in known else default
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise checkpoint.Refused(f"its metadata '{key}' is '{known[key][:100]}' ({error})") from error
 
 
 def preprocess_object(text):
-    value = json.loads(text)
+    value = json_text.parse(text)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
     return timm_config.with_our_names(value)
 
 
 def string_list(text):
-    value = json.loads(text)
+    value = json_text.parse(text)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("no JSON list of strings")
-    if any(0xD800 <= ord(letter) < 0xE000 for item in value for letter in item):
-        raise ValueError("half of a surrogate pair is no letter")
     return value
 
 
@@ -163,22 +160,25 @@ def configure(args, tensors, known):
     pool_pad = args.pool_pad or known_value(
         known, "xception.pool_pad", one_of("torch", "tf_same"), "torch"
     )
-    width = known_value(known, "xception.width", WIDTH, None) or checkpoint.guess_width(tensors)
+    width_of = json_text.number(float, *reference.WIDTHS)
+    width = known_value(known, "xception.width", width_of, None) or checkpoint.guess_width(tensors)
     if not reference.WIDTHS[0] <= width <= reference.WIDTHS[1]:
-        raise checkpoint.Refused(f"its tensors are of width {width:g}, and known are {WIDTH.__name__}s")
+        raise checkpoint.Refused(f"its tensors are of width {width:g}, and known are those from 0.001 to 16")
     held = sum(tensor.numel() for tensor in tensors.values())
     needed = int(reference.PARAMETERS[arch] * width**2)
     if needed > 4 * held + 10**6:  # before it is built
         raise checkpoint.Refused(f"{arch} of width {width:g} has about {needed} parameters, and it has {held}")
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
-    told = known_value(known, "xception.num_classes", int, num_classes)
+    told = known_value(
+        known, "xception.num_classes", json_text.number(int, 0, reference.MOST_CLASSES), num_classes
+    )
     if told not in (num_classes, max(num_classes, 2)) and not args.no_head:
         raise checkpoint.Refused(f"it says that it has {told} classes, and its head has {num_classes} outputs")
     return arch, {
         "num_classes": num_classes,
         "head": head,
         "width": 1.0 if arch == "xception" else width,
-        "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", EPSILON, 1e-5),
+        "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", json_text.number(float, *model_file.BN_EPS), 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",
         "pool_pad": pool_pad,
     }

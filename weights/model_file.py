@@ -195,10 +195,17 @@ def write_golden(path, module, arch, x, layers=True):
     return logits.float()
 
 
+def plain(kind, text):
+    """kind(text), but not of what only Python takes for a number, as 1_0. Raises ValueError."""
+    if "_" in text or not text.isascii():
+        raise ValueError(f"'{text}' is no number")
+    return kind(text)
+
+
 def parse_size(text):
     """ "HxW" or one number for both."""
     height, by, width = text.lower().partition("x")
-    return int(height), int(width if by else height)
+    return plain(int, height), plain(int, width if by else height)
 
 
 parse_size.__name__ = "side or HEIGHTxWIDTH"  # what argparse calls it in "invalid ... value"
@@ -208,7 +215,7 @@ def number(kind, low, high):
     """The type of an option that is a number, of int or float; both ends belong to the range."""
 
     def parse(text):
-        if not low <= kind(text) <= high:
+        if not low <= plain(kind, text) <= high:
             raise ValueError(f"no {parse.__name__}")
         return kind(text)
 

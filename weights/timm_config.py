@@ -5,7 +5,9 @@ The engine reads it by the same rules (docs/weight-file.md) where the file does 
 
 import json
 import os
+import stat
 
+import json_text
 import reference
 from refused import Refused
 
@@ -22,11 +24,15 @@ def metadata_beside(path):
     Raises OSError, Refused."""
     name = os.path.join(os.path.dirname(path), "config.json")
     try:
-        with open(name, encoding="utf-8") as f:
-            config = json.load(f)
+        if not stat.S_ISREG(os.stat(name).st_mode):
+            return {}  # a folder, or a pipe, which would be waited for
+        with open(name, "rb") as f:
+            config = json_text.parse(f.read(json_text.MOST_BYTES + 1).decode())
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:
+    except OSError as error:
+        raise Refused(f"config.json beside it cannot be read ({error.strerror}); repair or remove it") from error
+    except ValueError as error:
         raise Refused(f"config.json beside it is no JSON ({error}); repair or remove it") from error
     if not isinstance(config, dict):
         raise Refused("config.json beside it is no JSON object; repair or remove it")
@@ -35,8 +41,8 @@ def metadata_beside(path):
     if arch not in reference.ARCHS:
         return {}  # of something else
     metadata = {"xception.arch": arch}
-    if isinstance(config.get("num_classes"), int):
-        metadata["xception.num_classes"] = str(config["num_classes"])
+    if json_text.is_number(config.get("num_classes")):
+        metadata["xception.num_classes"] = str(int(config["num_classes"]))
     if labels := labels_of(config):
         metadata["xception.labels"] = json.dumps(labels, ensure_ascii=False)
     try:

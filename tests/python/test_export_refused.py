@@ -177,7 +177,7 @@ class Refused(exporting.ExportTest):
             ({"xception.labels": "[0, 1, 2, 3, 4, 5, 6]"}, "no JSON list of strings"),
             ({"xception.labels": "5"}, "no JSON list of strings"),
             ({"xception.labels": '["\\ud800", "1", "2", "3", "4", "5", "6"]'}, "surrogate"),
-            ({"xception.labels": "[" * 10**5}, "recursion"),
+            ({"xception.labels": "[" * 10**5}, "more than 16 levels"),
             ({"xception.bn_eps": "2"}, "from 1e-12 to 1"),
             ({"xception.width": "abc"}, "'xception.width' is 'abc'"),
             ({"xception.width": "1"}, "of width 1 has about 9763980 parameters"),

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import datetime
-import json
 import os
 import pathlib
 import pickle
@@ -80,63 +79,6 @@ class Sources(exporting.ExportTest):
         for save in ({}, {"_use_new_zipfile_serialization": False}):
             torch.save(self.state, source, **save)
             self.assert_exported(run_export(source, "-o", self.output))
-
-    def test_timms_config_beside_the_file(self):
-        state = reference.build("xception", num_classes=3).state_dict()
-        source = self.path("model.safetensors")
-        safetensors_io.write(source, {name: t.numpy() for name, t in state.items()
-                                      if "num_batches" not in name})  # fmt: skip
-        output = self.path("out.safetensors")
-        pretrained = {"input_size": [3, 224, 224], "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1],
-                      "crop_pct": 1.0, "crop_mode": "border", "interpolation": "bilinear", "url": ""}  # fmt: skip
-        config = {"architecture": "legacy_xception", "num_classes": 3, "pretrained_cfg": pretrained,
-                  "label_names": ["a", "b", "c"], "label_descriptions": {"b": "a bee"}}  # fmt: skip
-
-        def run(config, *arguments):
-            with open(self.path("config.json"), "w", encoding="utf-8") as f:
-                f.write(config if isinstance(config, str) else json.dumps(config))
-            return run_export(source, "-o", output, *arguments)
-
-        status, _, error = run(config, "--interpolation", "nearest")
-        self.assertEqual((status, error), (0, ""))
-        metadata = safetensors_io.read(output)[1]
-        self.assertEqual(json.loads(metadata["xception.labels"]), ["a", "a bee", "c"])
-        self.assertEqual(metadata["xception.arch"], "xception")
-        self.assertEqual(
-            json.loads(metadata["xception.preprocess"]),
-            {"size": 224, "resize_mode": "border", "crop_pct": 1.0, "interpolation": "nearest",
-             "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "keep_min": 0, "keep_max": 0},
-        )  # fmt: skip
-        again = self.path("again.safetensors")  # which says all of it itself
-        self.assertEqual(run_export(output, "-o", again)[0], 0)
-        self.assertEqual(safetensors_io.read(again)[1], metadata)
-        os.remove(output)
-        self.assertEqual(run(config | {"architecture": "resnet50"})[0], 0)  # is not this file's
-        metadata = safetensors_io.read(output)[1]
-        self.assertEqual((metadata["xception.labels"], json.loads(metadata["xception.preprocess"])["size"]),
-                         ("[]", 299))  # fmt: skip
-        os.remove(output)
-        for change, status, text in (
-            ("[", 3, "config.json beside it is no JSON"),
-            ("[1]", 3, "no JSON object"),
-            (config | {"num_classes": 4}, 3, "4 classes, and its head has 3"),
-            (config | {"pretrained_cfg": pretrained | {"input_size": [3, 9, 8]}}, 3, "[3, side, side]"),
-            (config | {"pretrained_cfg": pretrained | {"crop_pct": 2}}, 2, "crop_pct"),
-        ):
-            result = run(change)
-            self.assertEqual(result[0], status, result)
-            self.assertIn(text, result[2])
-            self.assertFalse(os.path.exists(output))
-
-    def test_timms_names_in_our_metadata(self):
-        source = self.path("source.safetensors")
-        arrays = {name: t.numpy() for name, t in self.state.items()}
-        given = {"input_size": [3, 20, 20], "crop_mode": "center", "keep_max": 0}
-        safetensors_io.write(source, arrays, {"xception.preprocess": json.dumps(given)})
-        written = self.assert_exported(run_export(source, "-o", self.output))
-        preprocess = json.loads(written["xception.preprocess"])
-        self.assertEqual([preprocess[key] for key in ("size", "resize_mode", "keep_min", "keep_max")],
-                         [20, "center", 0, 0])  # fmt: skip
 
     def test_whole_module_only_with_trust(self):
         self.assert_refused(self.export(self.module), 3, "pickled code", "--trust")
