@@ -31,14 +31,15 @@ class Source(NamedTuple):
 
     tensors: dict  # its names untouched
     metadata: dict
+    beside: dict  # what timm's config.json beside it says
     module: nn.Module  # the whole module that the tensors are of, or None
 
 
-def read(path, trust=False, say=lambda text: None):
+def read(path, trust=False, say=lambda text: None, arch=None):
     """The Source that a .safetensors, .pth or .pt file is; the metadata are those of a safetensors file,
-    or of timm's config.json beside one that has none of ours, and the epsilon of a whole module. Such a
-    module is read only with `trust`, since reading it runs its code. `say` is called with what the user
-    should know. Raises OSError, Refused."""
+    and the epsilon of a whole module. Such a module is read only with `trust`, since reading it runs its
+    code. `say` is called with what the user should know. `arch` is the network that the user names, if
+    any. Raises OSError, Refused."""
     with open(path, "rb") as f:
         start = f.read(9)
         size = f.seek(0, 2)
@@ -51,15 +52,27 @@ def read(path, trust=False, say=lambda text: None):
             arrays, metadata = safetensors_io.read(path)
         except ValueError as error:
             raise Refused(str(error)) from error
-        if "xception.arch" not in metadata:
-            metadata = timm_config.metadata_beside(path) | metadata
         tensors = {name: torch.from_numpy(a.copy()) for name, a in arrays.items()}
-        source = Source(tensors, metadata, None)
+        source = Source(tensors, metadata, config_beside(path, metadata, arch), None)
     else:
         source = unwrap(pickled.load(path, trust), say)
     if not source.tensors:
         raise Refused("it holds no tensors")
     return source
+
+
+def config_beside(path, metadata, arch):
+    """What config.json says of a file with these metadata that is to be the network `arch`; {} where they
+    name a network themselves, or it tells of another one. Raises Refused."""
+    if "xception.arch" in metadata:
+        return {}
+    try:
+        config = timm_config.beside(path)
+    except Refused:
+        if arch and {"xception.preprocess", "xception.labels"} <= metadata.keys():
+            return {}  # nothing is left for it to say
+        raise
+    return config if arch in (None, config.get("arch")) else {}
 
 
 def unwrap(content, say):
@@ -100,7 +113,7 @@ def unwrap(content, say):
             tensors[name] = value.tensor() if isinstance(value, pickled.Pending) else value
         except (ValueError, TypeError, RuntimeError, OverflowError) as error:
             raise Refused(f"it is damaged: tensor '{name}': {error}") from error
-    return Source(tensors, metadata, module)
+    return Source(tensors, metadata, {}, module)
 
 
 def advice(value):

@@ -118,11 +118,11 @@ def known_value(known, key, parse, default):
         raise checkpoint.Refused(f"its metadata '{key}' is '{known[key][:100]}' ({error})") from error
 
 
-def preprocess_object(text):
+def json_object(text):
     value = json_text.parse(text)
     if not isinstance(value, dict):
         raise ValueError("no JSON object")
-    return timm_config.with_our_names(value)
+    return value
 
 
 def string_list(text):
@@ -141,14 +141,15 @@ def one_of(*words):
     return parse
 
 
-def configure(args, tensors, known):
-    """(arch, build()'s arguments) from the options, else the metadata `known`, else the tensors."""
+def configure(args, tensors, known, beside):
+    """(arch, build()'s arguments) from the options, else the metadata `known`, else config.json, which says
+    what is in `beside`, else the tensors."""
     if known.get("xception.schema", model_file.SCHEMA) != model_file.SCHEMA:
         raise checkpoint.Refused(f"its metadata are of schema {known['xception.schema']}: take a later xception")
     unknown = [key for key in known if key.startswith("xception.") and key not in model_file.KEYS]
     if unknown:
         raise checkpoint.Refused(f"its metadata has '{unknown[0]}'; known are {', '.join(model_file.KEYS)}")
-    arch = args.arch or known.get("xception.arch") or checkpoint.guess_arch(tensors)
+    arch = args.arch or known.get("xception.arch") or beside.get("arch") or checkpoint.guess_arch(tensors)
     arch = timm_config.ALIASES.get(arch, arch)
     if arch not in reference.ARCHS:
         raise checkpoint.Refused(
@@ -169,11 +170,13 @@ def configure(args, tensors, known):
     if needed > 4 * held + 10**6:  # before it is built
         raise checkpoint.Refused(f"{arch} of width {width:g} has about {needed} parameters, and it has {held}")
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
-    told = known_value(
-        known, "xception.num_classes", json_text.number(int, 0, reference.MOST_CLASSES), num_classes
-    )
-    if told not in (num_classes, max(num_classes, 2)) and not args.no_head:
-        raise checkpoint.Refused(f"it says that it has {told} classes, and its head has {num_classes} outputs")
+    classes_of = json_text.number(int, 0, reference.MOST_CLASSES)
+    for who, told in (
+        ("it", known_value(known, "xception.num_classes", classes_of, num_classes)),
+        ("config.json beside it", beside.get("num_classes", num_classes)),
+    ):
+        if told not in (num_classes, max(num_classes, 2)) and not args.no_head:
+            raise checkpoint.Refused(f"{who} says that it has {told} classes, and its head has {num_classes} outputs")
     return arch, {
         "num_classes": num_classes,
         "head": head,
@@ -196,18 +199,34 @@ def read_labels(path):
     return [line.removesuffix("\r") for line in lines]
 
 
-def describe(args, arch, config, known):
-    """The metadata to write; labels and preprocessing are those of the options, else of `known`."""
+def class_names(args, source):
+    """Those of the options, else of the source's metadata, else of config.json beside it."""
     if args.labels is not None:
-        labels = read_labels(args.labels)
-    elif args.no_head:
-        labels = []  # the ones it knows are of the head
-    else:
-        labels = known_value(known, "xception.labels", string_list, [])
-    preprocess = known_value(known, "xception.preprocess", preprocess_object, {}) | args.preprocess
-    if preprocess.get("keep_max") == 0:
-        preprocess.setdefault("keep_min", 0)  # switched off by one of the two
-    return model_file.make_metadata(arch, config, labels, preprocess)
+        return read_labels(args.labels)
+    if args.no_head:
+        return []  # the ones it knows are of the head
+    return known_value(source.metadata, "xception.labels", string_list, []) or source.beside.get("labels", [])
+
+
+def preprocessing(args, arch, source):
+    """What the options say, else key by key the source's metadata, config.json beside it, and the network's
+    own. Raises ValueError for what options say, Refused for the others."""
+    result = model_file.PREPROCESS[arch]
+    model_file.check_preprocess(arch, result | args.preprocess)
+    own = known_value(source.metadata, "xception.preprocess", json_object, {})
+    for where, given in (
+        ("config.json beside it", source.beside.get("preprocess", {})),
+        ("its metadata 'xception.preprocess'", own),
+    ):
+        try:
+            given = timm_config.with_our_names(given)
+            result = result | given
+            if result["keep_max"] == 0 and "keep_min" not in given:
+                result["keep_min"] = 0  # switched off by one of the two
+            model_file.check_preprocess(arch, result | args.preprocess)
+        except ValueError as error:
+            raise checkpoint.Refused(f"{where}: {error}") from error
+    return result | args.preprocess
 
 
 def say(text):
@@ -226,14 +245,16 @@ def export(args):
             ("the file of --input", args.input),
         ],
     )
-    source = checkpoint.read(args.source, args.trust, say)
+    source = checkpoint.read(args.source, args.trust, say, args.arch)
     tensors = checkpoint.canonical_names(source.tensors)
-    arch, config = configure(args, tensors, source.metadata)
+    arch, config = configure(args, tensors, source.metadata, source.beside)
     module = reference.build(arch, **config)
     state = checkpoint.fit(tensors, module)
     if source.module is not None:
         whole_module.check(source.module, module, state, arch, say)
-    metadata = describe(args, arch, config, source.metadata)
+    metadata = model_file.make_metadata(
+        arch, config, class_names(args, source), preprocessing(args, arch, source)
+    )
     golden_input = model_file.golden_input(args, arch)
     try:
         model_file.write_model(args.output, state, metadata, args.dtype)

@@ -66,7 +66,7 @@ def check_preprocess(arch, preprocess):
     low, high = reference.SIDES[arch]
     unknown = sorted(preprocess.keys() - PREPROCESS[arch].keys())
     if unknown:
-        raise ValueError(f"preprocessing: '{unknown[0]}' is none of {', '.join(PREPROCESS[arch])}")
+        raise ValueError(f"'{unknown[0]}' is none of {', '.join(PREPROCESS[arch])}")
 
     def three(value, least):
         return (
@@ -105,7 +105,7 @@ def check_preprocess(arch, preprocess):
         ),
     ):
         if not sound:
-            raise ValueError(f"preprocessing: {key} of {arch} should be {wanted}, not {value}")
+            raise ValueError(f"{key} of {arch} should be {wanted}, not {value}")
 
 
 def make_metadata(arch, config, labels=(), preprocess=None):

@@ -3,25 +3,24 @@
 The engine reads it by the same rules (docs/weight-file.md) where the file does not say which network it is.
 """
 
-import json
 import os
 import stat
 
 import json_text
+import model_file
 import reference
 from refused import Refused
 
 # timm's and Cadene's names.
 ALIASES = {"legacy_xception": "xception"}
+# Of pretrained_cfg, which has much else; the last two are timm's names of our resize_mode and size.
+TAKEN = (*model_file.SEED_PREPROCESS, "crop_mode", "input_size")
 
-# Of pretrained_cfg; the last two are timm's names of our resize_mode and size.
-TAKEN = ("crop_pct", "interpolation", "mean", "std", "crop_mode", "input_size")
 
-
-def metadata_beside(path):
-    """Our metadata keys, with the values of config.json in the folder of `path`; {} where there is none,
-    or one of no network of ours.
-    Raises OSError, Refused."""
+def beside(path):
+    """What config.json in the folder of `path` says, as our metadata keys without their prefix and values
+    that are no texts; {} where there is none, or one of no network of ours. `preprocess` has timm's own
+    names. Raises Refused."""
     name = os.path.join(os.path.dirname(path), "config.json")
     try:
         if not stat.S_ISREG(os.stat(name).st_mode):
@@ -40,17 +39,13 @@ def metadata_beside(path):
     arch = ALIASES.get(arch, arch) if isinstance(arch, str) else None
     if arch not in reference.ARCHS:
         return {}  # of something else
-    metadata = {"xception.arch": arch}
+    result = {"arch": arch, "labels": labels_of(config), "preprocess": {}}
     if json_text.is_number(config.get("num_classes")):
-        metadata["xception.num_classes"] = str(int(config["num_classes"]))
-    if labels := labels_of(config):
-        metadata["xception.labels"] = json.dumps(labels, ensure_ascii=False)
-    try:
-        if preprocess := preprocess_of(config):
-            metadata["xception.preprocess"] = json.dumps(preprocess)
-    except ValueError as error:
-        raise Refused(f"config.json beside it: {error}") from error
-    return metadata
+        result["num_classes"] = int(config["num_classes"])
+    if isinstance(config.get("pretrained_cfg"), dict):
+        pretrained = config["pretrained_cfg"]
+        result["preprocess"] = {key: pretrained[key] for key in TAKEN if key in pretrained}
+    return result
 
 
 def labels_of(config):
@@ -65,21 +60,15 @@ def labels_of(config):
     return [text if isinstance(text, str) else label for label, text in zip(labels, described)]
 
 
-def preprocess_of(config):
-    pretrained = config.get("pretrained_cfg")
-    if not isinstance(pretrained, dict):
-        return {}
-    return with_our_names({key: pretrained[key] for key in TAKEN if key in pretrained})
-
-
 def with_our_names(preprocess):
-    """A preprocess object with our names for what may have timm's. Raises ValueError."""
+    """A preprocess object with our names for what may have timm's; ours go before those. Raises ValueError."""
     result = dict(preprocess)
     if "crop_mode" in result:
-        result["resize_mode"] = result.pop("crop_mode")
+        mode = result.pop("crop_mode")
+        result.setdefault("resize_mode", mode)
     if "input_size" in result:
         shape = result.pop("input_size")
         if not isinstance(shape, list) or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
             raise ValueError(f"its input_size is {shape}, where [3, side, side] should be")
-        result["size"] = shape[1]
+        result.setdefault("size", shape[1])
     return result

@@ -85,7 +85,7 @@ class Config(exporting.ExportTest):
             ("[1]", 3, "no JSON object"),
             (config | {"num_classes": 4}, 3, "4 classes, and its head has 3"),
             (config | {"pretrained_cfg": pretrained | {"input_size": [3, 9, 8]}}, 3, "[3, side, side]"),
-            (config | {"pretrained_cfg": pretrained | {"crop_pct": 2}}, 2, "crop_pct"),
+            (config | {"pretrained_cfg": pretrained | {"crop_pct": 2}}, 3, "config.json beside it: crop_pct"),
         ):
             result = run(change)
             self.assertEqual(result[0], status, result)
@@ -159,6 +159,55 @@ class Config(exporting.ExportTest):
         os.mkfifo(name)
         self.assertEqual(self.written()[1]["crop_pct"], 1.0)
         self.assert_engine(True)
+
+    def test_a_config_of_another_network_says_nothing(self):
+        config = {"pretrained_cfg": {"crop_pct": 0.5, "input_size": [3, 300, 20]}, "num_classes": 1000,
+                  "label_names": ["a"], "architecture": "legacy_xception"}  # fmt: skip
+        self.write(config)
+        self.assert_bad("1000 classes")
+        self.assertEqual(self.written("--arch", "seed_depthwise")[1]["crop_pct"], 1.0)
+        self.assert_engine(True, "--arch", "seed_depthwise")
+        self.write(config, {"xception.arch": "seed_depthwise"})
+        self.assertEqual(self.written()[1]["crop_pct"], 1.0)
+        self.assert_engine(True)
+
+    def test_a_broken_config_that_nothing_is_left_to_say_for(self):
+        for metadata, arch, runs in (
+            ({"xception.preprocess": "{}", "xception.labels": "[]"}, ("--arch", "seed_depthwise"), True),
+            ({"xception.preprocess": "{}", "xception.labels": "[]"}, (), False),
+            ({"xception.preprocess": "{}"}, ("--arch", "seed_depthwise"), False),
+            ({"xception.arch": "seed_depthwise"}, (), True),
+        ):
+            self.write("[", metadata)
+            status = run_export(self.source, "-o", self.path("any"), *arch)[0]
+            self.assertEqual(status, 0 if runs else 3, metadata)
+            self.assert_engine(runs, *arch)
+
+    def test_metadata_go_before_a_config_key_by_key(self):
+        self.write(
+            {"pretrained_cfg": {"crop_pct": 0.5, "crop_mode": "center", "input_size": [3, 24, 24], "keep_max": 20},
+             "num_classes": 7, "label_names": list("abcdefg")},
+            {"xception.preprocess": '{"crop_pct": 0.75, "resize_mode": "border", "crop_mode": "squash"}',
+             "xception.labels": "[]"},
+        )  # fmt: skip
+        metadata, preprocess = self.written("--interpolation", "nearest")
+        wanted = {"size": 24, "crop_pct": 0.75, "resize_mode": "border", "interpolation": "nearest",
+                  "keep_min": 17, "keep_max": 20}  # fmt: skip
+        self.assertEqual({key: preprocess[key] for key in wanted}, wanted)
+        self.assertEqual(json.loads(metadata["xception.labels"]), list("abcdefg"))
+        if os.path.exists(INFER):
+            command = [INFER, "--info", "-m", self.source]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            self.assertRegex(said, "network .* with names")
+            self.assertRegex(said, "input +24 x 24, bilinear, .*border.*; sides of 17 to 20 are taken as they are")
+
+    def test_both_say_how_many_classes_there_are(self):
+        for config, metadata, text in (
+            ({"num_classes": 8}, {"xception.num_classes": "7"}, "config.json beside it says that it has 8 classes"),
+            ({"num_classes": 7}, {"xception.num_classes": "8"}, "it says that it has 8 classes"),
+        ):
+            self.write(config, metadata)
+            self.assert_bad(text)
 
 
 if __name__ == "__main__":

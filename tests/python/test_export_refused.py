@@ -197,9 +197,9 @@ class Refused(exporting.ExportTest):
             ("interpolation", None), ("crop_pct", 0), ("keep_min", 17.5), ("keep_max", 16),
         ):  # fmt: skip
             safetensors_io.write(source, arrays, {"xception.preprocess": json.dumps({key: value})})
-            self.assert_refused(run_export(source, "-o", self.output), 2, key, str(value))
+            self.assert_refused(run_export(source, "-o", self.output), 3, "'xception.preprocess': ", key, str(value))
         safetensors_io.write(source, arrays, {"xception.preprocess": '{"crop": 1}'})
-        self.assert_refused(run_export(source, "-o", self.output), 2, "'crop' is none of size, ")
+        self.assert_refused(run_export(source, "-o", self.output), 3, source, "'crop' is none of size, ")
         safetensors_io.write(source, arrays, {"xception.preprocess": '{"size": 299}'})
         self.assert_exported(run_export(source, "-o", self.output, "--image-size", 24))
 
