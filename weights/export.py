@@ -158,9 +158,9 @@ def configure(args, tensors, known, beside):
     sep_relu = args.sep_relu or known_value(
         known, "xception.sep_relu", one_of("true", "false"), "true"
     )
-    pool_pad = args.pool_pad or known_value(
-        known, "xception.pool_pad", one_of("torch", "tf_same"), "torch"
-    )
+    known_pad = known_value(known, "xception.pool_pad", one_of("torch", "tf_same"), "torch")
+    if known_pad != "torch" and arch != "xception":
+        raise checkpoint.Refused(f"its metadata 'xception.pool_pad' is '{known_pad}', which {arch} does not have")
     width_of = json_text.number(float, *reference.WIDTHS)
     width = known_value(known, "xception.width", width_of, None) or checkpoint.guess_width(tensors)
     if not reference.WIDTHS[0] <= width <= reference.WIDTHS[1]:
@@ -183,7 +183,7 @@ def configure(args, tensors, known, beside):
         "width": 1.0 if arch == "xception" else width,
         "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", json_text.number(float, *model_file.BN_EPS), 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",
-        "pool_pad": pool_pad,
+        "pool_pad": args.pool_pad or known_pad,
     }
 
 
@@ -199,13 +199,25 @@ def read_labels(path):
     return [line.removesuffix("\r") for line in lines]
 
 
-def class_names(args, source):
-    """Those of the options, else of the source's metadata, else of config.json beside it."""
-    if args.labels is not None:
-        return read_labels(args.labels)
-    if args.no_head:
+def class_names(args, outputs, source):
+    """Those of the options, else of the source's metadata, else of config.json beside it. Raises ValueError,
+    Refused."""
+    if args.labels is None and args.no_head:
         return []  # the ones it knows are of the head
-    return known_value(source.metadata, "xception.labels", string_list, []) or source.beside.get("labels", [])
+    if args.labels is not None:
+        labels = read_labels(args.labels)
+    else:
+        own = known_value(source.metadata, "xception.labels", string_list, [])
+        labels = own or source.beside.get("labels", [])
+    classes, why = (2, ", as a head of one output has") if outputs == 1 else (outputs, "")
+    count = f"{classes} classes{why}"
+    if args.labels is not None and len(labels) != classes:
+        raise ValueError(f"--labels '{args.labels}' has {len(labels)} lines, the model has {count}; give one line for each")
+    if labels and len(labels) != classes:
+        raise checkpoint.Refused(
+            f"{'it' if own else 'config.json beside it'} names {len(labels)} labels for {count}; give others with --labels"
+        )
+    return labels
 
 
 def preprocessing(args, arch, source):
@@ -253,7 +265,7 @@ def export(args):
     if source.module is not None:
         whole_module.check(source.module, module, state, arch, say)
     metadata = model_file.make_metadata(
-        arch, config, class_names(args, source), preprocessing(args, arch, source)
+        arch, config, class_names(args, config["num_classes"], source), preprocessing(args, arch, source)
     )
     golden_input = model_file.golden_input(args, arch)
     try:

@@ -201,6 +201,12 @@ class Config(exporting.ExportTest):
             self.assertRegex(said, "network .* with names")
             self.assertRegex(said, "input +24 x 24, bilinear, .*border.*; sides of 17 to 20 are taken as they are")
 
+    def test_labels_that_are_too_few(self):
+        self.write({"label_names": ["a", "b"]})
+        self.assert_bad("config.json beside it names 2 labels for 7 classes")
+        self.write({"label_names": ["a", "b"]}, {"xception.labels": '["a"]'})
+        self.assert_bad("it names 1 labels for 7 classes")
+
     def test_both_say_how_many_classes_there_are(self):
         for config, metadata, text in (
             ({"num_classes": 8}, {"xception.num_classes": "7"}, "config.json beside it says that it has 8 classes"),

@@ -59,7 +59,8 @@ class Refused(exporting.ExportTest):
         with open(labels, "w") as f:
             f.write("one\ntwo\n")
         for arguments, text in (
-            (("--labels", labels), "2 labels for 7 classes"),
+            (("--labels", labels), f"--labels '{labels}' has 2 lines, the model has 7 classes; give one line for each"),
+            (("--labels", os.devnull), "has 0 lines, the model has 7 classes"),
             (("--labels", self.path("none")), "none"),
             (("--arch", "vgg"), "vgg"),
             (("--mean", "1,2"), "three numbers"),
@@ -143,7 +144,7 @@ class Refused(exporting.ExportTest):
     def test_labels_of_one_output_are_two(self):
         state = support.small(num_classes=1).state_dict()
         labels = self.path("labels")
-        for lines, fits in ((1, False), (2, True), (3, False)):
+        for lines, fits in ((0, False), (1, False), (2, True), (3, False)):
             with open(labels, "w") as f:
                 f.write("x\n" * lines)
             result = self.export(state, "--labels", labels)
@@ -151,7 +152,7 @@ class Refused(exporting.ExportTest):
                 self.assert_exported(result, state)
                 os.remove(self.output)
             else:
-                self.assert_refused(result, 2, f"{lines} labels for 2 classes, as a head of one")
+                self.assert_refused(result, 2, f"{lines} lines, the model has 2 classes, as a head of one")
 
     def test_tensors_that_the_engine_would_refuse(self):
         name = "feature.1.running_var"
@@ -172,9 +173,11 @@ class Refused(exporting.ExportTest):
             ({"xception.preprocess": "[1"}, "preprocess"),
             ({"xception.preprocess": "[1]"}, "no JSON object"),
             ({"xception.sep_relu": "True"}, "known are true and false"),
+            ({"xception.pool_pad": "tf_same"}, "which seed_depthwise does not have"),
             ({"xception.pool_pad": "same"}, "known are torch and tf_same"),
             ({"xception.labels": '"abcdefg"'}, "no JSON list of strings"),
             ({"xception.labels": "[0, 1, 2, 3, 4, 5, 6]"}, "no JSON list of strings"),
+            ({"xception.labels": '["a"]'}, "it names 1 labels for 7 classes; give others with --labels"),
             ({"xception.labels": "5"}, "no JSON list of strings"),
             ({"xception.labels": '["\\ud800", "1", "2", "3", "4", "5", "6"]'}, "surrogate"),
             ({"xception.labels": "[" * 10**5}, "more than 16 levels"),
@@ -187,7 +190,7 @@ class Refused(exporting.ExportTest):
             ({"xception.foo": ""}, "'xception.foo'; known are xception.schema,"),
         ):
             safetensors_io.write(source, arrays, metadata)
-            self.assert_refused(run_export(source, "-o", self.output), 3, text)
+            self.assert_refused(run_export(source, "-o", self.output), 3, f"{source} is refused: ", text)
 
     def test_preprocessing_of_the_source(self):
         source = self.path("source.safetensors")
