@@ -98,6 +98,7 @@ def parse_arguments(argv):
 
     model_file.add_golden_arguments(parser.add_argument_group("golden file"))
     args = parser.parse_args(argv)
+    model_file.check_golden_arguments(parser, args)
     args.preprocess = {
         key: getattr(args, key)
         for key in ("size", "resize_mode", "crop_pct", "interpolation", "mean", "std")
@@ -155,6 +156,7 @@ def configure(args, tensors, known, beside):
         raise checkpoint.Refused(
             f"the file says it is '{arch}'; known networks are {', '.join(reference.ARCHS)}"
         )
+    model_file.check_network_options(arch, args.sep_relu, args.pool_pad)
     sep_relu = args.sep_relu or known_value(
         known, "xception.sep_relu", one_of("true", "false"), "true"
     )
@@ -238,7 +240,10 @@ def preprocessing(args, arch, source):
             model_file.check_preprocess(arch, result | args.preprocess)
         except ValueError as error:
             raise checkpoint.Refused(f"{where}: {error}") from error
-    return result | args.preprocess
+    result = result | args.preprocess
+    if args.crop_pct is not None and result["resize_mode"] != "center":
+        raise ValueError(f"--crop-pct belongs to --resize-mode center, and here it is {result['resize_mode']}")
+    return result
 
 
 def say(text):

@@ -259,12 +259,35 @@ def add_golden_arguments(parser):
         help="size of a drawn input (default: the network's own)",
     )
     parser.add_argument(
-        "--batch", type=number(int, 1, 65535), default=1, help="pictures of a drawn input"
+        "--batch", type=number(int, 1, 65535), help="pictures of a drawn input (default: 1)"
     )
     parser.add_argument(
-        "--seed", type=number(int, 0, 2**62), default=0, help="seed of whatever is drawn"
+        "--seed", type=number(int, 0, 2**62), help="seed of whatever is drawn (default: 0)"
     )
     parser.add_argument("--no-layers", action="store_true", help="only the input and the logits")
+
+
+def check_golden_arguments(parser, args, drawn=()):
+    """Ends with wrong usage where one of the options of add_golden_arguments has no effect; `drawn` are
+    those that weights are drawn by."""
+    options = {"--input": "input", "--size": "golden_size", "--batch": "batch", "--seed": "seed",
+               "--no-layers": "no_layers"}  # fmt: skip
+    for option, name in options.items():
+        value = getattr(args, name)
+        if value is None or value is False or option in drawn:
+            continue
+        if args.golden is None:
+            parser.error(f"{option} belongs to --golden, which is not there")
+        if args.input is not None and option in ("--size", "--batch", "--seed"):
+            parser.error(f"{option} belongs to a drawn input, and --input gives one")
+
+
+def check_network_options(arch, sep_relu, pool_pad):
+    """Raises ValueError where one of these options, None where it is not there, has no effect."""
+    if sep_relu is not None and arch == "xception":
+        raise ValueError(f"--sep-relu {sep_relu} belongs to the seed networks, and this is xception")
+    if pool_pad is not None and arch != "xception":
+        raise ValueError(f"--pool-pad {pool_pad} belongs to xception, and this is {arch}")
 
 
 def load_input(path):
@@ -289,7 +312,8 @@ def golden_input(args, arch):
         return None
     given = load_input(args.input) if args.input else None
     size = args.golden_size or (PREPROCESS[arch]["size"],) * 2
-    shape = (args.batch, 3, *size) if given is None else given.shape
+    batch = args.batch or 1
+    shape = (batch, 3, *size) if given is None else given.shape
     low, high = reference.SIDES[arch]
     sound = len(shape) == 4 and shape[0] > 0 and shape[1] == 3
     if not sound or min(shape[2:]) < low or max(shape[2:]) > high:
@@ -299,4 +323,4 @@ def golden_input(args, arch):
         )
     if given is not None:
         return torch.from_numpy(given)
-    return reference.sample_input(args.batch, *size, seed=args.seed + 1000)
+    return reference.sample_input(batch, *size, seed=(args.seed or 0) + 1000)

@@ -1,5 +1,7 @@
 """The exporter: what it refuses of tensors, metadata and options."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -10,7 +12,7 @@ import torch
 
 import exporting
 import support
-from support import run_export, safetensors_io
+from support import reference, run_export, safetensors_io
 
 
 class Refused(exporting.ExportTest):
@@ -93,6 +95,32 @@ class Refused(exporting.ExportTest):
             (("--labels", ""), "No such file"),
         ):
             self.assert_refused(self.export(self.state, *arguments), 2, text)
+
+    def test_options_without_effect(self):
+        golden = ("--golden", self.path("g"))
+        for arguments, text in (
+            *((option, f"{option[0]} belongs to --golden, which is not there") for option in (
+                ("--size", 20), ("--input", "x.npy"), ("--batch", 1), ("--seed", 0), ("--no-layers",))),
+            *(((*golden, "--input", "x.npy", *option), f"{option[0]} belongs to a drawn input") for option in (
+                ("--size", 20), ("--batch", 2), ("--seed", 0))),
+            (("--pool-pad", "torch"), "--pool-pad torch belongs to xception, and this is seed_depthwise"),
+            (("--crop-pct", 0.5), "--crop-pct belongs to --resize-mode center, and here it is squash"),
+            (("--crop-pct", 0.5, "--resize-mode", "border"), "and here it is border"),
+        ):  # fmt: skip
+            self.assert_refused(self.export(self.state, *arguments), 2, text)
+        state = reference.build("xception", num_classes=2).state_dict()
+        result = self.export(state, "--sep-relu", "false")
+        self.assert_refused(result, 2, "--sep-relu false belongs to the seed networks, and this is xception")
+        draw = ["-o", self.output, "--arch"]
+        for arguments, text in (
+            ((*draw, "seed", "--batch", "2"), "--batch belongs to --golden"),
+            ((*draw, "seed", "--pool-pad", "torch"), "--pool-pad torch belongs to xception"),
+            ((*draw, "xception", "--sep-relu", "true"), "--sep-relu true belongs to the seed networks"),
+        ):
+            said = io.StringIO()
+            with contextlib.redirect_stderr(said), self.assertRaises(SystemExit) as end:
+                support.draw.main(arguments)
+            self.assert_refused((end.exception.code, "", said.getvalue()), 2, text)
 
     def test_a_target_that_is_another_file_of_the_run(self):
         labels = self.path("labels")
