@@ -22,6 +22,7 @@ WRAPPERS = (
     "state_dict", "model_state_dict", "model", "net", "state_dict_ema", "ema_state_dict", "model_ema", "ema"
 )  # fmt: skip
 MOST_LAYERS = 64  # of a head
+WRAPPED = r"(module\.)?(model\.)?"  # what the engine takes off names
 # A tensor that stands in a network under this name, whatever stands before it.
 MARKERS = ("block4.feature.1.depthwise.0.weight", "block12.rep.1.conv1.weight")
 
@@ -130,7 +131,7 @@ def epsilon_of(module):
 
 def without_prefix(names):
     """{name: name in the network} for names of which the network's may stand behind a prefix, as
-    wrappers and larger modules give them; others stay as they are."""
+    wrappers and larger modules give them. Raises Refused."""
     endings = tuple("." + marker for marker in MARKERS)
     prefixes = [name[: name.index(ending) + 1] for name in names for ending in endings if name.endswith(ending)]
     if any(marker in names for marker in MARKERS):
@@ -141,7 +142,19 @@ def without_prefix(names):
             f"{' and '.join(repr(prefix) for prefix in prefixes)}; save one of them"
         )
     prefix = prefixes[0] if prefixes else ""
+    if re.fullmatch(WRAPPED, prefix):  # with or without it, as the engine reads them
+        return {name: re.sub(f"^{WRAPPED}", "", name) for name in names}
+    outside = [name for name in names if not name.startswith(prefix) and not is_unused(name)]
+    if outside:
+        raise Refused(
+            f"tensor '{outside[0]}' has no place in the network, whose names begin with '{prefix}'; leave it out, or take that off"
+        )
     return {name: name.removeprefix(prefix) for name in names}
+
+
+def is_unused(name):
+    """Whether inference has no use for it; n_averaged is of AveragedModel."""
+    return name.endswith("num_batches_tracked") or name == "n_averaged"
 
 
 def canonical_names(tensors):
@@ -154,7 +167,7 @@ def canonical_names(tensors):
     result = {}
     for source, name in names.items():
         name = re.sub(numbered, "fc.", name) if one_layer else name
-        if name.endswith("num_batches_tracked") or name == "n_averaged":  # the latter of AveragedModel
+        if is_unused(name):
             continue
         if name in result:
             raise Refused(f"tensor '{source}' and another one are both '{name}' of the network")

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import struct
+import subprocess
 import tarfile
 import unittest
 import warnings
@@ -18,6 +19,8 @@ import torch
 import exporting
 import support
 from support import checkpoint, reference, run_export, safetensors_io
+
+INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
 
 
 class Unwelcome:
@@ -58,8 +61,26 @@ class Sources(exporting.ExportTest):
         inside = {"model." + n: t for n, t in self.state.items()}
         result = self.export(inside | {"criterion.weight": torch.ones(3)})
         self.assert_refused(result, 3, "tensor 'criterion.weight' [3] has no place in the network")
+        behind = {"backbone." + n: t for n, t in self.state.items()}
+        for name in ("fc2.weight", "criterion.weight"):
+            result = self.export(behind | {name: torch.ones(3)})
+            self.assert_refused(result, 3, f"tensor '{name}' has no place", "begin with 'backbone.'")
+        headless = {n: t for n, t in behind.items() if "fc." not in n}
+        head = {n: t for n, t in self.state.items() if "fc." in n}
+        self.assert_refused(self.export(headless | head), 3, "tensor 'fc.weight' has no place")
+        self.assert_exported(self.export(behind | {"n_averaged": torch.tensor(3), "a.num_batches_tracked": torch.tensor(3)}))
+        os.remove(self.output)
         twice = inside | {"teacher." + n: t for n, t in self.state.items()}
         self.assert_refused(self.export(twice), 3, "2 times, behind 'model.' and 'teacher.'")
+
+    def test_the_engines_prefixes_may_stand_before_some_names_only(self):
+        for prefixes in (("model.", ""), ("", "module."), ("module.model.", "model.")):
+            mixed = {prefixes["fc." in n] + n: t for n, t in self.state.items()}
+            self.assert_exported(self.export(mixed))
+            if os.path.exists(INFER):
+                file = self.path("mixed.safetensors")
+                safetensors_io.write(file, {name: t.numpy() for name, t in mixed.items()})
+                subprocess.run([INFER, "-m", file, "--info"], capture_output=True, check=True)
 
     def test_what_training_scripts_keep_beside_the_weights(self):
         optimizer = torch.optim.SGD(self.module.parameters(), lr=0.1, momentum=0.9)
