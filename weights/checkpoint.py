@@ -244,6 +244,12 @@ def guess_head(tensors):
     return head[-1][1], head
 
 
+def layers_without_bias(tensors, head):
+    """The names of the Linear layers of a head, as guess_head gives it, that have weights alone."""
+    names = ["fc"] if head is None else [f"fc.{number}" for number, _ in head]
+    return [name for name in names if f"{name}.bias" not in tensors]
+
+
 def fit(tensors, module):
     """The tensors (canonical) in the order and shape of `module`'s; every one must be used and none
     be missing. 2-D weights of 1x1 convolutions, as older files have them, get their four sides."""

@@ -182,6 +182,7 @@ def configure(args, tensors, known, beside):
     return arch, {
         "num_classes": num_classes,
         "head": head,
+        "without_bias": checkpoint.layers_without_bias(tensors, head),
         "width": 1.0 if arch == "xception" else width,
         "bn_eps": args.bn_eps or known_value(known, "xception.bn_eps", json_text.number(float, *model_file.BN_EPS), 1e-5),
         "sep_relu": sep_relu == "true" or arch == "xception",

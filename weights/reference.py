@@ -260,15 +260,17 @@ class Xception(nn.Module):
 
 
 def build(
-    arch, num_classes=None, width=1.0, bn_eps=1e-5, sep_relu=True, pool_pad="torch", head=None
-):
+    arch, num_classes=None, width=1.0, bn_eps=1e-5, sep_relu=True, pool_pad="torch", head=None,
+    without_bias=(),
+):  # fmt: skip
     """The network `arch` in eval mode, with PyTorch's own initial weights.
 
     `width` scales every channel count but the input's and the classes (scale_channels); it and
     `sep_relu` concern the seed networks only, `pool_pad` ("torch" or "tf_same") xception only.
     `head` describes a head of several Linear layers, as an nn.Sequential numbers them: a pair
     (number, outputs) for each, the last one with num_classes outputs. An empty list: there is no
-    head, num_classes is 0, and the network ends in features.
+    head, num_classes is 0, and the network ends in features. `without_bias` are the names of Linear
+    layers of the head that have no bias.
     Raises ValueError for a name or value it does not know."""
     if arch not in ARCHS:
         raise ValueError(f"unknown arch '{arch}': known are {', '.join(ARCHS)}")
@@ -280,8 +282,12 @@ def build(
     if head is not None and (head[-1][1] if head else 0) != num_classes:
         raise ValueError(f"head {head} does not end in {num_classes} classes")
     if arch == "xception":
-        return Xception(num_classes, bn_eps, pool_pad, head).eval()
-    return Seed(num_classes, width, bn_eps, arch == "seed_depthwise", sep_relu, head).eval()
+        module = Xception(num_classes, bn_eps, pool_pad, head)
+    else:
+        module = Seed(num_classes, width, bn_eps, arch == "seed_depthwise", sep_relu, head)
+    for name in without_bias:
+        module.get_submodule(name).bias = None
+    return module.eval()
 
 
 def sample_input(batch, height, width, seed=0):

@@ -14,6 +14,8 @@ import exporting
 import support
 from support import checkpoint, reference, run_export, safetensors_io
 
+INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
+
 
 class Alone(unittest.TestCase):
     def test_a_python_without_pytorch_is_told_in_a_sentence(self):
@@ -141,6 +143,28 @@ class Export(exporting.ExportTest):
         with torch.no_grad():
             logits = module.double()(x).float().numpy()
         np.testing.assert_array_equal(tensors["logits"], logits)
+
+    def test_heads_without_bias(self):
+        golden = self.path("g.safetensors")
+        for config in (
+            {"without_bias": ["fc"]},
+            {"num_classes": 1, "without_bias": ["fc"]},
+            {"num_classes": 3, "head": [(0, 12), (2, 9), (4, 3)], "without_bias": ["fc.0", "fc.4"]},
+        ):
+            with self.subTest(config=config):
+                module = support.small(**config)
+                self.assertNotIn(f"{config['without_bias'][0]}.bias", module.state_dict())
+                result = self.export(module.state_dict(), "--golden", golden)
+                self.assert_exported(result, module.state_dict())
+                values = safetensors_io.read(golden)[0]
+                with torch.no_grad():
+                    logits = module.double()(torch.from_numpy(values["input"].copy()).double())
+                np.testing.assert_array_equal(values["logits"], logits.float().numpy())
+                if os.path.exists(INFER):
+                    command = [INFER, "-m", self.output, "--compare", golden]
+                    done = subprocess.run(command, capture_output=True, text=True, check=False)
+                    self.assertEqual(done.returncode, 0, done)
+                os.remove(self.output)
 
     def test_heads_that_are_refused(self):
         state = support.small(num_classes=3, head=[(0, 12), (3, 3)]).state_dict()
