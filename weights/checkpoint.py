@@ -244,6 +244,20 @@ def guess_head(tensors):
     return head[-1][1], head
 
 
+def check_size(tensors, arch, width, head):
+    """Raises Refused where `tensors` hold far fewer parameters than the network, the layers of whose head
+    have the outputs `head`: before it is built, and gigabytes are asked for a small file."""
+    held = sum(
+        pickled.stored_elements(t.shape, t.stride()) for t in tensors.values() if t.layout == torch.strided
+    )
+    inputs = 2048 if arch == "xception" else reference.scale_channels(2048, width)
+    needed = int(reference.PARAMETERS[arch] * width**2)
+    for outputs in head:
+        needed, inputs = needed + inputs * outputs, outputs
+    if needed > 4 * held + 10**6:
+        raise Refused(f"{arch} of width {width:g} has about {needed} parameters, and it has {held}")
+
+
 def layers_without_bias(tensors, head):
     """The names of the Linear layers of a head, as guess_head gives it, that have weights alone."""
     names = ["fc"] if head is None else [f"fc.{number}" for number, _ in head]

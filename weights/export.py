@@ -167,11 +167,9 @@ def configure(args, tensors, known, beside):
     width = known_value(known, "xception.width", width_of, None) or checkpoint.guess_width(tensors)
     if not reference.WIDTHS[0] <= width <= reference.WIDTHS[1]:
         raise checkpoint.Refused(f"its tensors are of width {width:g}, and known are those from 0.001 to 16")
-    held = sum(tensor.numel() for tensor in tensors.values())
-    needed = int(reference.PARAMETERS[arch] * width**2)
-    if needed > 4 * held + 10**6:  # before it is built
-        raise checkpoint.Refused(f"{arch} of width {width:g} has about {needed} parameters, and it has {held}")
     num_classes, head = (0, []) if args.no_head else checkpoint.guess_head(tensors)
+    layers = [num_classes] if head is None else [outputs for _, outputs in head]
+    checkpoint.check_size(tensors, arch, width, layers)
     classes_of = json_text.number(int, 0, reference.MOST_CLASSES)
     for who, told in (
         ("it", known_value(known, "xception.num_classes", classes_of, num_classes)),

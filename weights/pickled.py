@@ -50,6 +50,7 @@ MOST_COPIED = 1_000_000  # elements of lists that become tuples
 MOST_NAMES = 10_000
 MOST_ARGUMENTS = 16
 MOST_SIDES = 16
+MOST_EXPANDED = 1 << 24  # elements of a tensor that its storage has fewer of
 
 
 class Inert:
@@ -110,11 +111,17 @@ class Pending(NamedTuple):
         first = self.storage.start + self.offset
         last = first + sum((extent - 1) * step for extent, step in zip(self.size, self.stride))
         count = math.prod(self.size)
-        if count > held or (count > 0 and last >= held):
+        stored = stored_elements(self.size, self.stride)
+        if stored > held or (count > 0 and last >= held) or (count > held and count > MOST_EXPANDED):
             raise ValueError(f"it has {count} elements, and its storage {held}")
         if count == 0:
             return torch.empty(self.size, dtype=dtype)
         return torch.frombuffer(raw, dtype=dtype, count=held).as_strided(self.size, self.stride, first)
+
+
+def stored_elements(size, stride):
+    """How many elements a tensor has but for those that expand() repeats."""
+    return math.prod(extent for extent, step in zip(size, stride) if step != 0)
 
 
 def is_plain(key):

@@ -186,9 +186,6 @@ class Sources(exporting.ExportTest):
         self.assertEqual(os.stat(victim).st_mode & 0o7777, 0o600)
 
     def test_tensors_that_are_not_all_there(self):
-        expanded = self.state | {"conv5.bias": torch.zeros(1).expand(40)}
-        for save in ({}, {"_use_new_zipfile_serialization": False}):
-            self.assert_refused(self.export(expanded, **save), 3, "'conv5.bias'", "its storage 1")
         torch.save(self.state, self.source)
         short = self.path("short.pth")
         with zipfile.ZipFile(self.source) as whole, zipfile.ZipFile(short, "w") as archive:
@@ -199,6 +196,26 @@ class Sources(exporting.ExportTest):
             for name in whole.namelist():
                 archive.writestr(name, whole.read(name))
         self.assert_refused(run_export(short, "-o", self.output), 3, "no PyTorch file")
+
+    def test_expanded_tensors(self):
+        one = torch.full((1,), 0.5)
+        wide = torch.rand(40, 1, 1, 1).expand(self.state["conv5.weight"].shape)
+        self.assertEqual(wide.stride()[1], 0)
+        expanded = self.state | {"conv5.bias": one.expand(40), "conv5.weight": wide}
+        xception = reference.build("xception").state_dict()
+        headless = {name: t for name, t in self.state.items() if "fc." not in name}
+        for save in ({}, {"_use_new_zipfile_serialization": False}):
+            self.assert_exported(self.export(expanded, **save), expanded)
+            os.remove(self.output)
+            for content, text in (
+                (self.state | {"conv5.bias": one.expand(2**30)}, "1073741824 elements, and its storage 1"),
+                (self.state | {"conv5.bias": torch.zeros(41).as_strided((40, 2), (1, 1))}, "80 elements, and its storage 41"),
+                (self.state | {"fc.weight": one.expand(2**24, 1)}, "parameters, and it has"),
+                (self.state | {"fc.weight": one.expand(2**17, 104)}, "parameters, and it has"),
+                (headless | {f"fc.{i}.weight": one.expand(4096, 4096) for i in range(60)}, "parameters, and it has"),
+                ({name: one.expand(t.shape) for name, t in xception.items() if t.dim()}, "parameters, and it has"),
+            ):  # fmt: skip
+                self.assert_refused(self.export(content, **save), 3, text)
 
     def test_a_network_larger_than_its_tensors(self):
         one = torch.zeros(65536, 1)
