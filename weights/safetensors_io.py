@@ -16,6 +16,7 @@ import numpy as np
 
 HEADER_LIMIT = 100_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
+MOST_SIDES = 32  # of an array of NumPy; no network has more than four
 ITEM_SIZES = {name: np.dtype(d).itemsize for name, d in DTYPES.items()} | {"BF16": 2}
 
 
@@ -123,6 +124,29 @@ def entry_of(name, value):
     return name, dtype, shape, begin, end
 
 
+def check_places(entries, data_bytes):
+    """Raises ValueError where the entries, in the order of their places, are not all of the data."""
+    position = 0
+    for name, dtype, shape, begin, end in entries:
+        if dtype not in ITEM_SIZES:
+            raise ValueError(f"tensor '{name}' has the type {dtype}, which is not supported")
+        if len(shape) > MOST_SIDES:
+            raise ValueError(f"tensor '{name}' has more than {MOST_SIDES} dimensions")
+        if math.prod(side for side in shape if side > 0) * ITEM_SIZES[dtype] >= 2**63:
+            raise ValueError(f"the shape of tensor '{name}' overflows 64 bits")
+        if begin != position or end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
+            raise ValueError(
+                f"tensor '{name}' of shape {list(shape)} and type {dtype} "
+                f"does not fit its place, bytes {begin} to {end}"
+            )
+        position = end
+    if position != data_bytes:
+        raise ValueError(
+            f"its tensors take {position} bytes of data, but the file has {data_bytes}"
+            + ("; it was cut short" if position > data_bytes else "")
+        )
+
+
 def read(path):
     """(tensors, metadata) of a file; BF16 comes back as float32. Raises ValueError, saying what
     is wrong, if the file is not a sound safetensors file, or not what its checksum is of."""
@@ -149,23 +173,12 @@ def read(path):
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"no safetensors file: its header is wrong ({str(error)[:200]})") from error
 
-    tensors, position = {}, 0
+    check_places(entries, len(data) - 8 - length)
+    tensors = {}
     for name, dtype, shape, begin, end in entries:
-        if dtype not in ITEM_SIZES:
-            raise ValueError(f"tensor '{name}' has the type {dtype}, which is not supported")
-        if begin != position or end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
-            raise ValueError(
-                f"tensor '{name}' of shape {list(shape)} and type {dtype} "
-                f"does not fit its place, bytes {begin} to {end}"
-            )
         raw = data[8 + length + begin : 8 + length + end]
         array = np.frombuffer(raw, DTYPES.get(dtype, "<u2"))
         tensors[name] = (from_bfloat16(array) if dtype == "BF16" else array).reshape(shape)
-        position = end
-    if 8 + length + position != len(data):
-        raise ValueError(
-            f"the file should end after {8 + length + position} bytes, but has {len(data)}"
-        )
     sha256 = metadata.get("xception.sha256")
     if sha256 is not None and sha256 != hashlib.sha256(data[8 + length :]).hexdigest():
         raise ValueError("its data are not those that its xception.sha256 is of: the file is damaged")
