@@ -6,7 +6,11 @@ draw.py --arch seed_depthwise --width 0.25 -o m.safetensors --golden g.safetenso
 
 import argparse
 
+import ending
 import missing_package
+
+if __name__ == "__main__":
+    ending.end_by_signals()  # before what takes seconds to import
 
 try:
     import model_file

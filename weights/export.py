@@ -4,15 +4,19 @@
   export.py checkpoint.pth -o model.safetensors --labels labels.txt
 
 Reads .pth and .pt (zip and older), .safetensors, and with --trust whole pickled modules. Exit
-status: 0 written; 2 wrong usage, or a file that cannot be read or written; 3 the checkpoint is
-refused. docs/weight-file.md describes what is written.
+status: 0 written; 2 wrong usage, or a file (standard output too) that cannot be read or written; 3 the
+checkpoint is refused; 129, 130 or 143 ended by SIGHUP, Ctrl-C or SIGTERM. docs/weight-file.md describes what is written.
 """
 
 import argparse
 import os
 import sys
 
+import ending
 import missing_package
+
+if __name__ == "__main__":
+    ending.end_by_signals()  # before what takes seconds to import
 
 try:
     import checkpoint
@@ -97,7 +101,11 @@ def parse_arguments(argv):
     )
 
     model_file.add_golden_arguments(parser.add_argument_group("golden file"))
-    args = parser.parse_args(argv)
+    return complete_arguments(parser, parser.parse_args(argv))
+
+
+def complete_arguments(parser, args):
+    """With args.preprocess, what the options say of it; ends where options contradict each other."""
     model_file.check_golden_arguments(parser, args)
     args.preprocess = {
         key: getattr(args, key)
@@ -292,11 +300,15 @@ def main(argv=None):
     except (OSError, ValueError) as error:
         say(error)
         return 2
-    print(
-        f"{args.output}: {metadata['xception.arch']}, width {metadata['xception.width']}, "
-        f"{metadata['xception.num_classes']} classes, bn_eps {metadata['xception.bn_eps']}, "
-        f"{args.dtype}, {os.path.getsize(args.output)} bytes"
-    )
+    try:
+        ending.print_line(
+            f"{args.output}: {metadata['xception.arch']}, width {metadata['xception.width']}, "
+            f"{metadata['xception.num_classes']} classes, bn_eps {metadata['xception.bn_eps']}, "
+            f"{args.dtype}, {os.path.getsize(args.output)} bytes"
+        )
+    except OSError as error:
+        say(f"{args.output} is written, but {error}")
+        return 2
     return 0
 
 

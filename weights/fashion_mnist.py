@@ -9,7 +9,16 @@ import gzip
 import os
 import struct
 
-import numpy as np
+import ending
+import missing_package
+
+if __name__ == "__main__":
+    ending.end_by_signals()
+
+try:
+    import numpy as np
+except ModuleNotFoundError as error:
+    missing_package.explain(error)
 
 DATA = "/usr/share/datasets/fashion-mnist"
 LABELS = (

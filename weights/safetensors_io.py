@@ -14,6 +14,8 @@ import struct
 
 import numpy as np
 
+import ending
+
 HEADER_LIMIT = 100_000_000
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 MOST_SIDES = 32  # of an array of NumPy; no network has more than four
@@ -54,11 +56,13 @@ def open_beside(target):
         tail = f".{os.getpid()}{'' if number == 1 else f'-{number}'}.part"
         room = 255 - len(os.fsencode(tail))  # a name has at most 255 bytes
         temporary = os.path.join(folder, os.fsdecode(os.fsencode(name)[:room]) + tail)
+        ending.unfinished.add(temporary)
         try:
             descriptor = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode & 0o666
             )
         except FileExistsError:
+            ending.unfinished.discard(temporary)
             continue
         if mode is not None:
             os.fchmod(descriptor, mode)
@@ -102,6 +106,8 @@ def write(path, tensors, metadata=None, bfloat16=()):
         if isinstance(error, OSError):
             raise OSError(f"cannot write '{path}': {error.strerror}") from error
         raise
+    finally:
+        ending.unfinished.discard(temporary)
     return sha.hexdigest()
 
 

@@ -9,7 +9,11 @@ import argparse
 import os
 import time
 
+import ending
 import missing_package
+
+if __name__ == "__main__":
+    ending.end_by_signals()  # before what takes seconds to import
 
 try:
     import numpy as np
@@ -83,13 +87,11 @@ def train(module, args, save):
             optimizer.step()
             schedule.step()
             total += float(loss)
-        print(
-            f"epoch {epoch:2} loss {total / steps:.4f} "
-            f"test {accuracy(module, test_pictures, test_labels):.2f} % "
-            f"({time.monotonic() - begin:.0f} s)",
-            flush=True,
-        )
+        right = accuracy(module, test_pictures, test_labels)
         save()
+        ending.print_line(
+            f"epoch {epoch:2} loss {total / steps:.4f} test {right:.2f} % ({time.monotonic() - begin:.0f} s)"
+        )
 
 
 def main(argv=None):

@@ -20,7 +20,7 @@ INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xceptio
 class Alone(unittest.TestCase):
     def test_a_python_without_pytorch_is_told_in_a_sentence(self):
         folder = os.path.dirname(reference.__file__)
-        for script in ("export.py", "draw.py", "train_demo.py"):
+        for script in ("export.py", "draw.py", "train_demo.py", "fashion_mnist.py"):
             # -S: without the folders in which packages are installed.
             done = subprocess.run([sys.executable, "-S", "-E", os.path.join(folder, script)],
                                   capture_output=True, text=True, check=False)  # fmt: skip
