@@ -6,8 +6,10 @@ fashion_mnist.py --png DIR --limit 100     writes 00000_ankle_boot.png ... and l
 
 import argparse
 import gzip
+import math
 import os
 import struct
+import zlib
 
 import ending
 import missing_package
@@ -36,22 +38,33 @@ LABELS = (
 
 
 def read_idx(path):
-    """The uint8 array in a gzipped IDX file (http://yann.lecun.com/exdb/mnist, "file formats")."""
-    with gzip.open(path) as f:
-        data = f.read()
-    zero, kind, rank = struct.unpack(">HBB", data[:4])
-    if zero != 0 or kind != 8:
+    """The uint8 array in a gzipped IDX file (http://yann.lecun.com/exdb/mnist, "file formats"). Raises
+    OSError, ValueError."""
+    try:
+        with gzip.open(path) as f:
+            data = f.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is cut short, or no gzip file ({error}); fetch it again") from error
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ValueError(f"{path} is no IDX file of bytes")
-    shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    begin = 4 + 4 * data[3]
+    shape = struct.unpack(f">{data[3]}I", data[4:begin]) if len(data) >= begin else ()
+    if len(data) != begin + math.prod(shape):
+        raise ValueError(f"{path} is cut short: its header does not fit its {len(data)} bytes; fetch it again")
+    return np.frombuffer(data, np.uint8, offset=begin).reshape(shape)
 
 
 def load(directory=DATA, split="t10k"):
-    """(pictures N x 28 x 28, labels N), uint8, of "train" (60,000) or "t10k" (10,000, the test)."""
-    return (
-        read_idx(os.path.join(directory, f"{split}-images-idx3-ubyte.gz")),
-        read_idx(os.path.join(directory, f"{split}-labels-idx1-ubyte.gz")),
-    )
+    """(pictures N x 28 x 28, labels N), uint8, of "train" (60,000) or "t10k" (10,000, the test). Raises
+    OSError, ValueError."""
+    pictures = read_idx(os.path.join(directory, f"{split}-images-idx3-ubyte.gz"))
+    labels = read_idx(os.path.join(directory, f"{split}-labels-idx1-ubyte.gz"))
+    if pictures.shape[1:] != (28, 28) or labels.shape != pictures.shape[:1]:
+        raise ValueError(
+            f"{directory}: the files of {split} have {list(pictures.shape)} and {list(labels.shape)} values, which "
+            "are no pictures of 28 x 28 and as many labels"
+        )
+    return pictures, labels
 
 
 def write_png(directory, pictures, labels):

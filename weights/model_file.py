@@ -169,13 +169,20 @@ def write_model(path, state, metadata, dtype="f32"):
 
 
 def load_model(path, module):
-    """Loads a weight file written by write_model into `module`, a network of the same config."""
+    """Loads a weight file written by write_model into `module`, a network of the same config. Raises
+    OSError, ValueError."""
     tensors, _ = safetensors_io.read(path)
     state = {name: torch.from_numpy(a.astype("<f4")) for name, a in tensors.items()}
+    for name, tensor in module.state_dict().items():
+        if name in state and state[name].shape != tensor.shape:
+            raise ValueError(
+                f"it is of another width, or another network: tensor '{name}' is {list(state[name].shape)}, where "
+                f"{list(tensor.shape)} is wanted; give the width that it has"
+            )
     missing, unexpected = module.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
-        raise ValueError(f"{path} does not hold this network's tensors: {missing + unexpected}")
+        raise ValueError(f"it does not hold this network's tensors: {missing + unexpected}")
 
 
 @torch.no_grad()
@@ -293,8 +300,8 @@ def check_network_options(arch, sep_relu, pool_pad):
 def load_input(path):
     """The array of a .npy file as float32. Raises OSError, ValueError."""
     try:
-        array = np.load(path)
-    except (ValueError, EOFError) as error:
+        array = np.load(path, mmap_mode="r")  # which holds the file against what its header claims
+    except (ValueError, EOFError, OverflowError) as error:
         raise ValueError(f"--input '{path}' is no .npy array of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError(f"--input '{path}' is no .npy array of numbers")

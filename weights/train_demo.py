@@ -55,6 +55,14 @@ def accuracy(module, pictures, labels):
     return 100 * right / len(pictures)
 
 
+def start(module, path):
+    """Loads the model `path` to go on with. Raises OSError, ValueError."""
+    try:
+        model_file.load_model(path, module)
+    except ValueError as error:
+        raise ValueError(f"--start '{path}' does not fit: {error}") from error
+
+
 def train(module, args, save):
     """Trains `module` and calls save() after every epoch."""
     pictures, labels = fashion_mnist.load(args.data, "train")
@@ -67,7 +75,7 @@ def train(module, args, save):
         optimizer, args.rate, total_steps=steps * args.epochs, pct_start=0.2
     )
     if args.start:
-        model_file.load_model(args.start, module)
+        start(module, args.start)
     else:  # the block that runs eight times begins as the identity, or gradients would explode
         torch.nn.init.zeros_(module.block4.feature[8].weight)
     for epoch in range(1, args.epochs + 1):

@@ -154,6 +154,12 @@ class Refused(exporting.ExportTest):
             np.save(path, array)
             result = self.export(self.state, "--golden", self.path("g"), "--input", path)
             self.assert_refused(result, 2, f"--input '{path}'")
+        for shape, text in (("(9, 3, 20, 20)", "mmap length"), ("(9000000000000, 3, 20, 20)", ""),
+                            (f"({2**62}, {2**62})", ""), (f"({2**70},)", "")):  # fmt: skip
+            header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(118) + b"\n"
+            pathlib.Path(path).write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + b"\0" * 4800)
+            result = self.export(self.state, "--golden", self.path("g"), "--input", path)
+            self.assert_refused(result, 2, f"--input '{path}' is no .npy array of numbers", text)
         np.savez(self.path("x.npz"), x=np.zeros((1, 3, 20, 20)))
         with open(path, "w", encoding="utf-8") as f:
             f.write("text")

@@ -63,6 +63,29 @@ class FashionMnist(support.FolderTest):
             self.assertEqual(end.exception.code, 2)
             self.assertIn(text, said.getvalue())
 
+    def test_data_that_are_cut_end_in_a_sentence(self):
+        pictures, labels = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+        self.write_idx(pictures, np.random.default_rng(1).integers(0, 256, (20, 28, 28), np.uint8))
+        self.write_idx(labels, np.zeros(20, np.uint8))
+        with gzip.open(self.path(pictures)) as f:
+            whole = f.read()
+        sound = gzip.compress(whole)
+        bad_block = sound[:10] + b"\xff" * 20 + sound[30:]
+        for content, text in (
+            (sound[:-9], "is cut short, or no gzip file"), (sound[:5], "is cut short, or"), (b"text", "or no gzip file"),
+            (bad_block, "or no gzip file"), (b"", "no IDX file"), (gzip.compress(whole[:-1]), "header does not fit"),
+            (gzip.compress(whole[:7]), "header does not fit"), (gzip.compress(b"\0"), "no IDX file"),
+            (gzip.compress(whole[:7] + b"\x05" + whole[8 : 16 + 5 * 784]), "[5, 28, 28] and [20] values"),
+        ):  # fmt: skip
+            with open(self.path(pictures), "wb") as f:
+                f.write(content)
+            with self.subTest(text=text), contextlib.redirect_stderr(io.StringIO()) as said:
+                with self.assertRaises(SystemExit) as end:
+                    fashion_mnist.main(["--png", self.path("png"), "--data", self.folder])
+                self.assertEqual(end.exception.code, 2)
+                self.assertIn(text, said.getvalue())
+                self.assertIn(self.folder, said.getvalue())
+
     def test_training_lowers_the_loss_and_writes_a_model(self):
         generator = np.random.default_rng(7)
         for split, count in (("train", 640), ("t10k", 20)):
@@ -75,6 +98,12 @@ class FashionMnist(support.FolderTest):
         with contextlib.redirect_stdout(log):
             train_demo.main([*common, "--epochs", "3"])
             train_demo.main([*common, "--epochs", "1", "--rate", "1e-4", "--start", model])
+        for path, text in ((model, "it is of another width, or another network: tensor"), (self.path("train-labels-idx1-ubyte.gz"), "")):
+            said = io.StringIO()
+            with contextlib.redirect_stderr(said), self.assertRaises(SystemExit) as end:
+                train_demo.main([*common, "--start", path, "--width", "0.1"])
+            self.assertEqual(end.exception.code, 2)
+            self.assertIn(f"--start '{path}' does not fit: {text}", said.getvalue())
         losses = [float(line.split()[3]) for line in log.getvalue().splitlines()]
         self.assertEqual(len(losses), 4)
         self.assertLess(losses[2], losses[0])
