@@ -120,6 +120,7 @@ def main(argv=None):
         "--output",
         metavar="DEMO.safetensors",
         default=os.path.join(os.path.dirname(__file__), "demo.safetensors"),
+        help="the model, written after every epoch (%(default)s)",
     )
     args = parser.parse_args(argv)
 

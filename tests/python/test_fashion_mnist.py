@@ -63,6 +63,11 @@ class FashionMnist(support.FolderTest):
             self.assertEqual(end.exception.code, 2)
             self.assertIn(text, said.getvalue())
 
+    def test_help_says_where_the_demo_model_is_written(self):
+        with contextlib.redirect_stdout(io.StringIO()) as said, self.assertRaises(SystemExit):
+            train_demo.main(["--help"])
+        self.assertRegex("".join(said.getvalue().split()), r"aftereveryepoch\([^ ]*demo\.safetensors\)")
+
     def test_data_that_are_cut_end_in_a_sentence(self):
         pictures, labels = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
         self.write_idx(pictures, np.random.default_rng(1).integers(0, 256, (20, 28, 28), np.uint8))
