@@ -86,7 +86,7 @@ inline void parse_whole(CLI::App& app, int argc, const char* const* argv) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_expected_max() > 0) {
       option->transform(
-          [](std::string text) { return text.substr(text.starts_with('\0') ? 1 : 0); });
+          [](const std::string& text) { return text.substr(text.starts_with('\0') ? 1 : 0); });
     }
   }
   app.parse(std::move(last_first));
