@@ -10,6 +10,7 @@
 #include <mutex>
 #include <numeric>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "tests/emulator/block.h"
@@ -330,14 +331,16 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
     const std::lock_guard lock(mutex);
     result.counters += block.counters();
   };
-  std::vector<std::thread> helpers;
-  for (int i = 1; i < threads; ++i) {
-    helpers.emplace_back(work);
+  std::vector<std::jthread> helpers;
+  helpers.reserve(static_cast<std::size_t>(threads));
+  try {
+    for (int i = 1; i < threads; ++i) {
+      helpers.emplace_back(work);
+    }
+  } catch (const std::system_error&) {  // the system's limit of threads: fewer do
   }
   work();
-  for (std::thread& helper : helpers) {
-    helper.join();
-  }
+  helpers.clear();  // which waits for them
   const DistinctBytes distinct = memory.distinct();
   result.counters.distinct_read_bytes = distinct.read;
   result.counters.distinct_written_bytes = distinct.written;
