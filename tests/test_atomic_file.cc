@@ -1,6 +1,7 @@
 // Files that appear when they are complete.
 #include "engine/atomic_file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -53,6 +54,28 @@ TEST_CASE("A file is the older one until it is finished, and for good where it i
     CHECK(::stat((folder.path("x")).c_str(), &info) == 0);
     CHECK((info.st_mode & 0777) == 0640);
   }
+}
+
+TEST_CASE("No descriptor is left open, finished or not") {
+  const TempDir folder;
+  const int before = ::dup(0);
+  REQUIRE(before >= 0);
+  ::close(before);  // the lowest number that is free
+  replace(folder.path("x"), "text");
+  {
+    AtomicFile abandoned;
+    write(abandoned, folder.path("x"), "text");
+    CHECK(abandoned.descriptor() == before);
+  }
+  CHECK(::fcntl(before, F_GETFD) == -1);
+}
+
+TEST_CASE("A path that ends in a slash is no file's") {
+  const TempDir folder;
+  AtomicFile file;
+  CHECK(file.open(folder.path("x/")).message() ==
+        "cannot write '" + folder.path("x/") + "': Is a directory");
+  CHECK(folder.entries() == 0);
 }
 
 TEST_CASE("A name may be as long as the system lets it") {

@@ -188,24 +188,27 @@ TEST_CASE("an add of a value to itself") {
 TEST_CASE("sessions of one model share packed weights, and repeated modules do") {
   XC_RANDOM(random);
   const auto cpu = cpu_backend(1);
-  const StepCase test = conv_case(random, Draw::kNormals,
-                                  {{kBatch, 5, 7, 16}, 32, {1, 1, {}}, false}, {.norm = true});
-  WeightCache cache;
-  const auto prepare = [&](const Node& node) {
-    const StepRequest request{node, {test.src[0]}, {kBatch, 5, 7, 32}, false};
-    auto step = cpu->prepare(request, *test.made.file, cache);
-    REQUIRE(step.ok());
-    return *std::move(step);
-  };
-  const auto first = prepare(test.node());
-  const auto second = prepare(test.node());
-  CHECK(first->parameters() != nullptr);
-  CHECK(first->parameters() == second->parameters());
-  CHECK(first->parameter_bytes() >= (32 * 16 + 32) * sizeof(float));
-  Node plain = test.node();
-  std::get<Conv2d>(plain.op).affine = nullptr;
-  std::get<Conv2d>(plain.op).folded = false;
-  CHECK(prepare(plain)->parameters() != first->parameters());
+  for (const ConvProblem& problem :
+       {ConvProblem{{kBatch, 5, 7, 16}, 32, {1, 1, {}}, false},
+        ConvProblem{{kBatch, 5, 7, 32}, 32, {3, 1, {1, 1, 1, 1}}, true}}) {
+    const StepCase test = conv_case(random, Draw::kNormals, problem, {.norm = true});
+    WeightCache cache;
+    const auto prepare = [&](const Node& node) {
+      const StepRequest request{node, {test.src[0]}, {kBatch, 5, 7, 32}, false};
+      auto step = cpu->prepare(request, *test.made.file, cache);
+      REQUIRE(step.ok());
+      return *std::move(step);
+    };
+    const auto first = prepare(test.node());
+    const auto second = prepare(test.node());
+    CHECK(first->parameters() != nullptr);
+    CHECK(first->parameters() == second->parameters());
+    CHECK(first->parameter_bytes() >= (32 * (problem.depthwise ? 9 : 16) + 32) * sizeof(float));
+    Node plain = test.node();
+    std::get<Conv2d>(plain.op).affine = nullptr;
+    std::get<Conv2d>(plain.op).folded = false;
+    CHECK(prepare(plain)->parameters() != first->parameters());
+  }
 }
 
 }  // namespace xception

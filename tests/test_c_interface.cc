@@ -196,6 +196,9 @@ TEST_CASE("C: options of a session arrive") {
   options = xception_session_default_options();
   options.precision = static_cast<xception_precision>(4);
   check_invalid(xception_session_create(model, &options, &session), "xception_precision: 4");
+  options.device = "cpu";
+  options.precision = XCEPTION_TF32;
+  check_fails(xception_session_create(model, &options, &session), XCEPTION_UNSUPPORTED, "tf32");
   CHECK(session == nullptr);
   xception_model_free(model);
 }

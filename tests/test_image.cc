@@ -87,6 +87,9 @@ TEST_CASE("The memory that a picture takes is told before it is taken") {
   options.before_allocating = [&told](std::int64_t bytes) { told.push_back(bytes); };
   pixels_of(png(16, 8, 1, 0, ByteVector(24, 0)), options);
   CHECK(told == std::vector<std::int64_t>{12 * 16 * 8});
+  told.clear();
+  pixels_of(png(16, 8, 16, 0, ByteVector(8 * 33, 0)), options);
+  CHECK(told == std::vector<std::int64_t>{24 * 16 * 8});
   for (const bool apply_exif : {false, true}) {
     told.clear();
     options.apply_exif = apply_exif;

@@ -53,6 +53,9 @@ TEST_CASE("PNG: the EXIF orientation is in a chunk of its own, with a prefix or 
   CHECK(turned(chunk("eXIf", kTurned)));
   CHECK(turned(chunk("eXIf", kPrefix + kTurned)));
   CHECK_FALSE(turned(chunk("eXIf", kPrefix)));
+  constexpr std::size_t kEntryEnd = 22;
+  CHECK(turned(chunk("eXIf", kTurned.substr(0, kEntryEnd))));
+  CHECK_FALSE(turned(chunk("eXIf", kTurned.substr(0, kEntryEnd - 1))));
   CHECK_FALSE(turned({}));
 }
 

@@ -126,7 +126,9 @@ TEST_CASE("PNM: maximum value, comments and 16 bits") {
   CHECK(contains(error_of(from_text("P4 100000 100000 ")), "limit"));
   CHECK(contains(error_of(from_text("P4 x")), "width and height"));
   CHECK(contains(error_of(from_text("P3 1 1 255\n1 2 3")), "only binary"));
-  CHECK(contains(error_of(from_text("P6 1 1 0\nabc")), "1 to 65535"));
+  for (const char* text : {"P6 1 1 0\nabc", "P5 1 1 65536\nab", "P6 1 1 65536\nabcdef"}) {
+    CHECK(contains(error_of(from_text(text)), "1 to 65535"));
+  }
   CHECK(contains(error_of(from_text("P5 0 1 255\nabc")), "0 x 1"));
 }
 
@@ -136,6 +138,12 @@ TEST_CASE("TGA: rows from the bottom, both codings, nothing for random bytes") {
   append(&file, {1, 2, 3, 4, 5, 6});
   CHECK(pixels_of(file) == ByteVector{6, 5, 4, 3, 2, 1});
   check_truncations(file);
+  for (const std::uint8_t descriptor :
+       ByteVector{9, 0x40, 0x80}) {  // more than 8 bits, interleaved
+    ByteVector none = file;
+    none[17] = descriptor;
+    CHECK_FALSE(decode_image(as_bytes(none)).ok());
+  }
   ByteVector packed = header;
   packed[2] = 10;
   append(&packed, {0x81, 1, 2, 3});
@@ -270,6 +278,11 @@ TEST_CASE("PSD: packed rows are unpacked one by one") {
   data[1] = 2;
   data[sizes] = 128;  // stands for nothing
   CHECK(contains(error_of(psd({3, 8, kRgb, true}, data)), "a packed row is shorter"));
+  data[1] = 3;
+  data[sizes] = 255;
+  data.pop_back();
+  data.insert(data.begin() + static_cast<std::ptrdiff_t>(sizes), 128);
+  CHECK(pixels_of(psd({3, 8, kRgb, true}, data)) == ByteVector{1, 3, 5, 1, 3, 5, 2, 4, 6, 2, 4, 6});
   // Rows of no bytes at all, of a picture that would take 537 MB.
   ByteVector empty = psd({3, 8, kRgb, true}, ByteVector(std::size_t{2} * 3 * 13377, 0));
   empty[16] = empty[20] = 0x34;

@@ -112,6 +112,13 @@ TEST_CASE("a tensor of another shape is refused") {
   };
   check("conv3.weight", {4, 16}, "[4, 16]", "[8, 8, 1, 1]");
   check("conv3.weight", {1, 8, 8}, "[1, 8, 8]", "[8, 8, 1, 1]");
+  // Only 1s may be missing at the end.
+  ModelFixture cut = fixture;
+  cut.at("conv3.weight").shape = {8};
+  cut.at("conv3.weight").data.resize(8 * sizeof(float));
+  check_refused(cut,
+                "as network 'seed_depthwise': tensor 'conv3.weight' has shape [8], expected "
+                "[8, 8, 1, 1]");
   check("conv3.weight", {8, 8, 1, 1, 1}, "[8, 8, 1, 1, 1]", "[8, 8, 1, 1]");
   check("conv3.bias", {2, 4}, "[2, 4]", "[8]");
   check("feature.3.weight", {8, 72}, "[8, 72]", "[8, 8, 3, 3]");

@@ -97,6 +97,11 @@ TEST_CASE("Headers that are not what NumPy writes are refused") {
   check_refused(npy("{'descr': '|u1', 'fortran_order': False}", ""), "damaged header");
   check_refused(npy("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': ()}", "a"),
                 "damaged header");
+  check_refused(npy("{'descr': '|u1', 'fortran_order': False, 'shape': (), 'shape': ()}", "a"),
+                "damaged header");
+  check_refused(
+      npy("{'descr': '|u1', 'fortran_order': False, 'fortran_order': False, 'shape': ()}", "a"),
+      "damaged header");
   check_refused(npy("{'descr': '|u1', 'fortran_order': False, 'shape': (), 'x': 1}", "a"),
                 "damaged header");
   check_refused(npy("{'descr': '|u1', 'fortran_order': False, 'shape': ()} x", "a"),

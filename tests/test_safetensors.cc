@@ -198,6 +198,8 @@ TEST_CASE("each rule of the header is refused in its own words") {
       {"{" + entry("F32", "[4294967296,4294967296]", 0, 0) + "}", 0, "'a' overflows 64 bits"},
       {"{" + entry("F64", "[2305843009213693952]", 0, 0) + "}", 0, "'a' overflows 64 bits"},
       {"{" + entry("F32", "[9223372036854775808]", 0, 0) + "}", 0, "'a' overflows 64 bits"},
+      {"{" + entry("F32", "[18446744073709551615,18446744073709551615]", 0, 4) + "}", 4,
+       "'a' overflows 64 bits"},
       {"{" + entry("F32", "[18446744073709551616]", 0, 0) + "}", 0, "whole numbers"},
   };
   for (const Case& c : cases) {

@@ -82,6 +82,7 @@ TEST_CASE("sizes that a network does not take are refused") {
   check(seed, {.device = "cpu", .batch = 65536}, "batch 65536: expected 1 to 65535");
   check(seed, {.device = "cpu", .threads = -1},
         "threads -1: expected 1 to 1024, or 0 for the default");
+  CHECK(create_status(seed, {.device = "reference", .threads = 1024}).ok());
   check(seed, {.device = "cpu", .threads = 1025},
         "threads 1025: expected 1 to 1024, or 0 for the default");
 

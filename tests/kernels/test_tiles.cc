@@ -12,6 +12,7 @@
 
 #include "kernels/implicit_gemm.h"
 #include "kernels/numeric.h"
+#include "kernels/picture_conv.h"
 #include "kernels/warpgroup_gemm.h"
 #include "random.h"
 #include "shapes.h"
@@ -278,6 +279,42 @@ TEST_CASE("tiles: offsets reach beyond 2^31 elements") {
   CHECK(inside_taps(geometry, last, 3) == 0b000011011U);
   CHECK(inside_taps(geometry, window_origin(geometry, 0), 3) == 0b110110000U);
   CHECK(source_offset(geometry, window_origin(geometry, 0)) == -300 * 736);
+}
+
+TEST_CASE("tiles: what dense convolutions cannot run is refused by its shape") {
+  const auto refusal = [](const ConvProblem& problem, int size) {
+    return check_dense("test", problem, size, Numeric::kFp16, kH100, {}).message();
+  };
+  const auto is_shape = [](const std::string& text) {  // of which there is nothing to say here
+    return text.find("source, weights or destination is missing") == std::string::npos;
+  };
+  for (const int size : {1, 3}) {
+    for (int Padding::*const edge :
+         {&Padding::top, &Padding::left, &Padding::bottom, &Padding::right}) {
+      ConvProblem problem = {{1, 9, 9, 8}, 8, {size, 1, {}}};
+      problem.window.pad.*edge = size - 1;
+      CHECK_FALSE(is_shape(refusal(problem, size)));
+      problem.window.pad.*edge = size;
+      CHECK(refusal(problem, size).find("smaller than the window") != std::string::npos);
+    }
+  }
+  constexpr int kMost = std::numeric_limits<int>::max() - 128;
+  CHECK_FALSE(is_shape(refusal({{1, 1, kMost, 8}, 8, {1, 1, {}}}, 1)));
+  CHECK(refusal({{1, 1, kMost + 1, 8}, 8, {1, 1, {}}}, 1).find("2^31") != std::string::npos);
+}
+
+TEST_CASE("tiles: pictures are read from their padding on") {
+  for (const int top : {0, 1, 2}) {
+    for (const int left : {0, 1, 2}) {
+      const ConvProblem problem = {{1, 20, 30, 3}, 8, {3, 1, {top, left, 1, 1}}};
+      const PictureGeometry geometry = picture_geometry(problem, Numeric::kFp16);
+      CHECK(geometry.pad_top == top);
+      CHECK(geometry.lead - geometry.origin == 3 * left);
+      CHECK(geometry.lead % 16 == 0);
+      CHECK(geometry.dst_h == 18 + top + 1);
+      CHECK(geometry.dst_w == 28 + left + 1);
+    }
+  }
 }
 
 TEST_CASE("tiles: index arithmetic, one pixel after the other") {

@@ -156,6 +156,13 @@ class InputsTest(program.ProgramTest):
             got = self.records("--fail-fast", "-j", jobs, *many, status=1)
             self.assertEqual([r["status"] for r in got], ["ok", "error"])
 
+    def test_fail_fast_stops_within_a_batch(self):
+        array = np.zeros((4, 3, 28, 28), "f4")
+        array[1] = 3e38  # which the network makes an infinity of
+        np.save(self.path("x.npy"), array)
+        got = self.records("--fail-fast", "-b4", "--raw-input", self.path("x.npy"), status=1)
+        self.assertEqual([r["status"] for r in got], ["ok", "error"])
+
     def test_fail_fast_does_not_wait_for_what_comes_behind(self):
         bad = self.write("bad.png", "bad")
         fifo = self.path("fifo")  # nobody writes to it
@@ -235,6 +242,7 @@ class InputsTest(program.ProgramTest):
         self.assertIn("1x3x28x28", message(np.zeros((1, 3, 28, 28), "u1")))
         self.assertIn("type", message(np.zeros((1, 3, 28, 28), "f8")))
         self.assertIn("--mean", message(np.zeros((1, 3, 28, 28), "f4"), "--mean", "0,0,0"))
+        self.assertIn("--std", message(np.zeros((1, 3, 28, 28), "f4"), "--std", "1,1,1"))
         for mode in ([], ["--profile"], ["--compare", DEMO]):
             said = message(np.zeros((1, 3, 40, 40), "f4"), *mode)
             self.assertIn("17 to 32", said)
@@ -253,6 +261,7 @@ class InputsTest(program.ProgramTest):
 
     def test_order_and_values_for_all_jobs_and_batches(self):
         sizes = [(28, 28), (20, 31), (28, 28), (17, 17), (32, 32), (300, 200), (28, 28), (28, 28)]
+        sizes += [(28, 20), (28, 31), (20, 31)]  # of one height, and of one width
         names = []
         rng = np.random.default_rng(2)
         for i, (height, width) in enumerate(sizes):

@@ -23,6 +23,8 @@ class OptionsTest(program.ProgramTest):
             (["-m", DEMO, picture, "--frobnicate"], "--frobnicate"),
             (["-m", DEMO, "-lead.png"], "-lead.png; a file whose name begins with - is given as ./-NAME"),
             (["-m", DEMO, picture, "-f", "xml"], "'xml'"),
+            (["-m", DEMO, "-", "--labels", "-"], "standard input is read once"),
+            (["-m", DEMO, picture, "-d", "cuda:1000"], "'cuda:1000' is none of"),
             (["-m", DEMO, picture, "-k", "0"], "--top"),
             (["-m", DEMO, picture, "-b", "0"], "--batch"),
             (["-m", DEMO, picture, "-j", "x"], "--jobs"),

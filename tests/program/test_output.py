@@ -1,7 +1,9 @@
 """Where results go: files, streams, and what is said beside them."""
 
 import contextlib
+import csv
 import fcntl
+import io
 import json
 import os
 import pty
@@ -10,6 +12,8 @@ import resource
 import subprocess
 import time
 import unittest
+
+from PIL import Image
 
 import program
 from program import BINARY, DEMO, IMAGES, pictures
@@ -83,11 +87,12 @@ class OutputTest(program.ProgramTest):
         self.assertEqual(os.listdir(self.folder), [])
         message = self.refused(1, "-m", DEMO, pictures()[0], "-o", "/sys/x")
         self.assertIn("'/sys/x', for no file can be made beside it", message)
-        with open("/dev/full", "wb") as full:
-            command = [BINARY, "-m", DEMO, pictures()[0]]
-            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(b"standard output", done.stderr)
+        for arguments in ([pictures()[0]], ["--info"], ["--profile=1"], ["--help"]):
+            with self.subTest(arguments), open("/dev/full", "wb") as full:
+                command = [BINARY, "-m", DEMO, *arguments]
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(b"standard output", done.stderr)
 
     def test_full_disk_leaves_the_older_file(self):
         target = self.write("results.jsonl", "older")
@@ -145,10 +150,18 @@ class OutputTest(program.ProgramTest):
 
     def test_times_of_pictures_add_up(self):
         out, err = self.run_demo(*[IMAGES] * 20, "-f", "jsonl", "-v")
+        times = [json.loads(line)["time_ms"] for line in out.splitlines()]
+        self.assertEqual(len(times), 200)
         total = float(re.search(r"compute ([\d.]+) s", err)[1])
-        each = [json.loads(line)["time_ms"]["compute"] for line in out.splitlines()]
-        self.assertEqual(len(each), 200)
-        self.assertAlmostEqual(sum(each) / 1000, total, delta=0.006)  # as it is rounded
+        self.assertAlmostEqual(sum(t["compute"] for t in times) / 1000, total, delta=0.006)  # rounded
+        # The two differ where there is much to decode.
+        Image.effect_noise((3000, 3000), 90).save(self.path("large.png"))
+        out, err = self.run_demo(self.path("large.png"), "-f", "csv", "-v", "-k1")
+        row = next(csv.DictReader(io.StringIO(out)))
+        self.assertGreater(float(row["decode_ms"]), float(row["preprocess_ms"]) + 15)
+        for name in ("decode", "preprocess"):
+            total = float(re.search(rf"{name} ([\d.]+) s", err)[1])
+            self.assertAlmostEqual(float(row[f"{name}_ms"]) / 1000, total, delta=0.006)
 
     def test_both_streams_tell_it_in_the_same_order(self):
         good, bad = pictures()[0], self.write("bad.png", "bad")

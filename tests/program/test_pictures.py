@@ -15,6 +15,11 @@ from program import IMAGES, black_png, chunk, pictures, png
 
 
 class PicturesTest(program.ProgramTest):
+    def test_a_strip_too_long_to_be_fitted_is_named(self):
+        strip = self.write("strip.pbm", b"P4 2 17000000\n" + bytes(17_000_000))
+        (record,) = self.records(strip, status=1)
+        self.assertIn("strip.pbm': the picture of 2 x 17000000 pixels is too long", record["message"])
+
     def test_bad_pictures_cost_their_own_record(self):
         photo = io.BytesIO()
         pixels = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)

@@ -128,6 +128,9 @@ class RecordsTest(program.ProgramTest):
         limit = full[2]["prob"]
         kept = self.records(pictures()[1], "-k10", "--threshold", limit)[0]["topk"]
         self.assertEqual([entry["prob"] for entry in kept], [e["prob"] for e in full[:3]])
+        for number, entry in enumerate(full, 1):  # what is printed is the score to the last bit
+            kept = self.records(pictures()[1], "-k10", "--threshold", entry["prob"])[0]["topk"]
+            self.assertEqual(len(kept), number)
         out, _ = self.run_demo(pictures()[1], "--threshold", "1")
         self.assertIn("no class reaches", out)
         by_logit = self.records(pictures()[1], "-k10", "--scores", "logit", "--threshold", "0")

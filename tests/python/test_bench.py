@@ -254,6 +254,8 @@ class Usage(Bench):
             (("model", "-m", self.model, "-b", "0"), "'0' is not a whole number of 1 or more"),
             (("model", "-m", self.model, "-b", "1,x"), "--batch: 'x'"),
             (("model", "-m", self.model, "--size", "32x"), "--size: '32x'"),
+            (("model", "-m", self.model, "--size", "32x0"), "--size: '32x0'"),
+            (("model", "-m", self.model, "--size", "0x32"), "--size: '0x32'"),
             (("model", "-m", self.model, "--threads", "-1"), "--threads: '-1'"),
             (("model", "-m", self.model, "--precision", "int8"), "--precision: 'int8'"),
             (("model", "-m", self.model, "--duration", "3m"), "--duration: '3m'"),
