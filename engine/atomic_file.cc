@@ -54,7 +54,8 @@ Status AtomicFile::open(const std::string& path) {
     return failure(ELOOP);
   }
   if (!exists && path.ends_with('/')) {
-    return failure(EISDIR);
+    return errno == ENOENT ? Status(Code::kIo, "cannot write '" + path + "': it names a folder")
+                           : failure(errno);
   }
   if (exists && !S_ISREG(info.st_mode)) {
     return {Code::kIo, "cannot write '" + path + "': it is not a regular file"};

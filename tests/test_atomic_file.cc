@@ -73,9 +73,14 @@ TEST_CASE("No descriptor is left open, finished or not") {
 TEST_CASE("A path that ends in a slash is no file's") {
   const TempDir folder;
   AtomicFile file;
-  CHECK(file.open(folder.path("x/")).message() ==
-        "cannot write '" + folder.path("x/") + "': Is a directory");
+  for (const char* path : {"x/", "x/y/"}) {
+    CHECK(file.open(folder.path(path)).message() ==
+          "cannot write '" + folder.path(path) + "': it names a folder");
+  }
   CHECK(folder.entries() == 0);
+  replace(folder.path("file"), "text");
+  CHECK(file.open(folder.path("file/")).message() ==
+        "cannot write '" + folder.path("file/") + "': Not a directory");
 }
 
 TEST_CASE("A name may be as long as the system lets it") {

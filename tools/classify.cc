@@ -63,6 +63,8 @@ class Classification {
   Status catch_up();
   // The same, and closes the output.
   Status end();
+  // Writes the array of --dump-input.
+  Status dump() { return tensor_dump_.finish(); }
   // Leaves the output with what is done: the run was `stopped`, as the sentence has it that tells
   // of it.
   Status leave(const std::string& stopped);
@@ -162,13 +164,13 @@ Status Classification::run_waiting() {
 }
 
 Status Classification::submit() {
-  if (!options_.dump_layers.empty() && batches_++ > 0) {
-    return {Code::kInvalidArgument,
-            "--dump-layers takes one batch; give pictures of one size, or --size"};
-  }
   const bool same = running_ && running_->session->info().input == batch_.shape;
   if (!same) {
     XC_RETURN_IF_ERROR(collect());
+  }
+  if (!options_.dump_layers.empty() && batches_++ > 0) {
+    return {Code::kInvalidArgument,
+            "--dump-layers takes one batch; give pictures of one size, or --size"};
   }
   const Clock::time_point asked = Clock::now();
   Result<Session*> session = network_.session(batch_.shape.n, batch_.shape.h, batch_.shape.w);
@@ -246,8 +248,7 @@ Status Classification::end() {
   XC_RETURN_IF_ERROR(catch_up());
   progress_.clear();
   XC_RETURN_IF_ERROR(output_.write(formatter_->end()));
-  XC_RETURN_IF_ERROR(output_.finish());
-  return tensor_dump_.finish();
+  return output_.finish();
 }
 
 Status Classification::leave(const std::string& stopped) {
@@ -332,11 +333,12 @@ int classify(const Options& options) {
   status = feed(queue, run);
   if (const int signal = interrupted(); signal != 0 && status.ok()) {
     status = run.catch_up();
-    if (status.ok()) {
-      status = run.leave("interrupted");
-    }
     if (!status.ok() && !run.closed_pipe()) {
       say(status.message());
+    }
+    const Status left = run.leave("interrupted");
+    if (status.ok() && !left.ok() && !run.closed_pipe()) {
+      say(left.message());
     }
     static_cast<void>(run.lost_dump("the run was interrupted"));
     return 128 + signal;
@@ -344,13 +346,17 @@ int classify(const Options& options) {
   if (status.ok()) {
     status = run.end();
   }
+  const bool complete = status.ok();
+  if (complete) {
+    status = run.dump();
+  }
   if (run.closed_pipe()) {
     const bool lost = run.lost_dump("nobody reads the results any more");
     return lost || run.totals().failed > 0 ? kExitSomeFailed : 0;
   }
   if (!status.ok()) {
     const int code = failure(status);
-    if (run.totals().done > 0) {
+    if (!complete && run.totals().done > 0) {
       static_cast<void>(run.leave("stopped"));  // where the output is what failed, nothing is left
     }
     return code;

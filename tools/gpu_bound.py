@@ -1,7 +1,7 @@
-"""How soon a GPU could be done with a kernel at the soonest: from the emulator's counts, and no time.
+"""How soon a GPU could be done with a kernel whose tensors come from DRAM: from the emulator's counts, and no time.
 
 A launch takes at least as long as its busiest part has work: DRAM, which moves every sector that the launch
-touches once, whatever the kernel before it left in L2; and, in the multiprocessor that has the most blocks,
+touches once (less, where the kernel before it has left some in L2); and, in the multiprocessor that has the most blocks,
 tensor cores, float32 units, shared memory and the schedulers, of which a warp has one of four and the units
 that belong to it. Blocks, and warps of a block, count as equal. The schedulers issue instructions of PTX here,
 of which the machine code has some more or fewer. What passes between L2 and the multiprocessors is not looked
@@ -40,7 +40,7 @@ LIMITS = ["DRAM", "tensor cores", "float32", "issue", "shared memory"]
 
 
 def microseconds(launch, board, precision):
-    """At least, of each of LIMITS, for a launch whose counters (tests/emulator/README.md) these are."""
+    """Of each of LIMITS, for a launch whose counters (tests/emulator/README.md) these are."""
     blocks = math.prod(launch["grid"])
     warps = math.ceil(math.prod(launch["block"]) / LANES)
     most = math.ceil(blocks / board.multiprocessors)

@@ -11,14 +11,24 @@ static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may not w
 
 constexpr int kInterrupts[] = {SIGINT, SIGTERM, SIGHUP};
 
-extern "C" void remember_signal(int number) { signal_seen.store(number); }
+// The next one, whichever it is, finds the default.
+extern "C" void remember_signal(int number) {
+  signal_seen.store(number);
+  for (const int each : kInterrupts) {
+    struct sigaction action = {};
+    sigaction(each, nullptr, &action);
+    if (action.sa_handler == remember_signal) {
+      action.sa_handler = SIG_DFL;
+      sigaction(each, &action, nullptr);
+    }
+  }
+}
 
 }  // namespace
 
 void catch_interrupts() {
   struct sigaction action = {};
   action.sa_handler = remember_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one finds the default
   sigemptyset(&action.sa_mask);
   for (const int number : kInterrupts) {
     struct sigaction before = {};

@@ -149,7 +149,7 @@ def print_table(headings, rows):
 
 
 def print_bounds(title, layers, launches, board, precision):
-    """What each launch and all of them take at least, and by what."""
+    """What each launch and all of them take at least where tensors come from DRAM, and by what."""
     rows, total = {}, 0.0
     for layer, launch in zip(layers, launches):
         bounds = gpu_bound.microseconds(launch, board, precision)
@@ -159,12 +159,12 @@ def print_bounds(title, layers, launches, board, precision):
         figures = [f"{value:.2f}" for value in bounds.values()]
         cells = [layer["operation"], shape, math.prod(launch["grid"]), *figures, limit]
         rows.setdefault((layer["operation"], shape), [layer["name"], 0, cells])[1] += 1
-    print(f"{title}: bounds for {board.name}, in microseconds; no times\n")
+    print(f"{title}: bounds for {board.name}, in microseconds, of tensors that come from DRAM; no times\n")
     headings = ["layer", "times", "operation", "shapes", "blocks", *gpu_bound.LIMITS, "limited by"]
     print_table(headings, [[name, times, *cells] for name, times, cells in rows.values()])
     batch = int(layers[0]["inputs"][0].split("x")[0])
-    print(f"\nall {len(layers)} launches, one after the other: {total:.0f} us at least,", end=" ")
-    print(f"{1e6 * batch / total:.0f} pictures a second at most")
+    print(f"\nall {len(layers)} launches, one after the other: {total:.0f} us,", end=" ")
+    print(f"{1e6 * batch / total:.0f} pictures a second")
 
 
 def print_speed(layers, launches):

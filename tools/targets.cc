@@ -58,7 +58,10 @@ std::string config_beside(const std::string& model) {
 }
 
 // --dump-layers writes files named after layers, as other arrays may be.
-Status check_layer_folder(const Options& options) {
+Status check_layer_folder(const Options& options, const std::vector<Input>& inputs) {
+  if (options.dump_layers.empty()) {
+    return {};
+  }
   const std::pair<const char*, const std::string&> others[] = {
       {"the model", options.model},
       {"the golden file", options.compare},
@@ -72,14 +75,22 @@ Status check_layer_folder(const Options& options) {
     const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
     return path.extension() == ".npy" && behind_links(parent.string()) == folder;
   };
-  for (const auto& [what, path] : others) {  // a link may lie there, or lead there
-    if (!options.dump_layers.empty() && !path.empty() && path != "-" &&
-        (is_inside(path) || is_inside(behind_links(path)))) {
-      return {Code::kInvalidArgument, "--dump-layers '" + options.dump_layers +
-                                          "' is the folder of " + what +
-                                          ", and a layer might be written over it; name another "
-                                          "folder"};
+  const auto check = [&](const char* what, const std::string& path) -> Status {
+    if (path.empty() || path == "-") {
+      return {};
     }
+    // A link may lie there, or lead there.
+    return !is_inside(path) && !is_inside(behind_links(path))
+               ? Status()
+               : Status(Code::kInvalidArgument,
+                        "--dump-layers '" + options.dump_layers + "' is the folder of " + what +
+                            ", and a layer might be written over it; name another folder");
+  };
+  for (const auto& [what, path] : others) {
+    XC_RETURN_IF_ERROR(check(what, path));
+  }
+  for (const Input& input : inputs) {
+    XC_RETURN_IF_ERROR(check("one of the inputs", input.path()));
   }
   return {};
 }
@@ -119,7 +130,7 @@ Status check_target(const Target& target, const Options& options,
 }  // namespace
 
 Status check_targets(const Options& options, const std::vector<Input>& inputs) {
-  XC_RETURN_IF_ERROR(check_layer_folder(options));
+  XC_RETURN_IF_ERROR(check_layer_folder(options, inputs));
   std::vector<Target> targets;
   if (!options.output.empty()) {
     targets.push_back(make_target("--output", options.output));

@@ -34,7 +34,9 @@ def print_line(text):
     if sys.stdout is None:
         raise OSError("standard output is closed")
     try:
-        print(text, flush=True)
+        # In whatever letters it has: a name may have others.
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
         # What is left in the buffer would be tried again at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,11 @@ def no_number(text):
     raise ValueError(f"{text} is no number of JSON")
 
 
+def whole(text):
+    finite(text)  # before Python counts its digits
+    return int(text)
+
+
 def levels(value):
     """How deep lists and objects stand in each other."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
@@ -31,7 +36,8 @@ def parse(text):
         raise ValueError("it has more than 4 MiB")
     too_deep = ValueError(f"it has more than {MOST_LEVELS} levels")
     try:
-        value = json.loads(text.removeprefix("\ufeff"), parse_float=finite, parse_constant=no_number)
+        value = json.loads(text.removeprefix("\ufeff"), parse_int=whole, parse_float=finite,
+                           parse_constant=no_number)  # fmt: skip
         if levels(value) > MOST_LEVELS:
             raise too_deep
     except RecursionError as error:

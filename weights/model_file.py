@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import torch
 
+import json_text
 import reference
 import safetensors_io
 
@@ -57,7 +58,7 @@ BN_EPS = 1e-12, 1.0
 
 
 def is_number(value, kinds=(int, float)):
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return json_text.is_number(value, kinds) and abs(value) <= sys.float_info.max
 
 
 def check_preprocess(arch, preprocess):

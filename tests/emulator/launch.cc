@@ -337,7 +337,8 @@ LaunchResult launch(const LaunchRequest& request, const DeviceProfile& profile,
     for (int i = 1; i < threads; ++i) {
       helpers.emplace_back(work);
     }
-  } catch (const std::system_error&) {  // the system's limit of threads: fewer do
+  } catch (
+      const std::system_error&) {  // the system's limit of threads: fewer do, which no test sees
   }
   work();
   helpers.clear();  // which waits for them

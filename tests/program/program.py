@@ -129,9 +129,10 @@ class ProgramTest(unittest.TestCase):
 
 
 def heed_interrupts():
-    """For preexec_fn: a shell starts what it puts in the background with SIGINT ignored, and every
-    process inherits that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """For preexec_fn: a shell starts what it puts in the background with SIGINT ignored, nohup what it
+    starts with SIGHUP, and every process inherits that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def unread(pipe):

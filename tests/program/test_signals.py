@@ -90,12 +90,13 @@ class SignalsTest(program.ProgramTest):
         json.loads(out)
 
     def test_second_signal_ends_what_nobody_reads(self):
-        process = self.start_blocked()
-        self.assertIsNone(process.poll())
-        process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(timeout=program.TIMEOUT), -signal.SIGINT)
-        process.stdout.close()
-        process.stderr.close()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process = self.start_blocked()
+            self.assertIsNone(process.poll())
+            process.send_signal(number)
+            self.assertEqual(process.wait(timeout=program.TIMEOUT), -number)
+            process.stdout.close()
+            process.stderr.close()
 
     def test_signal_leaves_the_older_file(self):
         target = self.write("results.txt", "older")

@@ -67,22 +67,25 @@ class TargetsTest(program.ProgramTest):
             self.assertIn(b"; name another file", said)
 
     def test_layers_are_not_dumped_over_what_is_read(self):
-        layers = self.path("layers")
+        layers, picture = self.path("layers"), pictures()[0]
         os.mkdir(layers)
-        for option in ("-m", "--compare", "--labels", "--files-from"):
-            with self.subTest(option):
-                read = shutil.copy(DEMO, os.path.join(layers, "fc.npy"))
-                model = [] if option == "-m" else ["-m", DEMO]
-                inputs = [] if option in ("--compare", "--files-from") else [pictures()[0]]
-                arguments = [*model, option, read, *inputs, "--dump-layers", layers]
-                if option in ("-m", "--compare"):
-                    self.assertIn("name another folder", self.refused(2, *arguments))
-                else:
-                    self.refused(2, *arguments)
+        read = os.path.join(layers, "fc.npy")
+        cases = {
+            "the model": (DEMO, ["-m", read, picture]),
+            "the golden file": (DEMO, ["-m", DEMO, "--compare", read]),
+            "the file of labels": (self.write("labels", "x\n" * 10), ["-m", DEMO, "--labels", read, picture]),
+            "the list of names": (self.write("names", picture), ["-m", DEMO, "--files-from", read]),
+            "one of the inputs": (picture, ["-m", DEMO, picture, read]),
+        }
+        for what, (source, arguments) in cases.items():
+            with self.subTest(what):
+                shutil.copy(source, read)
+                message = self.refused(2, *arguments, "--dump-layers", layers)
+                self.assertIn(f"is the folder of {what}, and a layer", message)
                 self.assertEqual(os.listdir(layers), ["fc.npy"])
-                self.assertTrue(filecmp.cmp(read, DEMO, shallow=False))
+                self.assertTrue(filecmp.cmp(read, source, shallow=False))
 
-    def test_layers_are_not_dumped_beside_beside_arrays_of_the_run(self):
+    def test_layers_are_not_dumped_beside_arrays_of_the_run(self):
         raw = self.path("raw.npy")
         np.save(raw, np.zeros((1, 28, 28, 3), np.uint8))
         for folder in (self.folder, os.path.join(self.folder, ".")):

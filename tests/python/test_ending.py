@@ -22,6 +22,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+def heed_signals():
+    """Whatever was ignored where the tests were started, as under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Ending(support.FolderTest):
     def setUp(self):
         super().setUp()
@@ -31,7 +37,7 @@ class Ending(support.FolderTest):
         self.draw = [os.path.join(WEIGHTS, "draw.py"), "--arch", "seed", "--width", "0.05", "-o", self.output]
 
     def run_python(self, *arguments, **options):
-        options = {"stdout": subprocess.PIPE} | options
+        options = {"stdout": subprocess.PIPE, "preexec_fn": heed_signals} | options
         command = [sys.executable, *arguments]
         return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
 
@@ -68,6 +74,12 @@ class Ending(support.FolderTest):
         done = self.run_python("-c", renamed, self.draw[0], "15", *self.draw[1:])
         self.assertEqual(done.returncode, 143, done)
         self.assertEqual(sorted(os.listdir(self.folder)), ["m.pth", "m.safetensors"])
+
+    def test_standard_output_of_fewer_letters(self):
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        done = self.run_python(*self.export[:3], self.path("\u00fc.safetensors"), env=environment)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("\\xfc.safetensors", done.stdout)
 
     def test_standard_output_that_takes_nothing(self):
         with open("/dev/full", "w") as full:

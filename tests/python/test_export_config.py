@@ -105,7 +105,7 @@ class Config(exporting.ExportTest):
     def test_json_is_that_of_the_engine(self):
         for text, refused in (
             ("7", None), ("7.0", None), (" 7 ", None), ("\ufeff7", None), ("7_", "num_classes"), ("0_7", "Extra"),
-            ("+7", "num_classes"), ("7.5", "whole number"), ("true", "whole number"), ("1e999", "too large"),
+            ("+7", "num_classes"), ("7.5", "whole number"), ("true", "whole number"), ("1e999", "too large"), ("7" * 400, "too large"), ("7" * 9000, "too large"),
             ("NaN", "no number of JSON"), ("16777217", "from 0 to 16777216"),
         ):  # fmt: skip
             with self.subTest(text=text):
