@@ -9,11 +9,10 @@ import subprocess
 import numpy as np
 import torch
 
-from support import FolderTest, reference, safetensors_io
+from support import INFER, FolderTest, reference, safetensors_io
 
 import model_file
 
-INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
 SEED = int(os.environ.get("XCEPTION_TEST_SEED", 0)) or int.from_bytes(os.urandom(3), "little")
 DEVICE_MISSING = 4  # exit code: the device or the precision is not to be had here
 

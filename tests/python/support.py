@@ -1,4 +1,4 @@
-"""What the Python tests share: the path to weights/ and small models to export."""
+"""What the Python tests share: paths, and small models to export."""
 
 import contextlib
 import io
@@ -7,6 +7,8 @@ import sys
 import tempfile
 import unittest
 
+# The program of the build that is tested; where there is none, what needs it is left out.
+INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
 WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "..", "weights")
 sys.path.insert(0, WEIGHTS)
 

@@ -8,12 +8,11 @@ import unittest
 import numpy as np
 import torch
 
-from support import WEIGHTS, FolderTest, fashion_mnist, reference, safetensors_io, train_demo
+from support import INFER, WEIGHTS, FolderTest, fashion_mnist, reference, safetensors_io, train_demo
 
 import model_file
 
 DEMO = os.path.join(WEIGHTS, "demo.safetensors")
-INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
 
 
 @torch.no_grad()

@@ -12,9 +12,7 @@ import torch
 
 import exporting
 import support
-from support import checkpoint, reference, run_export, safetensors_io
-
-INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
+from support import INFER, checkpoint, reference, run_export, safetensors_io
 
 
 class Alone(unittest.TestCase):

@@ -6,9 +6,7 @@ import subprocess
 import unittest
 
 import exporting
-from support import reference, run_export, safetensors_io
-
-INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
+from support import INFER, reference, run_export, safetensors_io
 
 
 class Config(exporting.ExportTest):

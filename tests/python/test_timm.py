@@ -7,7 +7,7 @@ import unittest
 
 import torch
 
-from support import FolderTest, reference, safetensors_io
+from support import INFER, FolderTest, reference, safetensors_io
 
 try:
     import timm
@@ -15,7 +15,6 @@ try:
 except ImportError:
     timm = None
 
-INFER = os.path.join(os.environ.get("XCEPTION_BUILD_DIR", ""), "tools", "xception-infer")
 SEED = int(os.environ.get("XCEPTION_TEST_SEED", 0)) or int.from_bytes(os.urandom(3), "little")
 
 
