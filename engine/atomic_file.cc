@@ -78,8 +78,8 @@ Status AtomicFile::open(const std::string& path) {
     temporary = name + '-' + std::to_string(i) + ".part";
   }
   if (descriptor_ < 0) {
-    return errno == ENOENT
-               ? failure(ENOENT)
+    return errno == ENOENT || errno == ENOTDIR
+               ? failure(errno)
                : write_error("'" + path_ + "', for no file can be made beside it", errno);
   }
   temporary_ = std::move(temporary);

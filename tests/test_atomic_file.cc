@@ -79,8 +79,10 @@ TEST_CASE("A path that ends in a slash is no file's") {
   }
   CHECK(folder.entries() == 0);
   replace(folder.path("file"), "text");
-  CHECK(file.open(folder.path("file/")).message() ==
-        "cannot write '" + folder.path("file/") + "': Not a directory");
+  for (const char* path : {"file/", "file/x"}) {
+    CHECK(file.open(folder.path(path)).message() ==
+          "cannot write '" + folder.path(path) + "': Not a directory");
+  }
 }
 
 TEST_CASE("A name may be as long as the system lets it") {
